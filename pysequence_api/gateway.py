@@ -1,0 +1,139 @@
+"""Puts a client and the safeguards together. The only thing that both doors import from inside."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
+from pysequence_api.files import prepare_directory
+from pysequence_api.safeguards.records import Records
+from pysequence_api.settings import Settings, variable
+
+if TYPE_CHECKING:
+    import httpx
+
+    from pysequence_api.safeguards.guard import TransferGuard
+    from pysequence_api.sequence.client import SequenceClient
+
+SANDBOX_DATABASE_NAME = "sequence.sqlite"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One account at Sequence behind its safeguards. Opened once, closed once.
+
+    Attributes:
+        settings: what it was opened with.
+        client: reads of the account.
+        guard: the only way to move money.
+        default_organization_id: for routes that name no organization.
+        default_kyc_id: for transfers that name none.
+        data_directory_is_new: whether this is the first use of the data directory.
+    """
+
+    settings: Settings
+    client: "SequenceClient"
+    guard: "TransferGuard"
+    default_organization_id: str | None
+    default_kyc_id: str | None
+    data_directory_is_new: bool
+
+    @property
+    def organization_id(self) -> str:
+        """The default organization.
+
+        Raises:
+            InvalidRequestError: none is set.
+        """
+        if self.default_organization_id is None:
+            raise InvalidRequestError(f"Name an organization, or set {variable('org_id')}.")
+        return self.default_organization_id
+
+    @property
+    def kyc_id(self) -> str:
+        """The default KYC id.
+
+        Raises:
+            InvalidRequestError: none is set.
+        """
+        if self.default_kyc_id is None:
+            raise InvalidRequestError(f"Name a KYC id, or set {variable('kyc_id')}.")
+        return self.default_kyc_id
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """Open the gateway; on leaving, wait for transfers that are on their way, and close it.
+
+    Args:
+        settings: with ``sandbox``, the simulated Sequence runs in this process.
+
+    Raises:
+        SettingsError: the data directory cannot be used.
+    """
+    # Not at the top: what only reads files (`limits show`, `audit tail`) starts without an HTTP client.
+    from pysequence_api.safeguards.guard import TransferGuard  # noqa: PLC0415
+    from pysequence_api.sequence.graphql import GraphQLSequenceClient  # noqa: PLC0415
+
+    directory = settings.data_directory
+    is_new = not directory.exists()
+    records = open_records(settings)
+    await anyio.to_thread.run_sync(_prepare, records)
+    async with AsyncExitStack() as stack:
+        organization_id, kyc_id = settings.org_id, settings.kyc_id
+        transport = None
+        if settings.sandbox:
+            from pysequence_api import sandbox  # noqa: PLC0415
+
+            organization_id, kyc_id = organization_id or sandbox.ORGANIZATION_ID, kyc_id or sandbox.KYC_ID
+            settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
+        client = GraphQLSequenceClient.open(settings, directory, transport)
+        stack.push_async_callback(client.aclose)
+        guard = TransferGuard(
+            client,
+            records,
+            organization_id=organization_id,
+            max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
+        )
+        stack.push_async_callback(guard.aclose)
+        yield Gateway(settings, client, guard, organization_id, kyc_id, is_new)
+
+
+def open_records(settings: Settings) -> Records:
+    """Open ledger and audit trail alone, without Sequence.
+
+    Raises:
+        SettingsError: the data directory cannot be used.
+    """
+    prepare_directory(settings.data_directory)
+    return Records(
+        settings.data_directory,
+        max_transfer_cents=settings.max_transfer_cents,
+        max_daily_cents=settings.max_daily_transfer_cents,
+    )
+
+
+def _prepare(records: Records) -> None:
+    try:
+        records.prepare()
+    except SafeguardsUnavailableError as error:
+        log.error("%s", error)  # reads go on
+
+
+@asynccontextmanager
+async def _open_sandbox(settings: Settings, directory: Path) -> AsyncIterator[tuple[Settings, "httpx.AsyncBaseTransport"]]:
+    from pysequence_api.sandbox import CLIENT_ID, Sandbox  # noqa: PLC0415
+
+    sandbox = await anyio.to_thread.run_sync(Sandbox, directory / SANDBOX_DATABASE_NAME)
+    try:
+        tokens = sandbox.issue_tokens()
+        ...
+    finally:
+        await sandbox.aclose()

@@ -1,0 +1,1 @@
+"""Everything that says no, and remembers."""

@@ -1,0 +1,214 @@
+"""The daily-limit ledger, `.daily_limits.json`: what counts against which UTC day.
+
+The shape is the one of the existing PySequence server, so that its files load:
+``{"2026-11-23": {"__global__": [{"transfer_id", "amount_cents", "timestamp"}]}}``, or the older
+``{"2026-11-23": [...]}``.
+What stands in a list counts. What does not count but must be remembered stands under other keys, whose values are no
+lists. Fields and keys that this version does not know are kept.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.safeguards.times import read_time
+
+FILE_NAME = ".daily_limits.json"
+GLOBAL_LIST = "__global__"
+KEPT_DAYS = 2
+"""Days before today that are kept."""
+MAX_RECORDED_CENTS = 10**15
+"""More than this in one entry cannot be."""
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+class State(StrEnum):
+    """How far an attempt has come. All three count."""
+
+    RESERVED = "reserved"
+    UNKNOWN = "unknown"
+    SETTLED = "settled"
+
+
+class Entry(BaseModel):
+    """One thing that counts.
+
+    An entry of another program has only the first three fields. ``timestamp`` is when it was reserved; ``settled_at``
+    when it ended, which may be on a later day.
+    """
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    transfer_id: Annotated[str, Field(strict=True)] | None = None
+    amount_cents: Annotated[int, Field(strict=True, ge=1, le=MAX_RECORDED_CENTS)]
+    timestamp: Annotated[str, Field(strict=True)] | None = None
+    attempt_id: Annotated[str, Field(strict=True)] | None = None
+    state: State = State.SETTLED
+    owner: Annotated[str, Field(strict=True)] | None = None
+    settled_at: Annotated[str, Field(strict=True)] | None = None
+    organization_id: Annotated[str, Field(strict=True)] | None = None
+    source_id: Annotated[str, Field(strict=True)] | None = None
+    destination_id: Annotated[str, Field(strict=True)] | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the attempt has not ended."""
+        return self.state is not State.SETTLED
+
+    def last_day(self, listed: date) -> date:
+        """Give the last UTC day on which it may have run.
+
+        Args:
+            listed: the day that it stands under, which says so where no time of its own can be read.
+        """
+        times = [time for text in (self.timestamp, self.settled_at) if (time := read_time(text)) is not None]
+        return max((time.date() for time in times), default=listed)
+
+
+_ENTRIES = TypeAdapter(list[Entry])
+
+
+class Ledger:
+    """The content of the file while the data lock is held."""
+
+    def __init__(self, days: dict[date, dict[str, Any]], other: dict[str, Any]) -> None:
+        self._days = days
+        self._other = other
+
+    @classmethod
+    def parse(cls, content: bytes | None) -> Self:
+        """Read and check the whole file, all days of it.
+
+        Args:
+            content: what is in the file, ``None`` if there is none.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be read, or holds what cannot be.
+        """
+        if content is None:
+            return cls({}, {})
+        try:
+            document = json.loads(content, object_pairs_hook=_unique, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise _damaged("it is no valid JSON") from error
+        if not isinstance(document, dict):
+            raise _damaged("it holds no object")
+        days: dict[date, dict[str, Any]] = {}
+        other: dict[str, Any] = {}
+        for key, value in document.items():
+            if _DAY.fullmatch(key):
+                days[_day(key)] = _parse_day(key, value)
+            elif key.startswith("__") and not isinstance(value, list):
+                other[key] = value
+            else:
+                raise _damaged("one of its keys is no date")
+        ledger = cls(days, other)
+        attempts = [entry.attempt_id for _, entry in ledger.entries() if entry.attempt_id is not None]
+        if len(attempts) != len(set(attempts)):
+            raise _damaged("one attempt stands in it twice")
+        return ledger
+
+    def dump(self) -> bytes:
+        """Write the file's new content."""
+        document: dict[str, Any] = {
+            day.isoformat(): {
+                key: _ENTRIES.dump_python(value, mode="json", exclude_unset=True) if isinstance(value, list) else value
+                for key, value in lists.items()
+            }
+            for day, lists in sorted(self._days.items())
+        }
+        return (json.dumps(document | self._other, indent=1) + "\n").encode()
+
+    def entries(self) -> Iterator[tuple[date, Entry]]:
+        """Go through everything that counts, with the day that it stands under; oldest day first."""
+        for day, lists in sorted(self._days.items()):
+            for value in lists.values():
+                if isinstance(value, list):
+                    for entry in value:
+                        yield day, entry
+
+    def find(self, attempt_id: str) -> Entry | None:
+        """Find the entry of an attempt."""
+        return next((entry for _, entry in self.entries() if entry.attempt_id == attempt_id), None)
+
+    def used_cents(self, today: date) -> int:
+        """Add up what counts today.
+
+        That is what may have run today, what has not ended (nobody knows on which day it will run), and what stands
+        on a day to come: a clock that was set back frees nothing.
+        """
+        return sum(
+            entry.amount_cents for day, entry in self.entries() if entry.unsettled or entry.last_day(day) >= today
+        )
+
+    def claimed(self) -> set[str]:
+        """Give the ids of transfers that some attempt already has."""
+        return {entry.transfer_id for _, entry in self.entries() if entry.transfer_id is not None}
+
+    def add(self, day: date, entry: Entry) -> None:
+        """Count something under a day."""
+        self._days.setdefault(day, {}).setdefault(GLOBAL_LIST, []).append(entry)
+
+    def remove(self, attempt_id: str) -> None:
+        """Count an attempt no longer: it certainly moved nothing."""
+        for lists in self._days.values():
+            for value in lists.values():
+                if isinstance(value, list):
+                    value[:] = [entry for entry in value if entry.attempt_id != attempt_id]
+
+    def prune(self, today: date) -> None:
+        """Drop what is older than the kept days and has ended."""
+        oldest = today - timedelta(days=KEPT_DAYS)
+        for day in [day for day in self._days if day < oldest]:
+            lists = self._days[day]
+            for value in lists.values():
+                if isinstance(value, list):
+                    value[:] = [entry for entry in value if entry.unsettled or entry.last_day(day) >= oldest]
+            if not any(value for value in lists.values() if isinstance(value, list)):
+                del self._days[day]
+
+
+def _parse_day(key: str, value: object) -> dict[str, Any]:
+    lists = {GLOBAL_LIST: value} if isinstance(value, list) else value
+    if not isinstance(lists, dict):
+        raise _damaged(f"{key} holds neither an object nor a list")
+    try:
+        return {
+            name: _ENTRIES.validate_python(part) if isinstance(part, list) else part for name, part in lists.items()
+        }
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in detail["loc"])
+        raise _damaged(f"{key}, entry {place}: {detail['msg']}") from None
+
+
+def _day(key: str) -> date:
+    try:
+        return date.fromisoformat(key)
+    except ValueError:
+        raise _damaged(f"{key} is no date") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice")
+    return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _damaged(why: str) -> SafeguardsUnavailableError:
+    return SafeguardsUnavailableError(
+        f"No transfer is possible: {FILE_NAME} is damaged ({why}), so what was spent today is not known."
+        " Put a good copy of it into the data directory, or correct it by what .audit.jsonl shows. Reads go on."
+    )

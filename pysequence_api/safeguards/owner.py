@@ -1,0 +1,75 @@
+"""Which process a reservation belongs to, and whether that process lives.
+
+That is never guessed from a number: every process that reserves holds, for as long as it lives, a lock on a file of its
+own. Who can take that lock knows that the process is gone.
+"""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from pysequence_api.files import OWNER_ONLY, new_lock
+
+DIRECTORY_NAME = ".owners"
+
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+class Owners:
+    """The owner files of a data directory. Every method is called under the data lock, in a worker thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / DIRECTORY_NAME
+        self._id = uuid4().hex
+        self._held: FileLock | None = None
+
+    def own_id(self) -> str:
+        """Give this process's id, with its lock held from the first call on.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
+        if self._held is None:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._remove_dead()
+            # Not local to the thread: it is held until the process ends, whichever thread took it.
+            held = FileLock(self._path(self._id), mode=OWNER_ONLY, thread_local=False, fallback_to_soft=False)
+            held.acquire(timeout=0)
+            self._held = held
+        return self._id
+
+    def is_alive(self, owner_id: str | None) -> bool:
+        """Say whether the process that a reservation names still lives."""
+        if owner_id is None or not _ID.fullmatch(owner_id):
+            return False
+        if owner_id == self._id:
+            return self._held is not None
+        path = self._path(owner_id)
+        if not path.exists():
+            return False
+        lock = new_lock(path, timeout_seconds=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def close(self) -> None:
+        """Give up this process's file."""
+        if self._held is not None:
+            self._path(self._id).unlink(missing_ok=True)
+            self._held.release()
+            self._held = None
+
+    def _remove_dead(self) -> None:
+        for path in self._directory.iterdir():
+            if not self.is_alive(path.stem):
+                with suppress(OSError):
+                    path.unlink()
+
+    def _path(self, owner_id: str) -> Path:
+        return self._directory / f"{owner_id}.lock"

@@ -1,0 +1,20 @@
+"""The one clock of the safeguards, in UTC."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Give the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def read_time(text: str | None) -> datetime | None:
+    """Read a time in UTC; ``None`` where it cannot be read, or does not say in which zone it is."""
+    try:
+        time = datetime.fromisoformat(text or "")
+        return time.astimezone(UTC) if time.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,154 @@
+"""What the gateway needs of Sequence, whichever way it is reached."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from pysequence_api.errors import NotFoundError
+from pysequence_api.sequence.models import (
+    Accounts,
+    ActivityFilter,
+    ActivityPage,
+    ActivitySummary,
+    Pod,
+    PodDetail,
+    PodReference,
+    TotalBalance,
+    Transfer,
+    TransferDetail,
+    TransferOrder,
+    TransferReceipt,
+)
+
+BeforeSend = Callable[[], Awaitable[None]]
+
+
+class SequenceClient(ABC):
+    """One account at Sequence. Every method raises a `SequenceError` if the service, or the way to it, fails."""
+
+    @property
+    @abstractmethod
+    def clock_offset_seconds(self) -> float | None:
+        """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
+
+    @abstractmethod
+    async def accounts(self, organization_id: str | None = None) -> Accounts:
+        """List pods, ports and external accounts with their balances.
+
+        Args:
+            organization_id: only those of this organization.
+
+        Raises:
+            NotFoundError: the account is not a member of that organization.
+        """
+
+    @abstractmethod
+    async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
+        """Read one pod.
+
+        Raises:
+            NotFoundError: there is no such pod or organization.
+        """
+
+    @abstractmethod
+    async def activity_summary(self) -> ActivitySummary:
+        """Read this month's numbers."""
+
+    @abstractmethod
+    async def activity(
+        self,
+        organization_id: str,
+        *,
+        first: int = 10,
+        after: str = "",
+        only: ActivityFilter | None = None,
+        urgent: bool = False,
+    ) -> ActivityPage:
+        """Read a page of transfers, newest first.
+
+        Args:
+            organization_id: whose.
+            first: how many, 1 to 100.
+            after: the cursor of the page before; empty for the first page.
+            only: which transfers.
+            urgent: goes ahead of waiting reads, because a transfer waits for it.
+
+        Raises:
+            NotFoundError: there is no such organization.
+        """
+
+    @abstractmethod
+    async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
+        """Read one transfer.
+
+        Raises:
+            NotFoundError: there is no such transfer or organization.
+        """
+
+    @abstractmethod
+    async def transfer(self, order: TransferOrder, *, before_send: BeforeSend) -> TransferReceipt:
+        """Make a transfer. Only `TransferGuard` may call this.
+
+        Args:
+            order: what to move.
+            before_send: awaited when the turn has come and the token is there, right before the first byte is sent;
+                once, also if a 401 has it sent again. What it raises is raised, and nothing is sent.
+
+        Returns:
+            What Sequence said when it took the transfer.
+
+        Raises:
+            SequenceError: with ``nothing_moved`` where that is certain; after any other the money may have moved.
+        """
+
+    @abstractmethod
+    def match(self, order: TransferOrder, transfers: tuple[Transfer, ...], sent_at: datetime) -> tuple[Transfer, ...]:
+        """Pick the transfers that could be the one that was ordered, oldest first.
+
+        Args:
+            order: what was ordered.
+            transfers: where to look.
+            sent_at: when the request was sent, by our clock.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+    async def pods(self) -> tuple[Pod, ...]:
+        """List all pods of all organizations."""
+        return (await self.accounts()).pods
+
+    async def total_balance(self) -> TotalBalance:
+        """Add up what all pods hold, and say what the sum leaves out."""
+        accounts = await self.accounts()
+        known = [pod.balance_cents for pod in accounts.pods if pod.balance_cents is not None]
+        left_out = tuple(PodReference(id=pod.id, name=pod.name) for pod in accounts.pods if pod.balance_cents is None)
+        return TotalBalance(
+            total_balance_cents=sum(known) if known or not left_out else None,
+            pod_count=len(accounts.pods),
+            left_out=left_out,
+            complete=accounts.complete and not left_out,
+        )
+
+    async def pod_by_name(self, name: str) -> Pod:
+        """Find a pod by its name, in whatever case, else by a part of the name that only one pod has.
+
+        Raises:
+            NotFoundError: none or several match; the message says which.
+        """
+        return find_by_name(name, await self.pods())
+
+
+def find_by_name(name: str, pods: tuple[Pod, ...]) -> Pod:
+    """Find the one pod that a name means; see `SequenceClient.pod_by_name`."""
+    wanted = name.casefold()
+    matches = [pod for pod in pods if (pod.name or "").casefold() == wanted]
+    if wanted and not matches:
+        matches = [pod for pod in pods if wanted in (pod.name or "").casefold()]
+    if not matches:
+        raise NotFoundError(f"No pod is named {name!r}, in whole or in part.")
+    if len(matches) > 1:
+        names = ", ".join(f"{pod.name!r} ({pod.id})" for pod in matches)
+        raise NotFoundError(f"Several pods match {name!r}: {names}.")
+    return matches[0]

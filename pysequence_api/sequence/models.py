@@ -1,0 +1,288 @@
+"""What Sequence answers, as this program sees it: typed, in cents, in UTC, with masked numbers.
+
+Where the service may leave something out, the field is ``None``, and stays so: an unknown balance is never 0.
+"""
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+
+from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents
+
+Moment = datetime | date
+"""A time in UTC, or only a date, where the service says no more."""
+Cents = Annotated[int, Field(strict=True)]
+PartyId = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S")]
+"""What names a pod, port or account in an order; not blank."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class AccountType(StrEnum):
+    """The three kinds of party that a transfer can name."""
+
+    POD = "POD"
+    PORT = "PORT"
+    ACCOUNT = "ACCOUNT"
+
+
+class _Balance(_Model):
+    """Something with a balance, which may be unknown."""
+
+    balance_cents: Cents | None = Field(description="Balance in cents; null if Sequence does not say")
+
+    @computed_field(description="Balance for people; null if Sequence does not say")  # type: ignore[prop-decorator]
+    @property
+    def balance(self) -> str | None:
+        """The balance for people."""
+        return None if self.balance_cents is None else format_cents(self.balance_cents)
+
+
+class _Amount(_Model):
+    """Something with an amount, which may be unknown."""
+
+    amount_cents: Cents | None = Field(description="Amount in cents; null if Sequence does not say")
+
+    @computed_field(description="Amount for people; null if Sequence does not say")  # type: ignore[prop-decorator]
+    @property
+    def amount(self) -> str | None:
+        """The amount for people."""
+        return None if self.amount_cents is None else format_cents(self.amount_cents)
+
+
+class Pod(_Balance):
+    """A pod in a list (upstream-graphql, SelectSourceAndDestination)."""
+
+    id: str
+    name: str | None
+    organization_id: str
+    type: str | None = None
+
+
+class Port(_Balance):
+    """An income source."""
+
+    id: str
+    name: str | None
+    organization_id: str
+
+
+class ExternalAccount(_Balance):
+    """A bank, card or loan account outside Sequence."""
+
+    id: str
+    name: str | None
+    organization_id: str
+    type: str | None = None
+    provider_type: str | None = None
+    institution: str | None = None
+    can_be_source: bool | None = None
+    account_number: str | None = Field(None, description="Masked to its last four digits")
+    routing_number: str | None = Field(None, description="Masked to its last four digits")
+
+
+class Accounts(_Model):
+    """Everything that can hold money, over all organizations or in one."""
+
+    pods: tuple[Pod, ...]
+    ports: tuple[Port, ...]
+    accounts: tuple[ExternalAccount, ...]
+    organization_ids: tuple[str, ...] = Field(description="The organizations that this covers")
+    complete: bool = Field(description="False if Sequence left out an organization, a list or an entry of one")
+
+
+class PodReference(_Model):
+    """A pod by id and name."""
+
+    id: str
+    name: str | None
+
+
+class TotalBalance(_Model):
+    """The sum over all pods whose balance is known."""
+
+    total_balance_cents: Cents | None = Field(description="Null if there are pods and the balance of none is known")
+    pod_count: int = Field(description="All pods, also those that the total leaves out")
+    left_out: tuple[PodReference, ...] = Field(description="Pods that the total leaves out: their balance is unknown")
+    complete: bool = Field(description="True if the total leaves nothing out")
+
+    @computed_field(description="The total for people")  # type: ignore[prop-decorator]
+    @property
+    def total_balance(self) -> str | None:
+        """The total for people."""
+        return None if self.total_balance_cents is None else format_cents(self.total_balance_cents)
+
+
+class Party(_Model):
+    """One side of a transfer. Who is outside Sequence may have no id."""
+
+    id: str | None = None
+    name: str | None = None
+    type: str | None = Field(None, description="POD, PORT, ACCOUNT, MERCHANT, EXTERNAL_ENTITY")
+    icon: str | None = None
+
+
+class Transfer(_Amount):
+    """A transfer in the activity."""
+
+    id: str
+    type: str | None = None
+    status: str | None = None
+    error_reason: str | None = None
+    created_at: Moment | None = None
+    updated_at: Moment | None = None
+    source: Party
+    destination: Party
+    direction: str | None = None
+    activity_type: str | None = None
+    description: str | None = None
+
+
+class PageInfo(_Model):
+    """Where the next page begins."""
+
+    end_cursor: str = Field("", description="Pass it as `after`; empty if there is none")
+    has_next_page: bool = False
+
+
+class ActivityPage(_Model):
+    """A page of transfers, newest first."""
+
+    transfers: tuple[Transfer, ...]
+    page_info: PageInfo
+    complete: bool = Field(description="False if Sequence left out an entry of this page")
+
+
+class PaymentStatus(_Model):
+    """How far one payment of a transfer has come."""
+
+    status: str | None = None
+    created_at: Moment | None = None
+    completed_at: Moment | None = None
+    expected_completion: Moment | None = None
+
+
+class SimpleDetails(PaymentStatus):
+    """A transfer that is one payment."""
+
+    type: Literal["simple"] = "simple"
+
+
+class CompoundDetails(_Model):
+    """A transfer that pulls from one side and pushes to the other."""
+
+    type: Literal["compound"] = "compound"
+    pull: PaymentStatus | None = None
+    push: PaymentStatus | None = None
+    reversal: PaymentStatus | None = None
+
+
+class Rule(_Model):
+    """The rule that made a transfer."""
+
+    trigger_type: str | None = None
+    trigger_cron: str | None = None
+
+
+class TransferDetail(Transfer):
+    """A transfer with the payments that it consists of."""
+
+    details: Annotated[SimpleDetails | CompoundDetails, Field(discriminator="type")] | None = None
+    rule: Rule | None = None
+
+
+class Liability(_Model):
+    """The debt behind a pod that pays one off. ``error_code`` is set if Sequence cannot read it."""
+
+    name: str | None = None
+    mask: str | None = None
+    subtype: str | None = None
+    balance_cents: Cents | None = None
+    last_statement_balance_cents: Cents | None = None
+    next_payment_minimum_cents: Cents | None = None
+    next_payment_due_date: Moment | None = None
+    balance_updated_at: Moment | None = None
+    interest_rate_percentage: float | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class PodDetail(_Balance):
+    """A pod with what its own page shows (upstream-graphql, PodDrawerContent)."""
+
+    id: str
+    name: str | None
+    organization_id: str
+    goal_cents: Cents | None = None
+    account_number: str | None = Field(None, description="Masked to its last four digits")
+    routing_number: str | None = Field(None, description="Masked to its last four digits")
+    liability: Liability | None = None
+    recent_transfers: tuple[Transfer, ...] = Field(description="The newest five, in the shape of the activity")
+
+    @computed_field(description="The goal for people")  # type: ignore[prop-decorator]
+    @property
+    def goal(self) -> str | None:
+        """The goal for people."""
+        return None if self.goal_cents is None else format_cents(self.goal_cents)
+
+
+class ActivitySummary(_Model):
+    """This month in numbers."""
+
+    transfer_count: int | None
+    rule_executions: int | None
+    total_incoming_cents: Cents | None
+
+    @computed_field(description="Incoming funds for people")  # type: ignore[prop-decorator]
+    @property
+    def total_incoming(self) -> str | None:
+        """Incoming funds for people."""
+        return None if self.total_incoming_cents is None else format_cents(self.total_incoming_cents)
+
+
+class ActivityFilter(_Model):
+    """Which transfers to list. Values that this program does not know are passed on."""
+
+    statuses: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
+    activity_types: tuple[str, ...] = ()
+    date_start: date | None = None
+    date_end: date | None = None
+    hide_internal: bool = False
+    name: str = ""
+
+
+class TransferOrder(_Model):
+    """A transfer to make (upstream-graphql, CreatePayment)."""
+
+    kyc_id: str
+    source_id: PartyId
+    source_type: AccountType = AccountType.POD
+    destination_id: PartyId
+    destination_type: AccountType = AccountType.POD
+    amount_cents: Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT_CENTS)]
+    description: str = ""
+    instant: bool = False
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if self.source_id == self.destination_id:
+            raise ValueError("source and destination are the same")
+        return self
+
+
+class TransferReceipt(_Model):
+    """Sequence's word that it took a transfer, which names no id.
+
+    Attributes:
+        organization_id: the organization that the transfer belongs to, if the answer says so.
+        candidates: the transfers that could be it, oldest first: same source, destination and amount, a one-time
+            transfer, created since the request was sent.
+    """
+
+    organization_id: str | None
+    candidates: tuple[Transfer, ...]

@@ -1,0 +1,218 @@
+"""Every ``SEQUENCE_*`` variable, once."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from pysequence_api.errors import SettingsError
+from pysequence_api.money import MAX_AMOUNT_CENTS
+
+PREFIX = "SEQUENCE_"
+SECRETS_DIRECTORY = Path("/run/secrets")
+SHORT_API_KEY_CHARACTERS = 16
+"""A key under this length gets a warning at every start."""
+
+
+SANDBOX_DEFAULTS: dict[str, Any] = {
+    "api_key": "sandbox",
+    "server_host": "127.0.0.1",
+    "request_interval_seconds": 0.0,
+    "request_jitter_seconds": 0.0,
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _safe_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be an address like https://app.getsequence.io") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or a password")
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
+        raise ValueError(
+            "must begin with https:// (http:// only to this machine), or credentials could be read on the way"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError("must not hold a query or a fragment")
+    return url.rstrip("/")
+
+
+def _plain_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if text != text.strip() or not (text.isascii() and text.isprintable()):
+        raise ValueError("must be printable ASCII without spaces around it, because it travels in a header")
+    return key
+
+
+SafeUrl = Annotated[str, AfterValidator(_safe_url)]
+
+
+class Settings(BaseSettings):
+    """What the environment, ``.env`` and ``/run/secrets`` say, in this order of precedence.
+
+    A field ``name`` is the variable ``SEQUENCE_NAME``. An empty value counts as unset.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    # The door.
+    api_key: Annotated[SecretStr, AfterValidator(_plain_key)] | None = Field(
+        None, description="The key that programs send as X-API-Key."
+    )
+    server_host: str = Field("0.0.0.0", description="The address that the server binds.")
+    server_port: int = Field(8720, ge=1, le=65535, description="The port that the server binds.")
+
+    # The safeguards.
+    max_transfer_cents: int = Field(1_000_000, ge=0, le=MAX_AMOUNT_CENTS, description="Per-transfer limit in cents.")
+    max_daily_transfer_cents: int = Field(
+        2_500_000, ge=0, le=10**15, description="Daily limit in cents, over all transfers of a UTC day."
+    )
+    max_transfer_attempts_per_minute: int = Field(
+        60, ge=1, le=10_000, description="Transfers that may be asked for in a minute; beyond it 429."
+    )
+    data_dir: Path = Field(Path(), description="Directory for the data files; created if missing.")
+
+    # The account at Sequence.
+    email: str | None = Field(None, description="Login email for GetSequence.")
+    password: SecretStr | None = Field(None, description="Login password.")
+    totp: SecretStr | None = Field(None, description="Current one-time code for the login.")
+    org_id: str | None = Field(None, description="Organization id, the default of routes that need one.")
+    kyc_id: str | None = Field(None, description="KYC application id, the default for transfers.")
+    auth0_client_id: str | None = Field(None, description="Auth0 client id, needed to refresh a token.")
+    access_token: SecretStr | None = Field(
+        None, description="An access token got elsewhere; goes before the token cache."
+    )
+
+    # The way to Sequence.
+    graphql_url: SafeUrl = Field("https://app.getsequence.io/api/graphql", description="Where GraphQL requests go.")
+    auth_url: SafeUrl = Field("https://auth.getsequence.io", description="Where tokens are refreshed.")
+    app_url: SafeUrl = Field("https://app.getsequence.io", description="The web application, for the login.")
+    request_interval_seconds: float = Field(
+        1.5,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Least distance of two requests to Sequence, start to start.",
+    )
+    request_jitter_seconds: float = Field(
+        2.0, ge=0, le=3600, allow_inf_nan=False, description="A random part, up to this, on top of the interval."
+    )
+    request_timeout_seconds: float = Field(
+        20.0, gt=0, le=600, allow_inf_nan=False, description="One request to Sequence in all; keep it under 30."
+    )
+    sandbox: bool = Field(False, description="Use the simulated Sequence, on a data directory of its own.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _with_sandbox_defaults(_without_blanks(values))
+
+    @property
+    def data_directory(self) -> Path:
+        """Where the data files are. The sandbox has its own, so that nothing pretended gets into a real trail."""
+        return self.data_dir / "sandbox" if self.sandbox else self.data_dir
+
+    @classmethod
+    def load(cls, *, required: Iterable[str] = (), **overrides: Any) -> Self:
+        """Read the settings.
+
+        Args:
+            required: names of fields that the caller cannot do without.
+            overrides: values that go before all sources; ``None`` overrides nothing.
+
+        Returns:
+            The settings, with everything that is required.
+
+        Raises:
+            SettingsError: with all that is missing or wrong in one message, and no value in it.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
+        sources = (
+            SecretsSettingsSource(cls, secrets),
+            DotEnvSettingsSource(cls),
+            EnvSettingsSource(cls),
+        )
+        try:
+            values: dict[str, Any] = {}
+            for source in sources:
+                values |= source()
+        except (SourceError, OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"The settings cannot be read: {type(error).__name__} in .env or {SECRETS_DIRECTORY}."
+            ) from error
+        values |= given
+        problems = []
+        settings = None
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            problems = [_describe(cls, detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)]
+        completed = _with_sandbox_defaults(_without_blanks(values))
+        problems += [
+            f"{variable(name)} is not set. {cls.model_fields[name].description}"
+            for name in required
+            if name not in completed
+        ]
+        if settings is None or problems:
+            raise SettingsError("\n  ".join(["The settings are not complete:", *problems]))
+        return settings
+
+
+def variable(name: str) -> str:
+    """Give the name of the variable that sets a field."""
+    return PREFIX + name.upper()
+
+
+def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
+    # The sources drop what is empty; a secret file with only a line break, or spaces, is as empty.
+    return {name: value for name, value in values.items() if not (isinstance(value, str) and not value.strip())}
+
+
+def _with_sandbox_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        sandbox = TypeAdapter(bool).validate_python(values.get("sandbox", False))
+    except ValidationError:
+        sandbox = False  # the field's own validation reports it
+    return SANDBOX_DEFAULTS | values if sandbox else values
+
+
+def _describe(model: type[Settings], location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]) if location else ""
+    text = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    if text != message and message.startswith("Input"):
+        text = f"should be {text}"
+    return f"{variable(name)} {text}. {model.model_fields[name].description}"
