@@ -1,0 +1,47 @@
+"""A clock to set, and orders to make."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pysequence_api.safeguards.audit import Via
+from pysequence_api.safeguards.records import Attempt, Records
+from pysequence_api.sequence.models import TransferOrder
+
+MAX_TRANSFER_CENTS = 1_000_000
+MAX_DAILY_CENTS = 2_500_000
+
+
+@dataclass
+class SetClock:
+    """A clock that stands until somebody sets it."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 23, 12, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+def open_records(directory: Path, clock: SetClock) -> Records:
+    return Records(directory, max_transfer_cents=MAX_TRANSFER_CENTS, max_daily_cents=MAX_DAILY_CENTS, clock=clock)
+
+
+@pytest.fixture
+def records(tmp_path: Path, clock: SetClock) -> Records:
+    return open_records(tmp_path, clock)
+
+
+def attempt_of(amount_cents: int) -> Attempt:
+    return Attempt(
+        TransferOrder(kyc_id="kyc", source_id="pod-a", destination_id="pod-b", amount_cents=amount_cents), Via.API
+    )
