@@ -1,6 +1,8 @@
 """Puts a client and the safeguards together. The only thing that both doors import from inside."""
 
+import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
-from pysequence_api.files import prepare_directory
+from pysequence_api.files import prepare_directory, replace_atomically
 from pysequence_api.safeguards.records import Records
 from pysequence_api.settings import Settings, variable
 
@@ -128,12 +130,23 @@ def _prepare(records: Records) -> None:
 
 
 @asynccontextmanager
-async def _open_sandbox(settings: Settings, directory: Path) -> AsyncIterator[tuple[Settings, "httpx.AsyncBaseTransport"]]:
+async def _open_sandbox(
+    settings: Settings, directory: Path
+) -> AsyncIterator[tuple[Settings, "httpx.AsyncBaseTransport"]]:
+    """Run the simulated Sequence in this process, with a token for it in the sandbox's own cache."""
     from pysequence_api.sandbox import CLIENT_ID, Sandbox  # noqa: PLC0415
 
     sandbox = await anyio.to_thread.run_sync(Sandbox, directory / SANDBOX_DATABASE_NAME)
     try:
-        tokens = sandbox.issue_tokens()
-        ...
+        issued = sandbox.issue_tokens()
+        tokens = {
+            "access_token": issued.access_token,
+            "refresh_token": issued.refresh_token,
+            "expires_at": time.time() + issued.expires_in_seconds,
+        }
+        await anyio.to_thread.run_sync(replace_atomically, directory / ".tokens.json", json.dumps(tokens).encode())
+        # The transport answers every address; what is set for the real account stays out of it.
+        real = {name: Settings.model_fields[name].default for name in ("graphql_url", "auth_url", "access_token")}
+        yield settings.model_copy(update=real | {"auth0_client_id": CLIENT_ID}), sandbox.transport()
     finally:
         await sandbox.aclose()

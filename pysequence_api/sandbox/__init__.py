@@ -1,0 +1,9 @@
+"""A simulated Sequence, good enough that a client cannot tell: for tests, and for trying things without money."""
+
+from pysequence_api.sandbox.auth import IssuedTokens
+from pysequence_api.sandbox.database import SandboxFileError
+from pysequence_api.sandbox.identity import CLIENT_ID, KYC_ID, ORGANIZATION_ID
+from pysequence_api.sandbox.server import serve
+from pysequence_api.sandbox.service import Sandbox
+
+__all__ = ["CLIENT_ID", "KYC_ID", "ORGANIZATION_ID", "IssuedTokens", "Sandbox", "SandboxFileError", "serve"]

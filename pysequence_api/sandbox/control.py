@@ -1,0 +1,151 @@
+"""The control routes under ``/sandbox/``: arm faults, see what arrived and what moved, get tokens.
+
+They are not Sequence's. They need no token, because the simulation listens on loopback only and guards nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS, Auth, TokenSettings
+from pysequence_api.sandbox.exchange import Answer, Request, json_answer, model_answer
+from pysequence_api.sandbox.faults import Fault, FaultList
+from pysequence_api.sandbox.journal import Journal
+from pysequence_api.sandbox.ledger import TransferRow, open_ledger
+from pysequence_api.sandbox.timestamps import write_date, write_moment
+
+CONTROL_PREFIX = "/sandbox/"
+_FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
+
+
+class MovedTransfer(BaseModel):
+    """What one ``CreatePayment`` moved."""
+
+    id: str
+    source: str
+    destination: str
+    amount_cents: int
+    created_at: str
+
+
+class MovedTransfers(BaseModel):
+    """The truth about what moved, oldest first, and how much on each UTC day."""
+
+    transfers: tuple[MovedTransfer, ...]
+    total_cents_by_day: dict[str, int]
+
+
+class _TokenWish(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    lifetime_seconds: int = Field(DEFAULT_LIFETIME_SECONDS, ge=-MAX_LIFETIME_SECONDS, le=MAX_LIFETIME_SECONDS)
+
+
+class _Tokens(BaseModel):
+    access_token: str = Field(repr=False)
+    refresh_token: str = Field(repr=False)
+    expires_in_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Answers the control routes of one sandbox."""
+
+    path: Path
+    clock: Callable[[], float]
+    auth: Auth
+    faults: FaultList
+    journal: Journal
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request below `CONTROL_PREFIX`."""
+        routes: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
+            ("POST", "faults"): self._arm_faults,
+            ("GET", "faults"): self._armed_faults,
+            ("DELETE", "faults"): self._disarm_faults,
+            ("GET", "requests"): self._requests,
+            ("DELETE", "requests"): self._forget_requests,
+            ("GET", "transfers"): self._transfers,
+            ("POST", "tokens"): self._issue_tokens,
+            ("GET", "settings"): self._settings,
+            ("PUT", "settings"): self._change_settings,
+        }
+        route = routes.get((request.method, request.path.removeprefix(CONTROL_PREFIX)))
+        if route is None:
+            return json_answer({"error": f"There is no {request.method} {request.path[:200]} here."}, 404)
+        try:
+            return await route(request)
+        except ValidationError as error:
+            return json_answer({"error": "The body is not what this route takes.", "details": _describe(error)}, 422)
+
+    async def _arm_faults(self, request: Request) -> Answer:
+        body = request.body.strip()
+        faults = _FAULTS.validate_json(body if body.startswith(b"[") else b"[" + body + b"]")
+        try:
+            self.faults.arm(faults)
+        except ValueError as error:
+            return json_answer({"error": str(error)}, 422)
+        return model_answer(self.faults.armed())
+
+    async def _armed_faults(self, _: Request) -> Answer:
+        return model_answer(self.faults.armed())
+
+    async def _disarm_faults(self, _: Request) -> Answer:
+        self.faults.clear()
+        return model_answer(self.faults.armed())
+
+    async def _requests(self, _: Request) -> Answer:
+        return model_answer(self.journal.read())
+
+    async def _forget_requests(self, _: Request) -> Answer:
+        self.journal.clear()
+        return model_answer(self.journal.read())
+
+    async def _transfers(self, _: Request) -> Answer:
+        rows = await anyio.to_thread.run_sync(self._payments)
+        totals: dict[str, int] = {}
+        for row in rows:
+            day = write_date(row.created_at_ms)
+            totals[day] = totals.get(day, 0) + row.amount_cents
+        return model_answer(MovedTransfers(transfers=tuple(_moved(row) for row in rows), total_cents_by_day=totals))
+
+    def _payments(self) -> tuple[TransferRow, ...]:
+        with open_ledger(self.path, self.clock) as ledger:
+            return ledger.payments()
+
+    async def _issue_tokens(self, request: Request) -> Answer:
+        wish = _TokenWish.model_validate_json(request.body or b"{}")
+        issued = await anyio.to_thread.run_sync(partial(self.auth.issue, wish.lifetime_seconds))
+        return model_answer(
+            _Tokens(
+                access_token=issued.access_token,
+                refresh_token=issued.refresh_token,
+                expires_in_seconds=issued.expires_in_seconds,
+            )
+        )
+
+    async def _settings(self, _: Request) -> Answer:
+        return model_answer(self.auth.settings)
+
+    async def _change_settings(self, request: Request) -> Answer:
+        self.auth.settings = TokenSettings.model_validate_json(request.body)
+        return model_answer(self.auth.settings)
+
+
+def _moved(row: TransferRow) -> MovedTransfer:
+    return MovedTransfer(
+        id=row.id,
+        source=row.source.id,
+        destination=row.destination.id,
+        amount_cents=row.amount_cents,
+        created_at=write_moment(row.created_at_ms),
+    )
+
+
+def _describe(error: ValidationError) -> list[JsonValue]:
+    lines = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{'.'.join(str(step) for step in line['loc']) or 'body'}: {line['msg']}" for line in lines]

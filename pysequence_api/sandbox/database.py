@@ -1,0 +1,143 @@
+"""The SQLite file under the simulated Sequence. Several processes share one file.
+
+Everything here blocks, so it is called from worker threads. Every operation opens a connection of its own.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+BUSY_TIMEOUT_SECONDS = 10.0
+"""How long a process waits for another that is writing."""
+_RETRY_SECONDS = 0.01
+_OWNER_ONLY = 0o600
+_APPLICATION_ID = 0x50534551  # says that a file is ours: "PSEQ"
+_SCHEMA_VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    # What a holder is worth to the person: below zero for what is owed, so that a transfer never changes the sum.
+    "CREATE TABLE balance (holder_id TEXT PRIMARY KEY, cents INTEGER NOT NULL) STRICT",
+    """CREATE TABLE transfer (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        organization_id TEXT NOT NULL,
+        source_id TEXT NOT NULL,
+        destination_id TEXT NOT NULL,
+        amount_cents INTEGER NOT NULL CHECK (amount_cents > 0),
+        direction TEXT NOT NULL,
+        activity_type TEXT NOT NULL,
+        status TEXT, -- NULL: follows from the time that has passed
+        error_reason TEXT,
+        description TEXT,
+        is_compound INTEGER NOT NULL,
+        rule_trigger_type TEXT,
+        rule_trigger_cron TEXT,
+        created_at_ms INTEGER NOT NULL,
+        visible_from_ms INTEGER NOT NULL,
+        is_payment INTEGER NOT NULL -- 1: moved by CreatePayment, 0: history
+    ) STRICT""",
+    "CREATE INDEX transfer_newest ON transfer (organization_id, created_at_ms, sequence)",
+    # Only hashes: the file is no place to find a token that still works.
+    "CREATE TABLE refresh_token (hash TEXT PRIMARY KEY, created_at_ms INTEGER NOT NULL) STRICT",
+)
+
+
+class SandboxFileError(RuntimeError):
+    """The file cannot serve as the simulated Sequence's ledger; the message says why and what to do."""
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a connection for one operation, in the thread that uses it.
+
+    Args:
+        path: a file that `prepare` has been called on.
+
+    Raises:
+        sqlite3.OperationalError: the file is gone, or another process has been writing for too long.
+    """
+    address = f"file:{quote(str(path.absolute()))}?mode=rw"
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+    with closing(connection):
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = NORMAL")
+        yield connection
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Hold the file's write lock for one transaction: all of it is kept, or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def prepare(path: Path, seed: Callable[[sqlite3.Connection], None]) -> None:
+    """Create and fill the file if that has not been done, in one transaction, whoever else does the same now.
+
+    Args:
+        path: the file; it becomes readable by its owner alone.
+        seed: fills the empty tables.
+
+    Raises:
+        SandboxFileError: the file is something else, or another version's.
+        OSError: it cannot be created.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _OWNER_ONLY)
+    try:
+        os.fchmod(descriptor, _OWNER_ONLY)
+    finally:
+        os.close(descriptor)
+    try:
+        with connected(path) as connection:
+            _use_write_ahead_log(connection)
+            with writing(connection):
+                if _is_empty(connection):
+                    _create(connection, seed)
+                _check(connection, path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise SandboxFileError(f"{path} is not a sandbox file ({error}). Name another, or delete it.") from error
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # The switch needs the file to itself and does not wait for it, so that two processes can collide here.
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+
+
+def _create(connection: sqlite3.Connection, seed: Callable[[sqlite3.Connection], None]) -> None:
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    seed(connection)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise SandboxFileError(f"{path} is a database, but not a sandbox file. Name another file.")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != _SCHEMA_VERSION:
+        raise SandboxFileError(f"{path} was made by another version ({version}). Delete it, and it is made anew.")

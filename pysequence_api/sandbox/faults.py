@@ -1,0 +1,258 @@
+"""Faults on demand: what a test can make the simulated Sequence do wrong, and what is still armed.
+
+Armed faults live in the memory of one `Sandbox`; another process on the same file has its own.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+TOKEN_OPERATION = "oauth/token"
+ANY_OPERATION = "*"
+PAYMENT_OPERATION = "CreatePayment"
+MAX_ARMED_FAULTS = 10_000
+MAX_DELAY_SECONDS = 3600.0
+MAX_HUGE_BODY_BYTES = 1024 * 1024 * 1024
+
+Operation = Literal[
+    "SelectSourceAndDestination",
+    "PodDrawerContent",
+    "ActivitySummary",
+    "ActivityLogV2Transfers",
+    "TransferReferenceDrawerContentV2",
+    "CreatePayment",
+    "oauth/token",
+    "*",
+]
+_HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=2000)]
+_HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=100)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _has_body(status: int) -> int:
+    if status in (204, 304):
+        raise ValueError(f"an answer with status {status} has no body")
+    return status
+
+
+class StatusEffect(_Model):
+    """Any status from 400 on."""
+
+    kind: Literal["status"]
+    status: int = Field(ge=400, le=599)
+    body: JsonValue = Field(None, description="A string is sent as text, anything else as JSON")
+    headers: dict[_HeaderName, _HeaderText] = {}
+
+
+class HtmlEffect(_Model):
+    """A proxy's page where JSON was expected; also with status 200."""
+
+    kind: Literal["html"]
+    status: Annotated[int, AfterValidator(_has_body)] = Field(502, ge=200, le=599)
+    body: str = "<!DOCTYPE html><html><head><title>Bad Gateway</title></head><body><h1>Bad Gateway</h1></body></html>"
+
+
+class GraphqlErrorEffect(_Model):
+    """Status 200 with errors."""
+
+    kind: Literal["graphql_error"]
+    message: str = "Something went wrong"
+    keep_data: bool = Field(False, description="Leave the data beside the errors; needs `when: after`")
+
+
+class CloseEffect(_Model):
+    """The connection is closed without an answer."""
+
+    kind: Literal["close"]
+
+
+class HalfBodyEffect(_Model):
+    """The headers promise the whole body; half of it comes, then the connection is closed."""
+
+    kind: Literal["half_body"]
+
+
+class GarbageEffect(_Model):
+    """Status 200, ``application/json``, and no JSON."""
+
+    kind: Literal["garbage"]
+    body: str = '{"data": {"organization": '
+
+
+class RedirectEffect(_Model):
+    """To elsewhere."""
+
+    kind: Literal["redirect"]
+    status: Literal[301, 302, 303, 307, 308] = 307
+    location: _HeaderText = "https://elsewhere.invalid/api/graphql"
+
+
+class HugeBodyEffect(_Model):
+    """An answer that spaces make as large as wanted."""
+
+    kind: Literal["huge_body"]
+    size_bytes: int = Field(gt=0, le=MAX_HUGE_BODY_BYTES)
+
+
+class DelayEffect(_Model):
+    """``before``: waits, then runs the operation, client or no client. ``after``: runs it, then waits."""
+
+    kind: Literal["delay"]
+    seconds: float = Field(gt=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False)
+
+
+class NullsEffect(_Model):
+    """Some of the answer's data is null, or is not there at all."""
+
+    kind: Literal["nulls"]
+    paths: tuple[str, ...] = Field(min_length=1, description="Dotted, below `data`; `*` is every entry of a list")
+    missing: bool = False
+
+
+class NoDateEffect(_Model):
+    """The answer has no ``Date``."""
+
+    kind: Literal["no_date"]
+
+
+class DateOffsetEffect(_Model):
+    """The answer's ``Date`` is wrong by so many seconds."""
+
+    kind: Literal["date_offset_seconds"]
+    seconds: float = Field(ge=-1e9, le=1e9, allow_inf_nan=False)
+
+
+class RefuseEffect(_Model):
+    """``createPayment`` refuses with this message, and nothing moves."""
+
+    kind: Literal["refuse"]
+    message: str = "Insufficient funds"
+
+
+class HideNewTransferEffect(_Model):
+    """The mutation's answer does not list the new transfer; the activity does."""
+
+    kind: Literal["hide_new_transfer"]
+
+
+class InvisibleEffect(_Model):
+    """The new transfer is nowhere to be seen for so many seconds."""
+
+    kind: Literal["invisible_seconds"]
+    seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+
+
+AnswerEffect = (
+    StatusEffect
+    | HtmlEffect
+    | GraphqlErrorEffect
+    | CloseEffect
+    | HalfBodyEffect
+    | GarbageEffect
+    | RedirectEffect
+    | HugeBodyEffect
+)
+PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect
+Effect = Annotated[
+    AnswerEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect,
+    Field(discriminator="kind"),
+]
+
+
+def _as_list(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [{"kind": one} if isinstance(one, str) else one for one in value]
+    return [{"kind": value}] if isinstance(value, str) else [value]
+
+
+class Fault(_Model):
+    """What goes wrong with the next requests of an operation.
+
+    ``what`` is one effect or a list: an object with its ``kind``, or only the kind. ``when`` says whether it happens
+    before the operation runs (then it does not run if the answer is replaced) or after it has, and the money has moved.
+    """
+
+    operation: Operation
+    count: int = Field(1, ge=1, le=1_000_000, description="For so many requests")
+    when: Literal["before", "after"] = "before"
+    what: Annotated[tuple[Effect, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        kinds = [effect.kind for effect in self.what]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"an effect is there twice: {', '.join(kinds)}")
+        answers = [effect.kind for effect in self.what if isinstance(effect, AnswerEffect)]
+        if len(answers) > 1:
+            raise ValueError(f"only one of these can be the answer: {', '.join(answers)}")
+        if self.operation != PAYMENT_OPERATION and any(isinstance(effect, PaymentEffect) for effect in self.what):
+            raise ValueError(f"refuse, hide_new_transfer and invisible_seconds are for {PAYMENT_OPERATION} only")
+        if self.when == "before" and any(isinstance(one, GraphqlErrorEffect) and one.keep_data for one in self.what):
+            raise ValueError("keep_data needs data, so it needs when: after")
+        return self
+
+    def answer_effect(self) -> AnswerEffect | None:
+        """The effect that replaces the answer, if there is one."""
+        return next((effect for effect in self.what if isinstance(effect, AnswerEffect)), None)
+
+
+class ArmedFaults(BaseModel):
+    """What is still to come, in order; ``count`` is what is left."""
+
+    armed: tuple[Fault, ...]
+
+
+class FaultList:
+    """The armed faults. A request takes the oldest that is for its operation, and only that one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # requests can come from the event loops of several threads
+        self._faults: list[Fault] = []
+
+    def arm(self, faults: Iterable[Fault]) -> None:
+        """Add faults behind those that are armed.
+
+        Raises:
+            ValueError: there would be more than `MAX_ARMED_FAULTS`.
+        """
+        new = list(faults)
+        with self._lock:
+            if len(self._faults) + len(new) > MAX_ARMED_FAULTS:
+                raise ValueError(f"no more than {MAX_ARMED_FAULTS} faults can be armed")
+            self._faults.extend(new)
+
+    def take(self, operation: str) -> Fault | None:
+        """Use up one count of the oldest fault for an operation."""
+        with self._lock:
+            for index, fault in enumerate(self._faults):
+                if fault.operation in (operation, ANY_OPERATION):
+                    if fault.count == 1:
+                        del self._faults[index]
+                    else:
+                        self._faults[index] = fault.model_copy(update={"count": fault.count - 1})
+                    return fault
+        return None
+
+    def armed(self) -> ArmedFaults:
+        """What is still to come."""
+        with self._lock:
+            return ArmedFaults(armed=tuple(self._faults))
+
+    def clear(self) -> None:
+        """Disarm everything."""
+        with self._lock:
+            self._faults.clear()

@@ -1,0 +1,62 @@
+"""What arrived at the simulated Sequence, in order."""
+
+import threading
+from collections import deque
+
+from pydantic import BaseModel, JsonValue
+
+from pysequence_api.sandbox.exchange import Delivery
+
+MAX_JOURNAL_ENTRIES = 10_000
+SECRET_HEADERS = frozenset({"authorization", "cookie"})
+
+
+class JournalEntry(BaseModel):
+    """A request. ``status`` and ``delivery`` are null until it has been answered; without delivery no status left."""
+
+    number: int
+    arrived_monotonic_seconds: float
+    arrived_at: str
+    answered_monotonic_seconds: float | None = None
+    method: str
+    path: str
+    operation: str | None
+    variables: JsonValue
+    status: int | None = None
+    delivery: Delivery | None = None
+    fault: tuple[str, ...] = ()
+    connection_id: str | None
+    connection_is_fresh: bool | None
+    headers: dict[str, str]
+
+
+class RequestLog(BaseModel):
+    """The newest `MAX_JOURNAL_ENTRIES`, oldest first."""
+
+    requests: tuple[JournalEntry, ...]
+
+
+class Journal:
+    """Remembers requests, up to a bound; the oldest are forgotten first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: deque[JournalEntry] = deque(maxlen=MAX_JOURNAL_ENTRIES)
+        self._count = 0
+
+    def add(self, entry: JournalEntry) -> None:
+        """Write down a request and give it the next number."""
+        with self._lock:
+            self._count += 1
+            entry.number = self._count
+            self._entries.append(entry)
+
+    def read(self) -> RequestLog:
+        """All that is remembered."""
+        with self._lock:
+            return RequestLog(requests=tuple(entry.model_copy() for entry in self._entries))
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._entries.clear()

@@ -1,0 +1,467 @@
+"""The money of the simulated Sequence: balances, transfers, and the one way to move something.
+
+A `Ledger` is for one operation in one worker thread. Amounts are whole cents, moments whole milliseconds.
+"""
+
+import base64
+import binascii
+import re
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from pysequence_api.sandbox.database import connected, writing
+from pysequence_api.sandbox.household import (
+    HOLDERS,
+    PARTIES,
+    Account,
+    AccountType,
+    Holder,
+    Organization,
+    Party,
+    Pod,
+    Port,
+    account_type,
+)
+
+PROCESSING_AFTER_SECONDS = 2
+"""How long a new transfer is ``PENDING``."""
+COMPLETE_AFTER_SECONDS = 10
+"""After how long a new transfer is ``COMPLETE``; until then it is ``PROCESSING``."""
+PROCESSING_AFTER_MS = PROCESSING_AFTER_SECONDS * 1000
+COMPLETE_AFTER_MS = COMPLETE_AFTER_SECONDS * 1000
+DEFAULT_PAGE_SIZE = 10
+MAX_PAGE_SIZE = 100
+MAX_DESCRIPTION_CHARACTERS = 1000
+
+_CURSOR = re.compile(r"t:(-?[0-9]{1,15}):([0-9]{1,15})", re.ASCII)
+_STATUS = f"""CASE WHEN status IS NOT NULL THEN status
+    WHEN :now_ms - created_at_ms < {PROCESSING_AFTER_MS} THEN 'PENDING'
+    WHEN :now_ms - created_at_ms < {COMPLETE_AFTER_MS} THEN 'PROCESSING'
+    ELSE 'COMPLETE' END"""
+_SELECT = f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE visible_from_ms <= :now_ms"
+
+
+class Status(StrEnum):
+    """Where a transfer stands (upstream-graphql, ActivityLogV2Transfers)."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class Direction(StrEnum):
+    """Seen from the pods (upstream-graphql, ActivityLogV2Transfers)."""
+
+    INTERNAL = "INTERNAL"
+    INCOMING = "INCOMING"
+    OUTGOING = "OUTGOING"
+
+
+class ActivityType(StrEnum):
+    """What made a transfer happen (upstream-graphql, ActivityLogV2Transfers)."""
+
+    ONE_TIME_TRANSFER = "ONE_TIME_TRANSFER"
+    RULE = "RULE"
+    DIRECT_DEPOSIT = "DIRECT_DEPOSIT"
+    ACH = "ACH"
+
+
+class PaymentRefusedError(Exception):
+    """Sequence says no and nothing has moved; the message is ``createPayment.error.message``."""
+
+
+class InvalidQueryError(Exception):
+    """A cursor, page size or date that makes no sense; becomes a GraphQL error."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTransfer:
+    """A row to write; see the table in `database`."""
+
+    id: str
+    organization_id: str
+    source_id: str
+    destination_id: str
+    amount_cents: int
+    direction: Direction
+    activity_type: ActivityType
+    created_at_ms: int
+    status: Status | None = None
+    error_reason: str | None = None
+    description: str | None = None
+    is_compound: bool = False
+    rule_trigger_type: str | None = None
+    rule_trigger_cron: str | None = None
+    visible_from_ms: int = 0
+    is_payment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRow:
+    """A transfer as it stands now."""
+
+    id: str
+    sequence: int
+    organization_id: str
+    source: Party
+    destination: Party
+    amount_cents: int
+    direction: str
+    activity_type: str
+    status: str
+    error_reason: str | None
+    description: str | None
+    is_compound: bool
+    rule_trigger_type: str | None
+    rule_trigger_cron: str | None
+    created_at_ms: int
+    is_payment: bool
+
+    @property
+    def cursor(self) -> str:
+        """Where it stands in the order, which later transfers do not change."""
+        return base64.urlsafe_b64encode(f"t:{self.created_at_ms}:{self.sequence}".encode()).decode()
+
+    @property
+    def updated_at_ms(self) -> int:
+        """When its status last changed."""
+        after_ms = {Status.PENDING: 0, Status.PROCESSING: PROCESSING_AFTER_MS}
+        return self.created_at_ms + after_ms.get(Status(self.status), COMPLETE_AFTER_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferQuery:
+    """Which transfers to list; all conditions must hold (upstream-graphql, TransferReferenceFilter)."""
+
+    created_from_ms: int | None = None
+    created_until_ms: int | None = None
+    statuses: Sequence[str] = ()
+    directions: Sequence[str] = ()
+    activity_types: Sequence[str] = ()
+    hide_internal: bool = False
+    name: str = ""
+    party_id: str | None = None
+    exclude_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some transfers, newest first."""
+
+    rows: tuple[TransferRow, ...]
+    has_next_page: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentParty:
+    """A party as a payment names it (upstream-graphql, PaymentAccountInput)."""
+
+    id: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOrder:
+    """What ``createPayment`` is asked to do (upstream-graphql, CreatePayment)."""
+
+    source: PaymentParty
+    destination: PaymentParty
+    amount_cents: int
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonthSummary:
+    """What happened since a moment."""
+
+    transfer_count: int
+    rule_count: int
+    incoming_cents: int
+
+
+@dataclass(slots=True)
+class _Conditions:
+    """SQL conditions and the values that go with them."""
+
+    values: dict[str, object]
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, text: str, **values: object) -> None:
+        self.texts.append(text)
+        self.values.update(values)
+
+    def any_of(self, expression: str, name: str, options: Sequence[str]) -> None:
+        """Require the expression to be one of the options."""
+        names = [f"{name}_{number}" for number in range(len(options))]
+        marks = ", ".join(f":{one}" for one in names)
+        self.add(f"{expression} IN ({marks})", **dict(zip(names, options, strict=True)))
+
+
+class Ledger:
+    """Reads and moves money over one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    def now_ms(self) -> int:
+        """The time by the simulation's clock, in milliseconds since 1970."""
+        return int(self._clock() * 1000)
+
+    def hold_snapshot(self) -> None:
+        """From here on, see the money as it is at the next read, whatever others move meanwhile."""
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN")
+
+    def _drop_snapshot(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+    def balance_cents(self, holder_id: str) -> int:
+        """What a pod, port or account holds; below zero for what is owed."""
+        row = self._connection.execute("SELECT cents FROM balance WHERE holder_id = ?", (holder_id,)).fetchone()
+        return int(row["cents"])
+
+    def all_balances_cents(self) -> dict[str, int]:
+        """Every balance, by the id of its holder."""
+        return {row["holder_id"]: row["cents"] for row in self._connection.execute("SELECT * FROM balance")}
+
+    def transfer(self, organization_id: str, transfer_id: str) -> TransferRow | None:
+        """Read one transfer, if the organization has it."""
+        row = self._connection.execute(
+            f"{_SELECT} AND organization_id = :organization_id AND id = :id",
+            {"now_ms": self.now_ms(), "organization_id": organization_id, "id": transfer_id},
+        ).fetchone()
+        return None if row is None else _read(row)
+
+    def transfers(self, organization_id: str, query: TransferQuery, *, after: str, first: int) -> Page:
+        """List transfers, newest first.
+
+        Args:
+            organization_id: whose.
+            query: which ones.
+            after: the cursor of the last one before; empty for the first page.
+            first: how many; more than `MAX_PAGE_SIZE` are never given.
+
+        Raises:
+            InvalidQueryError: the cursor is none, or ``first`` is less than 1.
+        """
+        if first < 1:
+            raise InvalidQueryError("first must be at least 1")
+        size = min(first, MAX_PAGE_SIZE)
+        conditions = _conditions(organization_id, query, self.now_ms())
+        if after:
+            created_at_ms, sequence = _read_cursor(after)
+            conditions.add(
+                "(created_at_ms, sequence) < (:after_ms, :after_sequence)",
+                after_ms=created_at_ms,
+                after_sequence=sequence,
+            )
+        found = self._connection.execute(
+            f"{_SELECT} AND {' AND '.join(conditions.texts)} ORDER BY created_at_ms DESC, sequence DESC LIMIT :size",
+            {**conditions.values, "size": size + 1},
+        ).fetchall()
+        return Page(tuple(_read(row) for row in found[:size]), has_next_page=len(found) > size)
+
+    def first_transfer_ms(self, organization_id: str) -> int | None:
+        """When the organization's oldest transfer was made."""
+        value: int | None = self._connection.execute(
+            "SELECT min(created_at_ms) FROM transfer WHERE organization_id = ?", (organization_id,)
+        ).fetchone()[0]
+        return value
+
+    def summary(self, since_ms: int) -> MonthSummary:
+        """Add up what happened since a moment, over all organizations."""
+        row = self._connection.execute(
+            """SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
+                coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents END), 0) AS incoming_cents
+            FROM transfer WHERE created_at_ms >= :since_ms AND visible_from_ms <= :now_ms""",
+            {"since_ms": since_ms, "now_ms": self.now_ms()},
+        ).fetchone()
+        return MonthSummary(row["transfers"], row["rules"], row["incoming_cents"])
+
+    def payments(self) -> tuple[TransferRow, ...]:
+        """Everything that ``createPayment`` has moved, oldest first, whether the activity shows it yet or not."""
+        rows = self._connection.execute(
+            f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE is_payment ORDER BY sequence",
+            {"now_ms": self.now_ms()},
+        )
+        return tuple(_read(row) for row in rows)
+
+    def create_payment(self, organization: Organization, order: PaymentOrder, *, invisible_seconds: float = 0) -> str:
+        """Move money, in one transaction.
+
+        Args:
+            organization: the one that the KYC id belongs to; both parties must be its.
+            order: what to move.
+            invisible_seconds: how long the activity does not show it.
+
+        Returns:
+            The id of the new transfer.
+
+        Raises:
+            PaymentRefusedError: nothing has moved; the message says why.
+        """
+        if order.amount_cents <= 0:
+            raise PaymentRefusedError("Amount must be greater than zero")
+        source = _payment_party("Source", order.source, organization)
+        destination = _payment_party("Destination", order.destination, organization)
+        _check_route(source, destination)
+        self._drop_snapshot()
+        with writing(self._connection):
+            now_ms = self.now_ms()  # under the lock, so that the order of times is the order of transfers
+            self._move(source, destination, order.amount_cents)
+            transfer = NewTransfer(
+                id=str(uuid.uuid4()),
+                organization_id=organization.id,
+                source_id=source.id,
+                destination_id=destination.id,
+                amount_cents=order.amount_cents,
+                direction=direction(source, destination),
+                activity_type=ActivityType.ONE_TIME_TRANSFER,
+                created_at_ms=now_ms,
+                description=order.description and order.description[:MAX_DESCRIPTION_CHARACTERS],
+                is_compound=isinstance(source, Account) or isinstance(destination, Account),
+                visible_from_ms=now_ms + int(invisible_seconds * 1000),
+                is_payment=True,
+            )
+            insert_transfer(self._connection, transfer)
+        return transfer.id
+
+    def _move(self, source: Holder, destination: Holder, amount_cents: int) -> None:
+        taken = self._connection.execute(
+            "UPDATE balance SET cents = cents - :amount WHERE holder_id = :source AND cents >= :amount",
+            {"amount": amount_cents, "source": source.id},
+        )
+        if taken.rowcount != 1:
+            raise PaymentRefusedError("Insufficient funds")
+        self._connection.execute(
+            "UPDATE balance SET cents = cents + :amount WHERE holder_id = :destination",
+            {"amount": amount_cents, "destination": destination.id},
+        )
+
+
+@contextmanager
+def open_ledger(path: Path, clock: Callable[[], float]) -> Iterator[Ledger]:
+    """Open the ledger for one operation.
+
+    Args:
+        path: the SQLite file.
+        clock: Unix time in seconds.
+    """
+    with connected(path) as connection:
+        yield Ledger(connection, clock)
+
+
+def insert_transfer(connection: sqlite3.Connection, transfer: NewTransfer) -> None:
+    """Write a transfer, in the caller's transaction."""
+    columns = NewTransfer.__slots__
+    connection.execute(
+        f"INSERT INTO transfer ({', '.join(columns)}) VALUES ({', '.join(f':{column}' for column in columns)})",
+        {column: getattr(transfer, column) for column in columns},
+    )
+
+
+def direction(source: Party, destination: Party) -> Direction:
+    """Say which way money flows, seen from the pods.
+
+    Between pods it stays inside; what a port or an account passes to a pod comes in.
+    """
+    if not isinstance(destination, Pod | Port):
+        return Direction.OUTGOING
+    if isinstance(source, Pod) or (isinstance(source, Port) and isinstance(destination, Port)):
+        return Direction.INTERNAL
+    return Direction.INCOMING
+
+
+def _payment_party(side: str, named: PaymentParty, organization: Organization) -> Holder:
+    holder = HOLDERS.get(named.id)
+    if holder is None or holder.organization_id != organization.id:
+        raise PaymentRefusedError(f"{side} not found")
+    if account_type(holder) is not AccountType(named.type):
+        raise PaymentRefusedError(f"{side} is not of type {named.type}")
+    return holder
+
+
+def _check_route(source: Holder, destination: Holder) -> None:
+    if source.id == destination.id:
+        raise PaymentRefusedError("Source and destination must be different")
+    if isinstance(source, Account):
+        if not source.can_be_source_of_transfer:
+            raise PaymentRefusedError("This account cannot be the source of a transfer")
+        if isinstance(destination, Account):
+            raise PaymentRefusedError("Transfers between two external accounts are not possible")
+
+
+def _conditions(organization_id: str, query: TransferQuery, now_ms: int) -> _Conditions:
+    conditions = _Conditions({"now_ms": now_ms})
+    conditions.add("organization_id = :organization_id", organization_id=organization_id)
+    if query.created_from_ms is not None:
+        conditions.add("created_at_ms >= :from_ms", from_ms=query.created_from_ms)
+    if query.created_until_ms is not None:
+        conditions.add("created_at_ms <= :until_ms", until_ms=query.created_until_ms)
+    for expression, name, options in (
+        (_STATUS, "status", query.statuses),
+        ("direction", "direction", query.directions),
+        ("activity_type", "activity_type", query.activity_types),
+    ):
+        if options:
+            conditions.any_of(expression, name, options)
+    if query.hide_internal:
+        conditions.add("direction != 'INTERNAL'")
+    if query.party_id is not None:
+        conditions.add(":party_id IN (source_id, destination_id)", party_id=query.party_id)
+    if query.exclude_id is not None:
+        conditions.add("id != :exclude_id", exclude_id=query.exclude_id)
+    if query.name:
+        _add_name(conditions, query.name)
+    return conditions
+
+
+def _add_name(conditions: _Conditions, name: str) -> None:
+    # SQLite ignores case in ASCII only, so that the names are compared here: there are few parties.
+    wanted = name.casefold()
+    matching = [party.id for party in PARTIES.values() if wanted in party.name.casefold()]
+    marks = _Conditions({})
+    marks.any_of("source_id", "party", matching)
+    marks.any_of("destination_id", "party", matching)
+    conditions.add(f"({' OR '.join(marks.texts)})", **marks.values)
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii")
+    except (binascii.Error, UnicodeError):
+        text = ""
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise InvalidQueryError("Invalid cursor")
+    return int(match[1]), int(match[2])
+
+
+def _read(row: sqlite3.Row) -> TransferRow:
+    return TransferRow(
+        id=row["id"],
+        sequence=row["sequence"],
+        organization_id=row["organization_id"],
+        source=PARTIES[row["source_id"]],
+        destination=PARTIES[row["destination_id"]],
+        amount_cents=row["amount_cents"],
+        direction=row["direction"],
+        activity_type=row["activity_type"],
+        status=row["current_status"],
+        error_reason=row["error_reason"],
+        description=row["description"],
+        is_compound=bool(row["is_compound"]),
+        rule_trigger_type=row["rule_trigger_type"],
+        rule_trigger_cron=row["rule_trigger_cron"],
+        created_at_ms=row["created_at_ms"],
+        is_payment=bool(row["is_payment"]),
+    )

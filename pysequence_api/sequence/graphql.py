@@ -1,0 +1,294 @@
+"""`SequenceClient` over the GraphQL interface of the web application (upstream-graphql)."""
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from pysequence_api.errors import InvalidRequestError, NotAuthorisedError
+from pysequence_api.sequence.answers import Answer, read_answer
+from pysequence_api.sequence.client import BeforeSend, SequenceClient
+from pysequence_api.sequence.documents import DOCUMENTS, Operation
+from pysequence_api.sequence.models import (
+    Accounts,
+    ActivityFilter,
+    ActivityPage,
+    ActivitySummary,
+    PodDetail,
+    Transfer,
+    TransferDetail,
+    TransferOrder,
+    TransferReceipt,
+)
+from pysequence_api.sequence.pacing import Pacer, Priority, Turn
+from pysequence_api.sequence.parsing import (
+    read_accounts,
+    read_activity,
+    read_pod_detail,
+    read_summary,
+    read_transfer_detail,
+)
+from pysequence_api.sequence.payments import read_payment
+from pysequence_api.sequence.sharing import Shared
+from pysequence_api.sequence.texts import quoted
+from pysequence_api.sequence.tokens import TokenSource
+from pysequence_api.sequence.transport import Channel
+from pysequence_api.settings import Settings
+
+ORIGIN = "https://app.getsequence.io"
+MAX_PAGE_TRANSFERS = 100
+CLOCK_MARGIN_SECONDS = 5.0
+"""How far apart two clocks may be that are compared through Sequence's ``Date``."""
+UNKNOWN_CLOCK_MARGIN_SECONDS = 120.0
+"""The same while Sequence has not told its time: as far apart as the safeguards let a clock be."""
+ONE_TIME = "ONE_TIME_TRANSFER"
+
+Variables = dict[str, Any]
+_Key = tuple[Operation, str, Priority]
+
+
+class GraphQLSequenceClient(SequenceClient):
+    """One account at Sequence, used within one event loop. Make it with `open`.
+
+    Args:
+        reads: the way for reads, which uses connections again.
+        transfers: the way for transfers, each on a fresh connection: one that has been idle can be lost just then.
+        sign_in: the way to the token endpoint.
+        tokens: gives the access token.
+        pacer: gives requests their turn.
+    """
+
+    def __init__(
+        self, *, reads: Channel, transfers: Channel, sign_in: Channel, tokens: TokenSource, pacer: Pacer
+    ) -> None:
+        self._reads = reads
+        self._transfers = transfers
+        self._sign_in = sign_in
+        self._tokens = tokens
+        self._pacer = pacer
+        self._clock_offset_seconds: float | None = None
+        self._waiting_reads: dict[_Key, Shared[Answer]] = {}
+        self._running_reads: set[Shared[Answer]] = set()
+
+    @classmethod
+    def open(cls, settings: Settings, data_directory: Path, transport: httpx.AsyncBaseTransport | None = None) -> Self:
+        """Make a client. This sends nothing and touches no file.
+
+        Args:
+            settings: addresses, pacing, deadline, token and client id.
+            data_directory: where the token cache and the files of the pacing are.
+            transport: goes in the place of the network, as the sandbox in process does; its giver closes it.
+
+        Raises:
+            SettingsError: a proxy or certificate variable of the environment cannot be used.
+        """
+        timeout_seconds = settings.request_timeout_seconds
+
+        def channel(url: str, *, keep_alive: bool) -> Channel:
+            return Channel(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, transport=transport)
+
+        sign_in = channel(f"{settings.auth_url}/oauth/token", keep_alive=False)
+        static_token = settings.access_token
+        return cls(
+            reads=channel(settings.graphql_url, keep_alive=True),
+            transfers=channel(settings.graphql_url, keep_alive=False),
+            sign_in=sign_in,
+            tokens=TokenSource(
+                data_directory,
+                channel=sign_in,
+                timeout_seconds=timeout_seconds,
+                client_id=settings.auth0_client_id,
+                static_token=None if static_token is None else static_token.get_secret_value(),
+            ),
+            pacer=Pacer(
+                data_directory,
+                interval_seconds=settings.request_interval_seconds,
+                jitter_seconds=settings.request_jitter_seconds,
+            ),
+        )
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
+        return self._clock_offset_seconds
+
+    async def accounts(self, organization_id: str | None = None) -> Accounts:
+        """List pods, ports and external accounts; see `SequenceClient.accounts`."""
+        answer = await self._read(Operation.ACCOUNTS, {})
+        return read_accounts(answer.node(), organization_id)
+
+    async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
+        """Read one pod; see `SequenceClient.pod_detail`."""
+        answer = await self._read(Operation.POD, {"organizationId": organization_id, "id": pod_id})
+        data = answer.node(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
+        return read_pod_detail(data, organization_id, pod_id)
+
+    async def activity_summary(self) -> ActivitySummary:
+        """Read this month's numbers; see `SequenceClient.activity_summary`."""
+        return read_summary((await self._read(Operation.SUMMARY, {})).node())
+
+    async def activity(
+        self,
+        organization_id: str,
+        *,
+        first: int = 10,
+        after: str = "",
+        only: ActivityFilter | None = None,
+        urgent: bool = False,
+    ) -> ActivityPage:
+        """Read a page of transfers; see `SequenceClient.activity`."""
+        if not 1 <= first <= MAX_PAGE_TRANSFERS:
+            raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
+        variables = {
+            "organizationId": organization_id,
+            "transferFilter": _filter(only or ActivityFilter()),
+            "after": after,
+            "first": first,
+        }
+        answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
+        return read_activity(answer.node(f"No organization {quoted(organization_id)}."), organization_id)
+
+    async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
+        """Read one transfer; see `SequenceClient.transfer_detail`."""
+        answer = await self._read(Operation.TRANSFER, {"organizationId": organization_id, "id": transfer_id})
+        data = answer.node(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
+        return read_transfer_detail(data, organization_id, transfer_id)
+
+    async def transfer(self, order: TransferOrder, *, before_send: BeforeSend) -> TransferReceipt:
+        """Make a transfer; see `SequenceClient.transfer`."""
+        variables = {
+            "id": order.kyc_id,
+            "source": {"id": order.source_id, "type": order.source_type.value},
+            "destination": {"id": order.destination_id, "type": order.destination_type.value},
+            "amount": order.amount_cents,
+            "isInstantTransfer": order.instant,
+            "achDescription": order.description,
+        }
+        await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+        turn = await self._pacer.take(Priority.TRANSFER)
+        token = await self._tokens.access_token()  # it may have run out while waiting
+        await before_send()
+        sent_at = datetime.now(UTC)
+        request = _Request(self._transfers, Operation.CREATE_PAYMENT, variables, Priority.TRANSFER)
+        answer = await self._send(request, turn, token)
+        organization = read_payment(answer)
+        return TransferReceipt(
+            organization_id=organization.organization_id,
+            candidates=self.match(order, organization.transfers, sent_at),
+        )
+
+    def match(self, order: TransferOrder, transfers: tuple[Transfer, ...], sent_at: datetime) -> tuple[Transfer, ...]:
+        """Pick the transfers that could be the one that was ordered; see `SequenceClient.match`."""
+        offset_seconds, margin_seconds = self._clock_offset_seconds, CLOCK_MARGIN_SECONDS
+        if offset_seconds is None:
+            offset_seconds, margin_seconds = 0.0, UNKNOWN_CLOCK_MARGIN_SECONDS
+        earliest = sent_at + timedelta(seconds=offset_seconds - margin_seconds)
+        matches = [
+            (transfer.created_at, transfer)
+            for transfer in transfers
+            if isinstance(transfer.created_at, datetime)
+            and transfer.created_at >= earliest
+            and transfer.source.id == order.source_id
+            and transfer.destination.id == order.destination_id
+            and transfer.amount_cents == order.amount_cents
+            and transfer.activity_type in {None, ONE_TIME}
+        ]
+        return tuple(transfer for _, transfer in sorted(matches, key=lambda match: match[0]))
+
+    async def aclose(self) -> None:
+        """Withdraw reads that are going on, and close the connections."""
+        for read in tuple(self._running_reads):
+            await read.aclose()
+        await self._tokens.aclose()
+        for channel in (self._reads, self._transfers, self._sign_in):
+            await channel.aclose()
+
+    async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
+        """Read, together with all who ask the same before it has been sent."""
+        request = _Request(self._reads, operation, variables, priority)
+        key = (operation, json.dumps(variables, sort_keys=True), priority)
+
+        def close() -> None:
+            if self._waiting_reads.get(key) is read:
+                del self._waiting_reads[key]
+
+        read = self._waiting_reads.get(key)
+        if read is None or read.ending:
+            read = Shared(self._read_once(request, close), owner=self._running_reads, withdraw=True)
+            self._waiting_reads[key] = read
+        return await read.result()
+
+    async def _read_once(self, request: "_Request", close: Callable[[], None]) -> Answer:
+        try:
+            await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+            turn = await self._pacer.take(request.priority)
+        finally:
+            close()  # from here on it is too late to join
+        token = await self._tokens.access_token()  # it may have run out while waiting
+        return await self._send(request, turn, token)
+
+    async def _send(self, request: "_Request", turn: Turn, token: str) -> Answer:
+        """Send, and after a 401 once more with another token. Nothing else is sent twice."""
+        try:
+            return await self._send_once(request, turn, token)
+        except NotAuthorisedError:
+            token = await self._tokens.renew(token)
+        turn = await self._pacer.take(request.priority)
+        return await self._send_once(request, turn, token)
+
+    async def _send_once(self, request: "_Request", turn: Turn, token: str) -> Answer:
+        name = request.operation.value
+        body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
+        http_answer = await request.channel.post(
+            name,
+            headers=_headers(token),
+            content=json.dumps(body).encode(),
+            before_first_byte=turn.begin,
+            after_writing=turn.renew,
+        )
+        if http_answer.clock_offset_seconds is not None:
+            self._clock_offset_seconds = http_answer.clock_offset_seconds
+        return read_answer(name, http_answer, secret=token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    channel: Channel
+    operation: Operation
+    variables: Variables
+    priority: Priority
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {
+        "authorization": f"Bearer {token}",
+        "content-type": "application/json",
+        "accept": (
+            "application/graphql-response+json, application/graphql+json, application/json,"
+            " text/event-stream, multipart/mixed"
+        ),
+        "origin": ORIGIN,
+        "referer": f"{ORIGIN}/",
+        "sec-fetch-dest": "empty",
+        "sec-fetch-mode": "cors",
+        "sec-fetch-site": "same-origin",
+        "x-request-id": f"webapp-{uuid.uuid4()}",
+    }
+
+
+def _filter(only: ActivityFilter) -> Variables:
+    created_at = {"start": only.date_start, "end": only.date_end}
+    keys: Variables = {
+        "createdAt": {key: day.isoformat() for key, day in created_at.items() if day is not None},
+        "statuses": list(only.statuses),
+        "directions": list(only.directions),
+        "activityTypes": list(only.activity_types),
+        "hideInternalTransfers": only.hide_internal,
+        "name": only.name,
+    }
+    return {key: value for key, value in keys.items() if value}

@@ -1,0 +1,180 @@
+"""When the next request may go: one queue for a process, one pace for all processes on a data directory.
+
+A request takes a *turn* when it is due, and never books one ahead: until then nothing is written down that a dead
+process could leave behind. The turn is followed by connecting, which may be slow. So the first byte passes a *gate* as
+well: if another request has had its turn in the meantime, it waits until it is far enough from that one.
+"""
+
+import functools
+import heapq
+import itertools
+import math
+import random
+import time
+from enum import IntEnum
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from pysequence_api.errors import BusyError
+from pysequence_api.sequence.pace import SharedPace
+
+MAX_WAITING_REQUESTS = 32
+"""How many distinct requests of a process wait for their turn; more are turned away."""
+MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
+"""A request waits for this many turns at the most: its own queue's, and as many of another process."""
+MAX_WAIT_EXTRA_SECONDS = 10.0
+"""On top of that, for what holds a turn up: a lock, a slow disk."""
+GUARD_SECONDS = 0.05
+"""Added to the interval, because two requests do not take equally long from here to Sequence's door: a loaded machine
+and the way there delay one more than the other by some hundredths of a second."""
+
+
+class Priority(IntEnum):
+    """Who goes first."""
+
+    TRANSFER = 0
+    URGENT = 1
+    """A read that a transfer waits for."""
+    READ = 2
+
+
+class Turn:
+    """The right to send one request now. Not using it costs nothing but the time until the next one is due."""
+
+    def __init__(self, pacer: "Pacer | None", gap_seconds: float) -> None:
+        self._pacer = pacer
+        self.gap_seconds = gap_seconds
+
+    async def begin(self) -> None:
+        """Pass the gate: call this right before the first byte goes out."""
+        if self._pacer is not None:
+            await self._pacer._pass_gate(self)
+
+    async def renew(self) -> None:
+        """Note that the request is out: the next one's distance counts from now."""
+        if self._pacer is not None:
+            await self._pacer._renew(self)
+
+
+class Pacer:
+    """Keeps requests apart, start to start.
+
+    Args:
+        directory: the data directory, which all processes of the account share.
+        interval_seconds: the least distance; with 0 for both, nothing waits and no file is touched.
+        jitter_seconds: a random part on top, up to this, drawn for each turn.
+    """
+
+    def __init__(self, directory: Path, *, interval_seconds: float, jitter_seconds: float) -> None:
+        self._off = interval_seconds <= 0 and jitter_seconds <= 0
+        self._interval_seconds = interval_seconds + (GUARD_SECONDS if interval_seconds > 0 else 0)
+        self._jitter_seconds = jitter_seconds
+        self._shared = SharedPace(directory)
+        self._queue: list[_Waiter] = []
+        self._numbers = itertools.count()
+        self._pace_lock = anyio.Lock()  # one question about the pace at a time, and the gate before the queue
+        self._latest: Turn | None = None
+        self._latest_at = -math.inf
+
+    async def take(self, priority: Priority) -> Turn:
+        """Wait for a turn.
+
+        Args:
+            priority: who goes first; within the same, who came first.
+
+        Raises:
+            BusyError: too many requests wait already, or it took too long. Nothing was sent.
+        """
+        turn = Turn(None if self._off else self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
+        if self._off:
+            return turn
+        if len(self._queue) >= MAX_WAITING_REQUESTS:
+            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence wait already")
+        waiter = _Waiter(priority, next(self._numbers))
+        heapq.heappush(self._queue, waiter)
+        flag = self._shared.transfer_flag() if priority is Priority.TRANSFER else None
+        taken = False
+        try:
+            with anyio.move_on_after(self._max_wait_seconds):
+                if flag is not None:
+                    await anyio.to_thread.run_sync(self._shared.show, flag)
+                await self._wait(waiter, turn, yields=flag is None)
+                taken = True
+        finally:
+            if flag is not None:
+                flag.release()
+            self._leave(waiter)
+        if not taken:
+            raise self._busy(f"The request had no turn within {self._max_wait_seconds:.0f} seconds")
+        return turn
+
+    def _leave(self, waiter: "_Waiter") -> None:
+        self._queue.remove(waiter)
+        heapq.heapify(self._queue)
+        if self._queue:
+            self._queue[0].woken.set()
+
+    async def _wait(self, waiter: "_Waiter", turn: Turn, *, yields: bool) -> None:
+        while True:
+            if self._queue[0] is not waiter:
+                waiter.woken = anyio.Event()
+                await waiter.woken.wait()
+                continue
+            async with self._pace_lock:
+                if self._queue[0] is not waiter:
+                    continue
+                delay_seconds = await self._try(turn, yields=yields)
+            if delay_seconds is None:
+                return
+            await anyio.sleep(delay_seconds)
+
+    async def _try(self, turn: Turn, *, yields: bool) -> float | None:
+        """Start, if it is time; else say how long to wait. What this process did itself counts without any file."""
+        mine = self._latest is turn
+        wait_seconds = self._latest_at + turn.gap_seconds - time.monotonic()
+        if wait_seconds > 0 and not mine:
+            return wait_seconds
+        start = functools.partial(self._shared.start, turn.gap_seconds, yields=yields, mine=mine)
+        delay_seconds = await anyio.to_thread.run_sync(start)
+        if delay_seconds is None:
+            self._latest, self._latest_at = turn, time.monotonic()
+        return delay_seconds
+
+    async def _pass_gate(self, turn: Turn) -> None:
+        # Nobody else of this process takes a turn while one that has its own waits here.
+        async with self._pace_lock:
+            while True:
+                delay_seconds = await self._try(turn, yields=False)
+                if delay_seconds is None:
+                    return
+                await anyio.sleep(delay_seconds)
+
+    async def _renew(self, turn: Turn) -> None:
+        if self._latest is turn:
+            self._latest_at = time.monotonic()
+            await anyio.to_thread.run_sync(self._shared.renew)
+
+    @property
+    def _max_wait_seconds(self) -> float:
+        return MAX_WAIT_TURNS * (self._interval_seconds + self._jitter_seconds) + MAX_WAIT_EXTRA_SECONDS
+
+    def _busy(self, what: str) -> BusyError:
+        queue_seconds = (len(self._queue) + 1) * (self._interval_seconds + self._jitter_seconds / 2)
+        retry_after_seconds = max(1, math.ceil(queue_seconds))
+        return BusyError(
+            f"{what}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
+class _Waiter:
+    """A place in the queue."""
+
+    def __init__(self, priority: Priority, number: int) -> None:
+        self._rank = (priority, number)
+        self.woken = anyio.Event()
+
+    def __lt__(self, other: "_Waiter") -> bool:
+        return self._rank < other._rank

@@ -1,0 +1,115 @@
+"""A small client of the sandbox, for tests."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+
+from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
+from tests.sandbox.published import ACTIVITY_LOG_TRANSFERS, CREATE_PAYMENT, SELECT_SOURCE_AND_DESTINATION
+
+
+@dataclass
+class Caller:
+    """Speaks to a sandbox through any httpx client."""
+
+    client: httpx.AsyncClient
+    access_token: str
+    refresh_token: str
+    ids: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    async def signed_in(cls, client: httpx.AsyncClient) -> "Caller":
+        answer = await client.post("/sandbox/tokens", json={})
+        tokens = answer.json()
+        caller = cls(client, tokens["access_token"], tokens["refresh_token"])
+        for membership in (await caller.data("SelectSourceAndDestination", SELECT_SOURCE_AND_DESTINATION))["me"][
+            "memberships"
+        ]:
+            for kind in ("pods", "ports", "accounts"):
+                caller.ids |= {one["name"]: one["id"] for one in membership["organization"][kind]}
+        await client.delete("/sandbox/requests")
+        return caller
+
+    async def post(self, operation: str, query: str, **options: Any) -> httpx.Response:
+        return await self.client.post(
+            "/api/graphql",
+            json={"query": query, "variables": options.pop("variables", {}), "operationName": operation},
+            headers={"authorization": f"Bearer {self.access_token}"},
+            **options,
+        )
+
+    async def data(self, operation: str, query: str, **variables: Any) -> Any:
+        answer = await self.post(operation, query, variables=variables)
+        assert answer.status_code == 200, answer.text
+        assert "errors" not in answer.json(), answer.text
+        return answer.json()["data"]
+
+    async def message(self, operation: str, query: str, **variables: Any) -> str:
+        """The message of the one GraphQL error that the answer must be."""
+        answer = await self.post(operation, query, variables=variables)
+        body = answer.json()
+        assert (answer.status_code, body["data"]) == (200, None)
+        (error,) = body["errors"]
+        assert list(error) == ["message"]
+        return str(error["message"])
+
+    def payment(self, source: str = "Emergency Fund", destination: str = "Rent", **more: Any) -> dict[str, Any]:
+        """The variables of a payment between two parties, by name."""
+        return {
+            "id": KYC_ID,
+            "source": {"id": self.ids.get(source, source), "type": more.pop("source_type", "POD")},
+            "destination": {"id": self.ids.get(destination, destination), "type": more.pop("destination_type", "POD")},
+            "amount": 12_345,
+            **more,
+        }
+
+    async def pay(self, *args: str, **more: Any) -> Any:
+        """Ask for a payment; gives ``createPayment``."""
+        data = await self.data("CreatePayment", CREATE_PAYMENT, **self.payment(*args, **more))
+        return data["forKYC"]["createPayment"]
+
+    async def send_payment(self, **options: Any) -> httpx.Response:
+        return await self.post("CreatePayment", CREATE_PAYMENT, variables=self.payment(), **options)
+
+    async def activity(self, first: int = 100, after: str = "", **only: Any) -> Any:
+        data = await self.data(
+            "ActivityLogV2Transfers",
+            ACTIVITY_LOG_TRANSFERS,
+            organizationId=ORGANIZATION_ID,
+            transferFilter=only,
+            first=first,
+            after=after,
+        )
+        return data["organization"]["transferReferences"]
+
+    async def nodes(self, **only: Any) -> list[Any]:
+        return [edge["node"] for edge in (await self.activity(**only))["edges"]]
+
+    async def moved(self) -> list[Any]:
+        answer = await self.client.get("/sandbox/transfers")
+        transfers: list[Any] = answer.json()["transfers"]
+        return transfers
+
+    async def wait_until_moved(self, count: int) -> None:
+        """Wait until so many payments have moved money."""
+        with anyio.fail_after(10):
+            while len(await self.moved()) < count:  # noqa: ASYNC110 - another process could be the one that moves it
+                await anyio.sleep(0.01)
+
+    async def arm(self, **fault: Any) -> None:
+        answer = await self.client.post("/sandbox/faults", json=fault)
+        assert answer.status_code == 200, answer.text
+
+    async def balances(self) -> dict[str, int]:
+        """Balances in cents by name, of all that have one."""
+        data = await self.data("SelectSourceAndDestination", SELECT_SOURCE_AND_DESTINATION)
+        found = {}
+        for membership in data["me"]["memberships"]:
+            for kind in ("pods", "ports", "accounts"):
+                for one in membership["organization"][kind]:
+                    balance = (one["metadata"] or {}).get("balance")
+                    if balance:
+                        found[one["name"]] = balance["cents"]
+        return found

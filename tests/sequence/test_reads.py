@@ -1,0 +1,291 @@
+"""Every read, against a sandbox that nothing is wrong with, and what is said when something does not exist."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from graphql import build_schema, parse, validate
+
+from pysequence_api import sandbox
+from pysequence_api.errors import InvalidRequestError, NotFoundError
+from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
+from pysequence_api.sequence import (
+    ActivityFilter,
+    CompoundDetails,
+    SimpleDetails,
+    Transfer,
+    TransferOrder,
+)
+from pysequence_api.sequence.documents import DOCUMENTS, Operation
+from tests.sequence.conftest import Announcement, House, order_between_pods
+
+pytestmark = pytest.mark.anyio
+
+
+def schema_text() -> str:
+    from importlib.resources import files
+
+    return files(sandbox).joinpath("schema.graphql").read_text()
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_documents_fit_the_schema(operation: Operation) -> None:
+    document = parse(DOCUMENTS[operation])
+    assert validate(build_schema(schema_text()), document) == []
+    (definition, *_) = document.definitions
+    assert definition.to_dict()["name"]["value"] == operation.value
+    assert ":" not in "".join(line for line in DOCUMENTS[operation].splitlines() if "$" not in line and "(" not in line)
+
+
+async def test_accounts_of_all_organizations(any_house: House) -> None:
+    accounts = await any_house.client().accounts()
+    assert accounts.complete
+    assert len(accounts.organization_ids) == 2
+    assert {pod.organization_id for pod in accounts.pods} == set(accounts.organization_ids)
+    assert all(pod.balance == f"${pod.balance_cents / 100:,.2f}" for pod in accounts.pods if pod.balance_cents)
+    (checking,) = [one for one in accounts.accounts if one.name == "Everyday Checking"]
+    assert checking.account_number is not None
+    assert checking.account_number.startswith("••••")
+    assert len(checking.account_number) == 8
+    manual = [one for one in accounts.accounts if one.provider_type == "MANUAL"]
+    assert manual
+    assert all(one.balance_cents is None and one.balance is None for one in manual)
+
+
+async def test_accounts_of_one_organization(house: House) -> None:
+    client = house.client()
+    accounts = await client.accounts(ORGANIZATION_ID)
+    assert accounts.organization_ids == (ORGANIZATION_ID,)
+    assert {pod.organization_id for pod in accounts.pods} == {ORGANIZATION_ID}
+    with pytest.raises(NotFoundError, match="not a member of organization 'nowhere'"):
+        await client.accounts("nowhere")
+
+
+async def test_total_balance_says_what_it_leaves_out(house: House) -> None:
+    client = house.client()
+    total = await client.total_balance()
+    pods = await client.pods()
+    assert total.total_balance_cents == sum(pod.balance_cents or 0 for pod in pods)
+    assert total.complete
+    house.arm(
+        "SelectSourceAndDestination", {"kind": "nulls", "paths": ["me.memberships.0.organization.pods.0.metadata"]}
+    )
+    without = await client.total_balance()
+    assert without.total_balance_cents == total.total_balance_cents - (pods[0].balance_cents or 0)
+    assert [pod.id for pod in without.left_out] == [pods[0].id]
+    assert not without.complete
+
+
+async def test_pod_detail(any_house: House) -> None:
+    client = any_house.client()
+    pods = [pod for pod in await client.pods() if pod.organization_id == ORGANIZATION_ID]
+    details = [await client.pod_detail(ORGANIZATION_ID, pod.id) for pod in pods]
+    assert [(pod.id, pod.name, pod.balance_cents) for pod in details] == [
+        (pod.id, pod.name, pod.balance_cents) for pod in pods
+    ]
+    liabilities = [pod.liability for pod in details if pod.liability is not None]
+    assert any(liability.error_code for liability in liabilities)
+    assert any(liability.balance_cents is not None and liability.error_code is None for liability in liabilities)
+    assert any(pod.goal for pod in details)
+    assert max(len(pod.recent_transfers) for pod in details) == 5
+
+
+async def test_activity_summary(any_house: House) -> None:
+    summary = await any_house.client().activity_summary()
+    assert isinstance(summary.transfer_count, int)
+    assert summary.total_incoming_cents is not None
+
+
+async def test_activity_goes_from_page_to_page(any_house: House) -> None:
+    client = any_house.client()
+    all_at_once = await client.activity(ORGANIZATION_ID, first=9)
+    pages: list[Transfer] = []
+    after = ""
+    for _ in range(3):
+        page = await client.activity(ORGANIZATION_ID, first=3, after=after)
+        assert page.complete
+        assert page.page_info.has_next_page
+        after = page.page_info.end_cursor
+        pages += page.transfers
+    assert tuple(pages) == all_at_once.transfers
+    times = [transfer.created_at for transfer in pages if isinstance(transfer.created_at, datetime)]
+    assert times == sorted(times, reverse=True)
+    assert all(time.utcoffset() == timedelta(0) for time in times)
+
+
+async def test_activity_filters(house: House) -> None:
+    client = house.client()
+    only = ActivityFilter(
+        statuses=("COMPLETE", "NEVER_HEARD_OF"),
+        directions=("OUTGOING",),
+        activity_types=("ACH", "RULE"),
+        date_start=date(2000, 1, 1),
+        date_end=date(2100, 1, 1),
+        hide_internal=True,
+        name="a",
+    )
+    page = await client.activity(ORGANIZATION_ID, first=100, only=only)
+    assert {transfer.status for transfer in page.transfers} <= {"COMPLETE"}
+    assert house.requests("ActivityLogV2Transfers")[-1].variables == {
+        "organizationId": ORGANIZATION_ID,
+        "transferFilter": {
+            "createdAt": {"start": "2000-01-01", "end": "2100-01-01"},
+            "statuses": ["COMPLETE", "NEVER_HEARD_OF"],
+            "directions": ["OUTGOING"],
+            "activityTypes": ["ACH", "RULE"],
+            "hideInternalTransfers": True,
+            "name": "a",
+        },
+        "after": "",
+        "first": 100,
+    }
+
+
+@pytest.mark.parametrize("first", [0, -1, 101])
+async def test_a_page_has_a_size(house: House, first: int) -> None:
+    with pytest.raises(InvalidRequestError, match="1 to 100"):
+        await house.client().activity(ORGANIZATION_ID, first=first)
+    assert house.requests() == []
+
+
+async def test_transfer_details_of_both_kinds(any_house: House) -> None:
+    client = any_house.client()
+    page = await client.activity(ORGANIZATION_ID, first=40)
+    details = [await client.transfer_detail(ORGANIZATION_ID, transfer.id) for transfer in page.transfers]
+    assert {type(detail.details) for detail in details} >= {SimpleDetails, CompoundDetails}
+    assert any(detail.rule is not None and detail.rule.trigger_type for detail in details)
+    assert [(detail.id, detail.amount_cents) for detail in details] == [
+        (transfer.id, transfer.amount_cents) for transfer in page.transfers
+    ]
+    assert {party.type for detail in details for party in (detail.source, detail.destination)} >= {"POD", "ACCOUNT"}
+
+
+async def test_what_does_not_exist_is_not_found(any_house: House) -> None:
+    client = any_house.client()
+    for organization_id in (ORGANIZATION_ID, "nowhere"):
+        with pytest.raises(NotFoundError, match="'no-such-thing' in organization"):
+            await client.pod_detail(organization_id, "no-such-thing")
+        with pytest.raises(NotFoundError, match="'no-such-thing' in organization"):
+            await client.transfer_detail(organization_id, "no-such-thing")
+    with pytest.raises(NotFoundError, match="No organization 'nowhere'"):
+        await client.activity("nowhere")
+    with pytest.raises(NotFoundError) as caught:
+        await client.pod_detail(ORGANIZATION_ID, "x\n" * 10_000)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "operation", ["PodDrawerContent", "TransferReferenceDrawerContentV2", "ActivityLogV2Transfers"]
+)
+async def test_not_found_as_a_graphql_error(house: House, operation: str) -> None:
+    client = house.client()
+    house.arm(operation, {"kind": "graphql_error", "message": "It was NOT FOUND here"})
+    with pytest.raises(NotFoundError):
+        match operation:
+            case "PodDrawerContent":
+                await client.pod_detail(ORGANIZATION_ID, "a")
+            case "TransferReferenceDrawerContentV2":
+                await client.transfer_detail(ORGANIZATION_ID, "a")
+            case _:
+                await client.activity(ORGANIZATION_ID)
+
+
+async def test_transfer_is_named_by_its_candidates(any_house: House) -> None:
+    client = any_house.client()
+    order = await order_between_pods(client)
+    announced = Announcement()
+    receipt = await client.transfer(order, before_send=announced)
+    (moved,) = await any_house.moved()
+    assert [transfer.id for transfer in receipt.candidates] == [moved["id"]]
+    assert receipt.organization_id == ORGANIZATION_ID
+    assert announced.count == 1
+    second = await client.transfer(order, before_send=announced)
+    assert [transfer.id for transfer in second.candidates] == [one["id"] for one in await any_house.moved()]
+    detail = await client.transfer_detail(ORGANIZATION_ID, moved["id"])
+    assert detail.amount == "$123.45"
+
+
+async def test_transfer_goes_on_a_fresh_connection(tcp_house: House) -> None:
+    client = tcp_house.client()
+    order = await order_between_pods(client)
+    for _ in range(2):
+        await client.transfer(order, before_send=Announcement())
+    reads, transfers = tcp_house.requests("SelectSourceAndDestination"), tcp_house.requests("CreatePayment")
+    assert len({entry.connection_id for entry in reads}) == 1
+    assert len({entry.connection_id for entry in transfers}) == 2
+    assert all(entry.connection_is_fresh and entry.headers["connection"] == "close" for entry in transfers)
+
+
+async def test_headers_are_those_of_the_page(tcp_house: House) -> None:
+    client = tcp_house.client()
+    await client.activity_summary()
+    await client.activity_summary()
+    first, second = (entry.headers for entry in tcp_house.requests())
+    assert first["content-type"] == "application/json"
+    assert first["accept"].startswith("application/graphql-response+json, application/graphql+json, application/json,")
+    assert (first["origin"], first["referer"]) == ("https://app.getsequence.io", "https://app.getsequence.io/")
+    assert [first[f"sec-fetch-{name}"] for name in ("dest", "mode", "site")] == ["empty", "cors", "same-origin"]
+    assert first["x-request-id"].startswith("webapp-")
+    assert first["x-request-id"] != second["x-request-id"]
+
+
+async def test_clock_offset_follows_the_date(any_house: House) -> None:
+    client = any_house.client()
+    assert client.clock_offset_seconds is None
+    house = any_house
+    house.arm("ActivitySummary", "no_date")
+    await client.activity_summary()
+    assert client.clock_offset_seconds is None
+    await client.activity_summary()
+    assert client.clock_offset_seconds == pytest.approx(0, abs=1)
+    house.arm("ActivitySummary", {"kind": "date_offset_seconds", "seconds": 3600})
+    await client.activity_summary()
+    assert client.clock_offset_seconds == pytest.approx(3600, abs=1)
+    house.arm("ActivitySummary", "no_date")
+    await client.activity_summary()
+    assert client.clock_offset_seconds == pytest.approx(3600, abs=1)
+
+
+class TestMatch:
+    SENT_AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+    def order(self) -> TransferOrder:
+        return TransferOrder(kyc_id=KYC_ID, source_id="a", destination_id="b", amount_cents=5)
+
+    def transfer(self, identifier: str, **changes: object) -> Transfer:
+        values: dict[str, object] = {
+            "id": identifier,
+            "amount_cents": 5,
+            "source": {"id": "a"},
+            "destination": {"id": "b"},
+            "created_at": self.SENT_AT,
+            "activity_type": "ONE_TIME_TRANSFER",
+        }
+        return Transfer.model_validate(values | changes)
+
+    async def test_only_what_could_be_it_oldest_first(self, house: House) -> None:
+        client = house.client()
+        await client.activity_summary()  # Sequence has told its time
+        transfers = (
+            self.transfer("newer", created_at=self.SENT_AT + timedelta(seconds=9)),
+            self.transfer("older", activity_type=None),
+            self.transfer("before", created_at=self.SENT_AT - timedelta(seconds=7)),
+            self.transfer("other amount", amount_cents=6),
+            self.transfer("no amount", amount_cents=None),
+            self.transfer("other source", source={"id": "c"}),
+            self.transfer("no destination", destination={}),
+            self.transfer("a rule's", activity_type="RULE"),
+            self.transfer("a date only", created_at=self.SENT_AT.date()),
+            self.transfer("no time", created_at=None),
+        )
+        assert [one.id for one in client.match(self.order(), transfers, self.SENT_AT)] == ["older", "newer"]
+
+    async def test_the_clock_of_sequence_counts(self, house: House) -> None:
+        client = house.client()
+        early = (self.transfer("early", created_at=self.SENT_AT - timedelta(seconds=100)),)
+        assert client.match(self.order(), early, self.SENT_AT) == early  # nothing is known of the clock yet
+        await client.activity_summary()
+        assert client.match(self.order(), early, self.SENT_AT) == ()
+        house.arm("ActivitySummary", {"kind": "date_offset_seconds", "seconds": -100})
+        await client.activity_summary()
+        assert client.match(self.order(), early, self.SENT_AT) == early
