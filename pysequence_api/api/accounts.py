@@ -1,0 +1,15 @@
+"""Everything that can hold money."""
+
+from fastapi import APIRouter
+
+from pysequence_api.api.parameters import OpenGateway, OrganizationQuery
+from pysequence_api.api.problems import READ_STATUSES, responses
+from pysequence_api.sequence.models import Accounts
+
+router = APIRouter(tags=["accounts"])
+
+
+@router.get("/api/accounts", responses=responses(404, *READ_STATUSES))
+async def list_accounts(gateway: OpenGateway, org_id: OrganizationQuery = None) -> Accounts:
+    """List pods, ports and external accounts."""
+    return await gateway.client.accounts(org_id)

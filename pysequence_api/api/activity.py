@@ -1,0 +1,95 @@
+"""What moved, and how far it has come."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field
+
+from pysequence_api.api.parameters import IsoDate, OpenGateway, OrganizationId, OrganizationQuery, TransferId
+from pysequence_api.api.problems import READ_STATUSES, responses
+from pysequence_api.sequence.models import ActivityFilter, ActivityPage, ActivitySummary, TransferDetail
+
+MAX_PAGE_TRANSFERS = 100
+DEFAULT_PAGE_TRANSFERS = 10
+MAX_CURSOR_CHARACTERS = 2000
+MAX_SEARCH_CHARACTERS = 200
+MAX_FILTER_VALUES = 50
+MAX_FILTER_VALUE_CHARACTERS = 1000
+
+router = APIRouter(tags=["activity"])
+
+
+def _values(examples: str) -> object:
+    return Query(
+        max_length=MAX_FILTER_VALUES,
+        description=f"Only these, comma-separated or repeated, such as {examples}; others are passed on as they are",
+    )
+
+
+FilterValues = list[Annotated[str, Field(max_length=MAX_FILTER_VALUE_CHARACTERS)]]
+First = Annotated[int, Query(ge=1, le=MAX_PAGE_TRANSFERS, description="How many")]
+After = Annotated[str, Query(max_length=MAX_CURSOR_CHARACTERS, description="`end_cursor` of the page before")]
+Statuses = Annotated[FilterValues, _values("PENDING, PROCESSING, COMPLETE, FAILED, CANCELLED")]
+Directions = Annotated[FilterValues, _values("INTERNAL, INCOMING, OUTGOING")]
+ActivityTypes = Annotated[FilterValues, _values("ONE_TIME_TRANSFER, RULE, DIRECT_DEPOSIT, ACH")]
+DateStart = Annotated[IsoDate | None, Query(description="Not before this day")]
+DateEnd = Annotated[IsoDate | None, Query(description="Not after this day")]
+HideInternal = Annotated[bool, Query(description="Leave out transfers between own pods")]
+Name = Annotated[str, Query(max_length=MAX_SEARCH_CHARACTERS, description="Only those with this in a name")]
+
+
+@router.get("/api/activity/summary", responses=responses(*READ_STATUSES))
+async def get_activity_summary(gateway: OpenGateway) -> ActivitySummary:
+    """Give this month in numbers."""
+    return await gateway.client.activity_summary()
+
+
+@router.get("/api/activity", responses=responses(404, *READ_STATUSES))
+async def list_activity(
+    gateway: OpenGateway,
+    *,
+    first: First = DEFAULT_PAGE_TRANSFERS,
+    after: After = "",
+    org_id: OrganizationQuery = None,
+    statuses: Statuses = [],  # noqa: B006 -- FastAPI reads it as the default, and copies it
+    directions: Directions = [],  # noqa: B006
+    activity_types: ActivityTypes = [],  # noqa: B006
+    date_start: DateStart = None,
+    date_end: DateEnd = None,
+    hide_internal: HideInternal = False,
+    name: Name = "",
+) -> ActivityPage:
+    """List transfers, newest first, of the default organization or another."""
+    if date_start and date_end and date_start > date_end:
+        error = {"type": "value_error", "loc": ("query", "date_start"), "msg": "should not be after date_end"}
+        raise RequestValidationError([error])
+    only = ActivityFilter(
+        statuses=_split(statuses),
+        directions=_split(directions),
+        activity_types=_split(activity_types),
+        date_start=date_start,
+        date_end=date_end,
+        hide_internal=hide_internal,
+        name=name,
+    )
+    return await gateway.client.activity(org_id or gateway.organization_id, first=first, after=after, only=only)
+
+
+@router.get("/api/transfers/{transfer_id}", responses=responses(404, *READ_STATUSES))
+async def get_transfer(gateway: OpenGateway, transfer_id: TransferId) -> TransferDetail:
+    """Read one transfer of the default organization, with the payments that it consists of."""
+    return await gateway.client.transfer_detail(gateway.organization_id, transfer_id)
+
+
+@router.get("/api/activity/{org_id}/{transfer_id}", responses=responses(404, *READ_STATUSES))
+async def get_transfer_of_organization(
+    gateway: OpenGateway, org_id: OrganizationId, transfer_id: TransferId
+) -> TransferDetail:
+    """Read one transfer of any organization, with the payments that it consists of."""
+    return await gateway.client.transfer_detail(org_id, transfer_id)
+
+
+def _split(values: list[str]) -> tuple[str, ...]:
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(part for part in parts if part)

@@ -1,0 +1,60 @@
+"""What several endpoints take."""
+
+import re
+from datetime import date
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import BeforeValidator
+from starlette.convertors import Convertor, register_url_convertor
+
+from pysequence_api.gateway import Gateway
+from pysequence_api.sequence.models import PartyId
+
+MAX_NAME_CHARACTERS = 1000
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class NameConvertor(Convertor[str]):
+    """Matches a name in a path: anything, slashes and line breaks too. The router sees the path decoded."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """Take it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Give it as it is."""
+        return value
+
+
+register_url_convertor("name", NameConvertor())
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway
+
+
+def _iso_date(value: object) -> object:
+    # pydantic alone would also take numbers, as seconds since 1970.
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value) is None:
+        raise ValueError("should be a date like 2026-11-23")
+    return value
+
+
+OpenGateway = Annotated[Gateway, Depends(_gateway)]
+IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+PodName = Annotated[
+    str,
+    Path(
+        max_length=MAX_NAME_CHARACTERS,
+        description="The name, in any case, else a part of it that only one pod has. Percent-encode what is special.",
+    ),
+]
+PodId = Annotated[PartyId, Path(description="Pod id")]
+TransferId = Annotated[PartyId, Path(description="Transfer id")]
+OrganizationId = Annotated[PartyId, Path(description="Organization id")]
+OrganizationQuery = Annotated[PartyId | None, Query(description="Only this organization")]

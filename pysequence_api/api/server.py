@@ -1,0 +1,81 @@
+"""From settings to a server that listens, and back to nothing."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+import anyio
+
+from pysequence_api.api.app import create_app
+from pysequence_api.api.listening import Server, bind
+from pysequence_api.errors import NotAuthorisedError, SequenceError, SignInError
+from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, variable
+
+REQUIRED_SETTINGS = ("api_key", "org_id", "kyc_id")
+REQUIRED_SANDBOX_SETTINGS = ("api_key",)
+"""The sandbox has an organization and a KYC id of its own."""
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None]) -> None:
+    """Serve until a signal says to leave. Then finish what runs, wait for transfers, and return.
+
+    Args:
+        settings: with everything in `REQUIRED_SETTINGS`, or in `REQUIRED_SANDBOX_SETTINGS`.
+        on_ready: called with the gateway and the server's address once connections are accepted.
+
+    Raises:
+        SettingsError: the data directory cannot be used, or the address cannot be listened on.
+        SignInError: there is no access token, and none can be had.
+        NotAuthorisedError: Sequence takes no token that there is.
+    """
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(open_gateway(settings))
+        app = create_app(gateway)
+        _warn_of_short_key(gateway.settings)
+        await _sign_in(gateway)
+        host, port = gateway.settings.server_host, gateway.settings.server_port
+        listener = bind(host, port)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        server = Server(app, on_listening=partial(on_ready, gateway, url))
+        with server.leaving_on_signals():
+            try:
+                async with anyio.create_task_group() as background:
+                    background.start_soon(_identify_for_ever, gateway)
+                    await server.serve(sockets=[listener])
+                    background.cancel_scope.cancel()
+            finally:
+                # Inside of the signals: a second one must not end the waiting for transfers.
+                await stack.aclose()
+
+
+async def _sign_in(gateway: Gateway) -> None:
+    """See that Sequence takes the token, by the smallest read. It also tells the safeguards Sequence's time."""
+    try:
+        await gateway.client.activity_summary()
+    except (SignInError, NotAuthorisedError):
+        raise
+    except SequenceError as error:
+        # An outage there is no reason to be away here: it may be over before the first caller comes.
+        log.warning("Sequence did not answer at the start, which goes on without it: %s", error)
+
+
+async def _identify_for_ever(gateway: Gateway) -> None:
+    try:
+        await gateway.guard.identify_for_ever()
+    except Exception:
+        # The ids of finished transfers are worth less than a server that runs.
+        log.exception("looking for the ids of finished transfers has stopped")
+
+
+def _warn_of_short_key(settings: Settings) -> None:
+    key = settings.api_key
+    if key is not None and not settings.sandbox and len(key.get_secret_value()) < SHORT_API_KEY_CHARACTERS:
+        log.warning(
+            "%s has fewer than %d characters, so that it can be guessed. Set a longer one.",
+            variable("api_key"),
+            SHORT_API_KEY_CHARACTERS,
+        )
