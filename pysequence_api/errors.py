@@ -8,6 +8,8 @@ GatewayError (RuntimeError)                 500  exit 1
 ├── SafeguardError                                exit 3   a safeguard said no
 │   ├── LimitExceededError                  400  exit 3   per-transfer or daily limit
 │   ├── TooManyAttemptsError                429  exit 3   transfers asked for too fast
+│   ├── TransferPendingError                409  exit 3   an equal transfer is under way, or its outcome unknown
+│   ├── KeyReusedError                      422  exit 3   the idempotency key belongs to another transfer
 │   └── SafeguardsUnavailableError          503  exit 3   ledger, audit trail or clock cannot be trusted
 │       └── LockTimeoutError                503  exit 3   another process holds the data directory
 ├── OutcomeUnknownError                     502  exit 5   the money may have moved
@@ -18,6 +20,7 @@ GatewayError (RuntimeError)                 500  exit 1
     ├── NotAuthorisedError                  502  exit 4   401, also with a new token
     ├── RateLimitedError                    502  exit 4   429
     ├── RefusedError                        400  exit 4   Sequence said no, with its own words
+    ├── NotExecutedError                    502  exit 4   found out later: nothing moved
     ├── GraphQLError                        502  exit 4   an answer with `errors`
     ├── UnexpectedStatusError               502  exit 4   any other status of 300 and above
     ├── UnreadableAnswerError               502  exit 4   HTML, broken JSON, not what was asked for
@@ -37,6 +40,7 @@ class GatewayError(RuntimeError):
         exit_code: the exit code of a command that ends with it.
         retry_after_seconds: when asking again makes sense, where that is known.
         attempt_id: the transfer attempt that it belongs to, if any.
+        replayed: whether this is the answer to an earlier request with the same idempotency key.
     """
 
     status: ClassVar[int] = 500
@@ -46,6 +50,7 @@ class GatewayError(RuntimeError):
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
         self.attempt_id = attempt_id
+        self.replayed = False
 
     @property
     def detail(self) -> str:
@@ -88,6 +93,18 @@ class TooManyAttemptsError(SafeguardError):
     """Transfers are asked for faster than a minute's allowance."""
 
     status = 429
+
+
+class TransferPendingError(SafeguardError):
+    """A transfer with the same idempotency key is under way, or one that is equal has an unknown outcome."""
+
+    status = 409
+
+
+class KeyReusedError(SafeguardError):
+    """The idempotency key was used for another transfer."""
+
+    status = 422
 
 
 class SafeguardsUnavailableError(SafeguardError):
@@ -151,6 +168,12 @@ class RefusedError(SequenceError):
     """Sequence refused a transfer (``createPayment.error`` with ``ok: null``). Nothing moved."""
 
     status = 400
+    nothing_moved = True
+
+
+class NotExecutedError(SequenceError):
+    """What became of a transfer was unknown, and then found out: Sequence never executed it."""
+
     nothing_moved = True
 
 

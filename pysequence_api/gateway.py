@@ -124,7 +124,7 @@ def open_records(settings: Settings) -> Records:
 
 def _prepare(records: Records) -> None:
     try:
-        records.prepare()
+        records.store.prepare()
     except SafeguardsUnavailableError as error:
         log.error("%s", error)  # reads go on
 

@@ -13,56 +13,36 @@ from typing import ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
-from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from pysequence_api.errors import (
     GatewayError,
-    LimitExceededError,
-    OutcomeUnknownError,
+    RefusedError,
     SafeguardsUnavailableError,
     SequenceError,
     TooManyAttemptsError,
 )
-from pysequence_api.money import format_cents
 from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import Attempt, End, Limits, Records
-from pysequence_api.safeguards.times import read_time
+from pysequence_api.safeguards.records import (
+    Attempt,
+    CompletedTransfer,
+    Limits,
+    Records,
+    attempt_answer,
+    unknown_outcome,
+)
 from pysequence_api.sequence.client import SequenceClient
-from pysequence_api.sequence.models import ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
+from pysequence_api.sequence.models import ActivityFilter, Transfer, TransferOrder, TransferReceipt
 
 MAX_CLOCK_OFFSET_SECONDS = 120.0
 """Further than this from Sequence's clock, nobody can say which day it is there."""
 IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that the caller, who gives up after 30 s, hears of it."""
 IDENTIFY_PAGE_TRANSFERS = 100
-IDENTIFY_PAUSES_SECONDS = (10.0, 60.0, 300.0, 1800.0)
-"""Pauses between later looks for an id that was not there yet; the last one repeats."""
 WINDOW_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class CompletedTransfer(BaseModel):
-    """A transfer that Sequence took."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str | None = Field(description="Null if Sequence does not show it yet; the audit trail gets it later")
-    status: str | None
-    amount_cents: int
-    source: Party
-    destination: Party
-    created_at: Moment | None
-    attempt_id: str
-    daily_remaining_cents: int = Field(description="What is left of the daily limit, in cents")
-
-    @computed_field(description="Amount for people")  # type: ignore[prop-decorator]
-    @property
-    def amount(self) -> str:
-        """The amount for people."""
-        return format_cents(self.amount_cents)
 
 
 class TransferGuard:
@@ -73,6 +53,7 @@ class TransferGuard:
         records: ledger and audit trail.
         organization_id: where to look for a transfer whose answer names no organization.
         max_attempts_per_minute: beyond it, callers are told to wait.
+        on_unsettled: called when an attempt ended in doubt, or without its id.
         clock_seconds: a monotonic clock.
     """
 
@@ -83,6 +64,7 @@ class TransferGuard:
         *,
         organization_id: str | None,
         max_attempts_per_minute: int,
+        on_unsettled: Callable[[], None] = lambda: None,
         clock_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -92,10 +74,9 @@ class TransferGuard:
         self._clock_seconds = clock_seconds
         self._one_at_a_time = asyncio.Lock()  # threads of one process need not poll for the file lock
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
-        self._id_missing = asyncio.Event()
-        self._id_missing.set()  # an earlier process may have left some
+        self._on_unsettled = on_unsettled
 
-    async def transfer(self, order: TransferOrder, via: Via) -> CompletedTransfer:
+    async def transfer(self, order: TransferOrder, via: Via, key: str | None = None) -> CompletedTransfer:
         """Move money, or say why not.
 
         The transfer outlives its caller: who goes away, goes without the answer, but it is recorded to its end.
@@ -103,6 +84,7 @@ class TransferGuard:
         Args:
             order: what to move.
             via: the door that it came through.
+            key: the caller's idempotency key: the same key and order get the first answer again.
 
         Raises:
             SafeguardError: a safeguard said no; nothing was sent.
@@ -110,7 +92,7 @@ class TransferGuard:
             OutcomeUnknownError: it was sent, and nobody knows what became of it.
         """
         self._admit()
-        attempt = Attempt(order, via)
+        attempt = Attempt(order, via, key)
         task = asyncio.create_task(self._run(attempt), name=f"transfer {attempt.attempt_id}")
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -131,38 +113,6 @@ class TransferGuard:
             await asyncio.wait(set(self._running))
         await self._recorded(self._records.close)
 
-    async def identify_for_ever(self) -> None:
-        """Look, with growing pauses, for the ids of transfers that were not there yet when they completed."""
-        while True:
-            await self._id_missing.wait()
-            self._id_missing.clear()
-            looks = 0
-            while await self._identify_quietly():
-                await anyio.sleep(IDENTIFY_PAUSES_SECONDS[min(looks, len(IDENTIFY_PAUSES_SECONDS) - 1)])
-                looks += 1
-
-    async def identify(self) -> int:
-        """Look once for the ids of transfers that were not there yet when they completed.
-
-        Returns:
-            How many are still without one.
-        """
-        missing = 0
-        for entry in await self._recorded(self._records.unidentified):
-            sent_at = read_time(entry.timestamp)
-            if entry.attempt_id is None or entry.source_id is None or entry.destination_id is None or sent_at is None:
-                continue  # not one of ours: nothing to look for
-            order = TransferOrder(
-                kyc_id="",
-                source_id=entry.source_id,
-                destination_id=entry.destination_id,
-                amount_cents=entry.amount_cents,
-            )
-            candidates = await self._look(order, sent_at, entry.organization_id)
-            found = await self._recorded(self._records.identify, entry.attempt_id, candidates)
-            missing += found is None
-        return missing
-
     def _admit(self) -> None:
         now = self._clock_seconds()
         times = self._admitted_at
@@ -175,17 +125,24 @@ class TransferGuard:
         times.append(now)
 
     async def _run(self, attempt: Attempt) -> CompletedTransfer:
-        await self._recorded(self._records.check_amount, attempt)
         await self._check_clock()
+        if (replayed := await self._reserve(attempt)) is not None:
+            return replayed
         try:
-            await self._recorded(self._records.reserve, attempt)
             receipt = await self._client.transfer(attempt.order, before_send=partial(self._announce, attempt))
-        except LimitExceededError:
-            raise
         except BaseException as error:
             await self._end_failed(attempt, error)
             raise
         return await self._end_taken(attempt, receipt)
+
+    async def _reserve(self, attempt: Attempt) -> CompletedTransfer | None:
+        try:
+            return await self._recorded(self._records.reserve, attempt)
+        except (SafeguardsUnavailableError, asyncio.CancelledError):
+            # Whether it was reserved is not known; nothing was sent.
+            with suppress(SafeguardsUnavailableError):
+                await self._recorded(self._records.withdraw, attempt)
+            raise
 
     async def _announce(self, attempt: Attempt) -> None:
         if self._clock_is_wrong():
@@ -203,47 +160,32 @@ class TransferGuard:
             if unsent and isinstance(error, SafeguardsUnavailableError):
                 await self._recorded(self._records.withdraw, attempt)
             elif certain:
-                await self._recorded(self._records.release, attempt, text)
+                await self._recorded(self._records.release, attempt, text, refused=isinstance(error, RefusedError))
             else:
                 await self._recorded(self._records.doubt, attempt, text)
         except SafeguardsUnavailableError as unrecorded:
             log.critical("attempt %s ended (%s) and stays counted: %s", attempt.attempt_id, text, unrecorded)
         if not certain and isinstance(error, Exception):
-            raise OutcomeUnknownError(
-                f"Nobody knows whether the money moved: {text} It counts as spent until that is known."
-                " Do not send it again.",
-                attempt_id=attempt.attempt_id,
-            ) from error
+            self._on_unsettled()
+            raise unknown_outcome(text, attempt.attempt_id) from error
 
     async def _end_taken(self, attempt: Attempt, receipt: TransferReceipt) -> CompletedTransfer:
-        end = await self._settle(attempt, receipt, receipt.candidates, last=False)
-        if end is None:
+        answer = await self._settle(attempt, receipt, receipt.candidates, last=False)
+        if answer is None:
             candidates: tuple[Transfer, ...] = ()
             try:
-                sent_at = attempt.announced_at
-                if sent_at is not None:
-                    candidates = await self._look(attempt.order, sent_at, receipt.organization_id)
+                if attempt.announced_at is not None:
+                    candidates = await self._look(attempt.order, attempt.announced_at, receipt.organization_id)
             finally:
-                end = await self._settle(attempt, receipt, candidates, last=True)
-        order, transfer = attempt.order, end.transfer if end else None
-        if transfer is None:
-            self._id_missing.set()
-        return CompletedTransfer(
-            id=transfer.id if transfer else None,
-            status=transfer.status if transfer else None,
-            amount_cents=order.amount_cents,
-            source=transfer.source if transfer else Party(id=order.source_id, type=order.source_type),
-            destination=transfer.destination
-            if transfer
-            else Party(id=order.destination_id, type=order.destination_type),
-            created_at=transfer.created_at if transfer else None,
-            attempt_id=attempt.attempt_id,
-            daily_remaining_cents=end.remaining_cents if end else 0,
-        )
+                answer = await self._settle(attempt, receipt, candidates, last=True)
+        answer = answer or attempt_answer(attempt, None)
+        if answer.id is None:
+            self._on_unsettled()
+        return answer
 
     async def _settle(
         self, attempt: Attempt, receipt: TransferReceipt, candidates: tuple[Transfer, ...], *, last: bool
-    ) -> End | None:
+    ) -> CompletedTransfer | None:
         settle = partial(
             self._records.settle,
             organization_id=receipt.organization_id,
@@ -271,13 +213,6 @@ class TransferGuard:
             except GatewayError as error:
                 log.warning("the id of a transfer could not be looked up: %s", error)
         return ()
-
-    async def _identify_quietly(self) -> int:
-        try:
-            return await self.identify()
-        except GatewayError as error:
-            log.warning("looking for the ids of transfers failed: %s", error)
-            return 1
 
     async def _check_clock(self) -> None:
         if self._clock_is_wrong() is not False:

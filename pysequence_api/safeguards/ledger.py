@@ -10,7 +10,7 @@ lists. Fields and keys that this version does not know are kept.
 import json
 import re
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -21,6 +21,7 @@ from pysequence_api.safeguards.times import read_time
 
 FILE_NAME = ".daily_limits.json"
 GLOBAL_LIST = "__global__"
+ENDED_KEY = "__ended__"
 KEPT_DAYS = 2
 """Days before today that are kept."""
 MAX_RECORDED_CENTS = 10**15
@@ -37,25 +38,53 @@ class State(StrEnum):
     SETTLED = "settled"
 
 
-class Entry(BaseModel):
-    """One thing that counts.
+Text = Annotated[str, Field(strict=True)]
 
-    An entry of another program has only the first three fields. ``timestamp`` is when it was reserved; ``settled_at``
-    when it ended, which may be on a later day.
+
+class Outcome(StrEnum):
+    """How an attempt ended that does not count."""
+
+    FAILED = "failed"
+    """It was certainly never sent, or Sequence certainly did nothing; its idempotency key is free again."""
+    REFUSED = "refused"
+    """Sequence refused it."""
+    NOT_EXECUTED = "not_executed"
+    """Nobody knew, and then it was not in the activity, or a person said so."""
+
+
+class _Record(BaseModel):
+    """What is remembered of an attempt, whether it counts or not.
+
+    ``timestamp`` is when it was reserved.
     """
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
-    transfer_id: Annotated[str, Field(strict=True)] | None = None
     amount_cents: Annotated[int, Field(strict=True, ge=1, le=MAX_RECORDED_CENTS)]
-    timestamp: Annotated[str, Field(strict=True)] | None = None
-    attempt_id: Annotated[str, Field(strict=True)] | None = None
+    timestamp: Text | None = None
+    attempt_id: Text | None = None
+    source_id: Text | None = None
+    destination_id: Text | None = None
+    description: Text | None = None
+    via: Text | None = None
+    request_sha256: Text | None = None
+    key_sha256: Text | None = None
+    error: Text | None = None
+
+
+class Entry(_Record):
+    """One thing that counts.
+
+    An entry of another program has only a transfer id, an amount and a timestamp. ``settled_at`` is when it ended,
+    which may be on a later day. ``answer`` is what the caller got, kept for its idempotency key.
+    """
+
+    transfer_id: Text | None = None
     state: State = State.SETTLED
-    owner: Annotated[str, Field(strict=True)] | None = None
-    settled_at: Annotated[str, Field(strict=True)] | None = None
-    organization_id: Annotated[str, Field(strict=True)] | None = None
-    source_id: Annotated[str, Field(strict=True)] | None = None
-    destination_id: Annotated[str, Field(strict=True)] | None = None
+    owner: Text | None = None
+    settled_at: Text | None = None
+    organization_id: Text | None = None
+    answer: dict[str, Any] | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -72,7 +101,15 @@ class Entry(BaseModel):
         return max((time.date() for time in times), default=listed)
 
 
+class Ended(_Record):
+    """An attempt that ended and does not count, with everything that it is still asked for."""
+
+    outcome: Outcome
+    ended_at: Text | None = None
+
+
 _ENTRIES = TypeAdapter(list[Entry])
+_ENDED = TypeAdapter(dict[str, Ended])
 
 
 class Ledger:
@@ -110,7 +147,7 @@ class Ledger:
             else:
                 raise _damaged("one of its keys is no date")
         ledger = cls(days, other)
-        attempts = [entry.attempt_id for _, entry in ledger.entries() if entry.attempt_id is not None]
+        attempts = [record.attempt_id for record in ledger.records() if record.attempt_id is not None]
         if len(attempts) != len(set(attempts)):
             raise _damaged("one attempt stands in it twice")
         return ledger
@@ -118,10 +155,7 @@ class Ledger:
     def dump(self) -> bytes:
         """Write the file's new content."""
         document: dict[str, Any] = {
-            day.isoformat(): {
-                key: _ENTRIES.dump_python(value, mode="json", exclude_unset=True) if isinstance(value, list) else value
-                for key, value in lists.items()
-            }
+            day.isoformat(): {name: _dump_part(name, part) for name, part in lists.items()}
             for day, lists in sorted(self._days.items())
         }
         return (json.dumps(document | self._other, indent=1) + "\n").encode()
@@ -152,16 +186,39 @@ class Ledger:
         """Give the ids of transfers that some attempt already has."""
         return {entry.transfer_id for _, entry in self.entries() if entry.transfer_id is not None}
 
+    def ended(self) -> Iterator[Ended]:
+        """Go through what ended and does not count."""
+        for lists in self._days.values():
+            yield from lists.get(ENDED_KEY, {}).values()
+
+    def records(self) -> Iterator[Entry | Ended]:
+        """Go through everything that is remembered."""
+        yield from (entry for _, entry in self.entries())
+        yield from self.ended()
+
     def add(self, day: date, entry: Entry) -> None:
         """Count something under a day."""
         self._days.setdefault(day, {}).setdefault(GLOBAL_LIST, []).append(entry)
 
-    def remove(self, attempt_id: str) -> None:
-        """Count an attempt no longer: it certainly moved nothing."""
+    def forget(self, attempt_id: str) -> None:
+        """Remember nothing of an attempt."""
         for lists in self._days.values():
             for value in lists.values():
                 if isinstance(value, list):
                     value[:] = [entry for entry in value if entry.attempt_id != attempt_id]
+            lists.get(ENDED_KEY, {}).pop(attempt_id, None)
+
+    def release(self, attempt_id: str, outcome: Outcome, ended_at: datetime, error: str | None) -> None:
+        """Count an attempt no longer, because it certainly moved nothing, but remember it."""
+        day, entry = next((day, entry) for day, entry in self.entries() if entry.attempt_id == attempt_id)
+        self.forget(attempt_id)
+        self.remember(day, entry, outcome, ended_at, error)
+
+    def remember(self, day: date, entry: Entry, outcome: Outcome, ended_at: datetime, error: str | None) -> None:
+        """Remember, under a day, something that does not count."""
+        kept = entry.model_dump(include=set(_Record.model_fields), exclude_none=True) | {"error": error}
+        ended = Ended(**kept, outcome=outcome, ended_at=ended_at.isoformat())
+        self._days.setdefault(day, {}).setdefault(ENDED_KEY, {})[entry.attempt_id or ""] = ended
 
     def prune(self, today: date) -> None:
         """Drop what is older than the kept days and has ended."""
@@ -180,13 +237,23 @@ def _parse_day(key: str, value: object) -> dict[str, Any]:
     if not isinstance(lists, dict):
         raise _damaged(f"{key} holds neither an object nor a list")
     try:
-        return {
-            name: _ENTRIES.validate_python(part) if isinstance(part, list) else part for name, part in lists.items()
-        }
+        return {name: _parse_part(name, part) for name, part in lists.items()}
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in detail["loc"])
         raise _damaged(f"{key}, entry {place}: {detail['msg']}") from None
+
+
+def _parse_part(name: str, part: object) -> Any:
+    if isinstance(part, list):
+        return _ENTRIES.validate_python(part)
+    return _ENDED.validate_python(part) if name == ENDED_KEY else part
+
+
+def _dump_part(name: str, part: Any) -> Any:
+    if isinstance(part, list):
+        return _ENTRIES.dump_python(part, mode="json", exclude_unset=True)
+    return _ENDED.dump_python(part, mode="json", exclude_unset=True) if name == ENDED_KEY else part
 
 
 def _day(key: str) -> date:

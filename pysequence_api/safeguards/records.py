@@ -1,4 +1,4 @@
-"""Ledger and audit trail of one data directory, as the two halves of one record.
+"""What was reserved, sent, settled and refused: ledger and audit trail as the two halves of one record.
 
 Every method blocks and belongs into a worker thread; each takes the data lock once and gives it back. A change of an
 attempt's state is a compare-and-set: it happens only if the attempt is still in the state that it is changed from.
@@ -7,42 +7,87 @@ attempt's state is a compare-and-set: it happens only if the attempt is still in
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
-from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, read_bytes, replace_atomically
-from pysequence_api.safeguards import audit as audit_file
-from pysequence_api.safeguards import ledger as ledger_file
+from pysequence_api.errors import (
+    GatewayError,
+    KeyReusedError,
+    LimitExceededError,
+    NotExecutedError,
+    OutcomeUnknownError,
+    RefusedError,
+    SafeguardsUnavailableError,
+    TransferPendingError,
+)
+from pysequence_api.money import format_cents
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Via
-from pysequence_api.safeguards.ledger import Entry, Ledger, State
-from pysequence_api.safeguards.owner import Owners
+from pysequence_api.safeguards.ledger import FILE_NAME, Ended, Entry, Ledger, Outcome, State
+from pysequence_api.safeguards.store import Store, log_unwritten, unavailable
 from pysequence_api.safeguards.times import Clock, read_time, utc_now
-from pysequence_api.sequence.models import Transfer, TransferOrder
+from pysequence_api.sequence.models import Moment, Party, Transfer, TransferOrder
 
-LOCK_FILE_NAME = ".lock"
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the data lock: the money has moved, so that giving up early helps nobody."""
+IN_FLIGHT_RETRY_SECONDS = 5
 
 log = logging.getLogger(__name__)
 
 
+class CompletedTransfer(BaseModel):
+    """A transfer that Sequence took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str | None = Field(description="Null if Sequence does not show it yet; the audit trail gets it later")
+    status: str | None
+    amount_cents: int
+    source: Party
+    destination: Party
+    created_at: Moment | None
+    attempt_id: str
+    daily_remaining_cents: int = Field(description="What is left of the daily limit, in cents")
+    replayed: bool = Field(default=False, exclude=True)
+
+    @computed_field(description="Amount for people")  # type: ignore[prop-decorator]
+    @property
+    def amount(self) -> str:
+        """The amount for people."""
+        return format_cents(self.amount_cents)
+
+
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to transfer, through all files."""
+    """One attempt to transfer, through all files.
+
+    Attributes:
+        key: the caller's idempotency key, of which only the hash is ever stored.
+    """
 
     order: TransferOrder
     via: Via
+    key: str | None = None
     attempt_id: str = field(default_factory=lambda: str(uuid4()))
     announced_at: datetime | None = None
 
-    def event(self, event_type: EventType, now: datetime, **more: str | None) -> Event:
+    @property
+    def request_sha256(self) -> str:
+        """What makes two requests equal: everything of the order, with ids resolved and defaults filled in."""
+        canonical = json.dumps(self.order.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def key_sha256(self) -> str | None:
+        """What is stored of the key."""
+        return None if self.key is None else hashlib.sha256(self.key.encode()).hexdigest()
+
+    def event(self, event_type: EventType, now: datetime, **more: Any) -> Event:
         """Make a line of the audit trail about it."""
         return Event(
             timestamp=now,
@@ -57,8 +102,25 @@ class Attempt:
 
     def requested(self, now: datetime) -> Event:
         """Make the line that begins it."""
-        canonical = json.dumps(self.order.model_dump(mode="json"), sort_keys=True).encode()
-        return self.event(EventType.REQUESTED, now, request_sha256=hashlib.sha256(canonical).hexdigest())
+        hashes = {"request_sha256": self.request_sha256, "key_sha256": self.key_sha256}
+        return self.event(EventType.REQUESTED, now, description=self.order.description or None, **hashes)
+
+    def reservation(self, now: datetime, owner: str) -> Entry:
+        """Make the ledger's entry."""
+        optional = {"description": self.order.description or None, "key_sha256": self.key_sha256}
+        return Entry(
+            transfer_id=None,
+            amount_cents=self.order.amount_cents,
+            timestamp=now.isoformat(),
+            attempt_id=self.attempt_id,
+            state=State.RESERVED,
+            owner=owner,
+            source_id=self.order.source_id,
+            destination_id=self.order.destination_id,
+            via=self.via.value,
+            request_sha256=self.request_sha256,
+            **{name: value for name, value in optional.items() if value is not None},
+        )
 
 
 class Unsettled(BaseModel):
@@ -73,6 +135,7 @@ class Unsettled(BaseModel):
     destination_id: str | None
     since: datetime | None
     running: bool = Field(description="Whether the process that made it still lives")
+    reason: str | None = Field(description="Why it has not ended")
 
 
 class Limits(BaseModel):
@@ -86,18 +149,11 @@ class Limits(BaseModel):
     remaining_cents: int
     date: date
     unsettled: tuple[Unsettled, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How an attempt ended, and what was left of the day then."""
-
-    transfer: Transfer | None
-    remaining_cents: int
+    audit_head: str | None = Field(description="The hash of the newest line of the audit trail; note it elsewhere")
 
 
 class Records:
-    """What was reserved, sent, settled and refused.
+    """Reserves, announces and ends attempts.
 
     Args:
         directory: the data directory.
@@ -109,28 +165,14 @@ class Records:
     def __init__(
         self, directory: Path, *, max_transfer_cents: int, max_daily_cents: int, clock: Clock = utc_now
     ) -> None:
-        self.audit = AuditTrail(directory)
+        self.store = Store(directory, clock)
         self._max_transfer_cents = max_transfer_cents
         self._max_daily_cents = max_daily_cents
-        self._clock = clock
-        self._owners = Owners(directory)
-        self._lock_path = directory / LOCK_FILE_NAME
-        self._ledger_path = directory / ledger_file.FILE_NAME
 
-    def prepare(self) -> None:
-        """Make the audit trail if there is none, and both files readable by their owner alone.
-
-        Raises:
-            SafeguardsUnavailableError: a file cannot be written, or the ledger cannot be trusted.
-        """
-        with self._held():
-            try:
-                self.audit.prepare()
-                with suppress(FileNotFoundError):
-                    self._ledger_path.chmod(OWNER_ONLY)
-            except OSError as error:
-                raise _unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
-            self._load()
+    @property
+    def audit(self) -> AuditTrail:
+        """The audit trail."""
+        return self.store.audit
 
     def limits(self) -> Limits:
         """Say what is used and left today.
@@ -138,73 +180,42 @@ class Records:
         Raises:
             SafeguardsUnavailableError: the ledger cannot be trusted.
         """
-        with self._held():
-            ledger = self._load()
-            today = self._clock().date()
+        with self.store.held():
+            ledger = self.store.load()
+            today = self.store.clock().date()
+            head = self.store.audit.head()
             return Limits(
                 max_transfer_cents=self._max_transfer_cents,
                 max_daily_cents=self._max_daily_cents,
                 used_cents=ledger.used_cents(today),
                 remaining_cents=self._remaining_cents(ledger),
                 date=today,
-                unsettled=tuple(
-                    Unsettled(
-                        attempt_id=entry.attempt_id,
-                        state=entry.state,
-                        amount_cents=entry.amount_cents,
-                        source_id=entry.source_id,
-                        destination_id=entry.destination_id,
-                        since=read_time(entry.timestamp),
-                        running=self._owners.is_alive(entry.owner),
-                    )
-                    for _, entry in ledger.entries()
-                    if entry.unsettled
-                ),
+                unsettled=tuple(self._unsettled(entry) for _, entry in ledger.entries() if entry.unsettled),
+                audit_head=head.sha256 if head.count else None,
             )
 
-    def check_amount(self, attempt: Attempt) -> None:
-        """Hold a transfer against the per-transfer limit.
+    def reserve(self, attempt: Attempt) -> CompletedTransfer | None:
+        """Check both limits and take what the transfer needs, in one atomic replacement of the ledger.
+
+        Returns:
+            The answer to an earlier request with the same idempotency key; then nothing is reserved.
 
         Raises:
-            LimitExceededError: it is over the limit; the audit trail has a line about it.
+            LimitExceededError: the amount is over a limit; the audit trail has a line about it.
+            TransferPendingError: one with the same key is under way, or an equal one's outcome is unknown.
+            KeyReusedError: the key belongs to another transfer.
+            SequenceError: what became of the earlier request with the same key.
+            SafeguardsUnavailableError: the files cannot be trusted, or not be written.
         """
-        amount_cents = attempt.order.amount_cents
-        if amount_cents > self._max_transfer_cents:
-            with self._held():
-                raise self._reject(
-                    attempt,
-                    f"Amount {amount_cents} cents exceeds per-transfer limit of {self._max_transfer_cents} cents",
-                )
-
-    def reserve(self, attempt: Attempt) -> None:
-        """Check what is left of the day and take it, in one atomic replacement of the ledger.
-
-        Raises:
-            LimitExceededError: not enough is left; the audit trail has a line about it.
-            SafeguardsUnavailableError: the ledger cannot be trusted, or not be written.
-        """
-        order = attempt.order
-        with self._held():
-            ledger = self._load()
-            now = self._clock()
-            remaining_cents = self._remaining_cents(ledger)
-            if order.amount_cents > remaining_cents:
-                raise self._reject(
-                    attempt,
-                    f"Amount {order.amount_cents} cents exceeds daily remaining limit of {remaining_cents} cents",
-                )
-            entry = Entry(
-                transfer_id=None,
-                amount_cents=order.amount_cents,
-                timestamp=now.isoformat(),
-                attempt_id=attempt.attempt_id,
-                state=State.RESERVED,
-                owner=self._owners.own_id(),
-                source_id=order.source_id,
-                destination_id=order.destination_id,
-            )
-            ledger.add(now.date(), entry)
-            self._save(ledger)
+        with self.store.held():
+            ledger = self.store.load()
+            if (answer := self._recall(ledger, attempt)) is not None:
+                return answer
+            now = self.store.clock()
+            self._check_limits(ledger, attempt, now)
+            ledger.add(now.date(), attempt.reservation(now, self.store.owners.own_id()))
+            self.store.save(ledger)
+            return None
 
     def announce(self, attempt: Attempt) -> None:
         """Put on disk that the transfer is now sent.
@@ -212,43 +223,55 @@ class Records:
         Raises:
             SafeguardsUnavailableError: it is no longer reserved, or cannot be written. Then nothing may be sent.
         """
-        with self._held():
-            entry = self._load().find(attempt.attempt_id)
+        with self.store.held():
+            entry = self.store.load().find(attempt.attempt_id)
             if entry is None or entry.state is not State.RESERVED:
-                raise SafeguardsUnavailableError(
-                    "The reservation was taken back before the transfer was sent. Ask again."
-                )
-            now = self._clock()
-            try:
-                self.audit.append(attempt.requested(now))
-            except OSError as error:
-                raise _unavailable(f"{audit_file.FILE_NAME} cannot be written ({error.strerror})") from error
+                raise SafeguardsUnavailableError("The reservation was taken back before it was sent. Ask again.")
+            now = self.store.clock()
+            self.store.append(attempt.requested(now))
             attempt.announced_at = now
 
     def withdraw(self, attempt: Attempt) -> None:
-        """Take back a reservation that was not announced because the audit trail could not be written."""
-        with self._held():
-            ledger = self._load()
-            ledger.remove(attempt.attempt_id)
-            self._save(ledger)
+        """Take back a reservation, if there is one, that could not be announced because a file could not be written.
 
-    def release(self, attempt: Attempt, error: str) -> None:
-        """End an attempt that certainly moved nothing. It counts no longer."""
-        with self._held(END_LOCK_TIMEOUT_SECONDS):
-            failed = attempt.event(EventType.FAILED, self._clock(), error=error, outcome="failed")
+        It is remembered: if the announcement is on the disk after all, its end is written when that is possible again.
+        """
+        with self.store.held():
+            ledger = self.store.load()
+            if ledger.find(attempt.attempt_id) is not None:
+                ledger.release(attempt.attempt_id, Outcome.FAILED, self.store.clock(), "it could not be recorded")
+                self.store.save(ledger)
+
+    def release(self, attempt: Attempt, error: str, *, refused: bool) -> None:
+        """End an attempt that certainly moved nothing. It counts no longer.
+
+        Args:
+            attempt: the attempt.
+            error: why it failed.
+            refused: Sequence refused it, so that its idempotency key stays taken.
+        """
+        outcome = Outcome.REFUSED if refused else Outcome.FAILED
+        with self.store.held(END_LOCK_TIMEOUT_SECONDS):
+            now = self.store.clock()
+            failed = attempt.event(EventType.FAILED, now, error=error, outcome=outcome.value)
             # What failed before it was announced (no token, no turn) begins and ends in one write.
-            events = [failed] if attempt.announced_at else [attempt.requested(failed.timestamp), failed]
-            self._end(attempt, events, lambda ledger, _: ledger.remove(attempt.attempt_id))
+            events = [failed] if attempt.announced_at else [attempt.requested(now), failed]
+            self._end(attempt, events, lambda ledger, _: ledger.release(attempt.attempt_id, outcome, now, error))
 
     def doubt(self, attempt: Attempt, error: str) -> None:
         """End an attempt of which nobody knows what became of it. It keeps counting."""
-        with self._held(END_LOCK_TIMEOUT_SECONDS):
-            failed = attempt.event(EventType.FAILED, self._clock(), error=error, outcome="unknown")
-            self._end(attempt, [failed], lambda _, entry: setattr(entry, "state", State.UNKNOWN))
+
+        def change(_: Ledger, entry: Entry) -> None:
+            entry.state = State.UNKNOWN
+            entry.error = error
+
+        with self.store.held(END_LOCK_TIMEOUT_SECONDS):
+            failed = attempt.event(EventType.FAILED, self.store.clock(), error=error, outcome=State.UNKNOWN.value)
+            self._end(attempt, [failed], change)
 
     def settle(
         self, attempt: Attempt, candidates: Sequence[Transfer], *, organization_id: str | None, last: bool, prune: bool
-    ) -> End | None:
+    ) -> CompletedTransfer | None:
         """End an attempt that Sequence took, under the oldest transfer that no other attempt has.
 
         Args:
@@ -259,155 +282,197 @@ class Records:
             prune: drop what is older than two days; only for a clock that is known to be right.
 
         Returns:
-            How it ended; ``None`` if none was free and it has not ended.
+            The answer for the caller; ``None`` if none was free and it has not ended.
         """
-        with self._held(END_LOCK_TIMEOUT_SECONDS):
-            now = self._clock()
-            transfer = self._claim(candidates)
+        with self.store.held(END_LOCK_TIMEOUT_SECONDS):
+            now = self.store.clock()
+            try:
+                claimed = self.store.load().claimed()
+                transfer = next((one for one in candidates if one.id not in claimed), None)
+            except SafeguardsUnavailableError:
+                transfer = None  # whose they are cannot be told
             if transfer is None and not last:
                 return None
+            answer = attempt_answer(attempt, transfer)
 
             def change(ledger: Ledger, entry: Entry) -> None:
-                entry.state = State.SETTLED
-                entry.transfer_id = transfer.id if transfer else None
-                entry.settled_at = now.isoformat()
+                settle_entry(entry, transfer.id if transfer else None, now)
                 entry.organization_id = organization_id
                 if prune:
                     ledger.prune(now.date())
+                nonlocal answer
+                answer = answer.model_copy(update={"daily_remaining_cents": self._remaining_cents(ledger)})
+                if attempt.key is not None:
+                    entry.answer = answer.model_dump(mode="json")
 
             event = attempt.event(EventType.COMPLETED, now, transfer_id=transfer.id if transfer else None)
             self._end(attempt, [event], change)
-            return End(transfer, self._remaining_cents_if_known())
-
-    def unidentified(self) -> list[Entry]:
-        """List what Sequence took under an id that is not known yet."""
-        with self._held():
-            return [
-                entry
-                for _, entry in self._load().entries()
-                if entry.attempt_id and not entry.unsettled and entry.transfer_id is None
-            ]
-
-    def identify(self, attempt_id: str, candidates: Sequence[Transfer]) -> Transfer | None:
-        """Give a settled attempt the id of its transfer, found later.
-
-        Returns:
-            The transfer; ``None`` if none of the candidates is free, or another process was first.
-        """
-        with self._held():
-            transfer = self._claim(candidates)
-            ledger = self._load()
-            entry = ledger.find(attempt_id)
-            if transfer is None or entry is None or entry.unsettled or entry.transfer_id is not None:
-                return None
-            entry.transfer_id = transfer.id
-            self._save(ledger)
-            self.audit.append(
-                Event(
-                    timestamp=self._clock(),
-                    event_type=EventType.IDENTIFIED,
-                    amount_cents=entry.amount_cents,
-                    source=entry.source_id or "",
-                    destination=entry.destination_id or "",
-                    attempt_id=attempt_id,
-                    transfer_id=transfer.id,
-                )
-            )
-            return transfer
+            return answer
 
     def close(self) -> None:
         """Give up this process's place among the owners."""
-        with self._held():
-            self._owners.close()
+        with self.store.held():
+            self.store.owners.close()
 
-    @contextmanager
-    def _held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self._lock_path, timeout_seconds))
-            except OSError as error:
-                raise _unavailable(f"{self._lock_path} cannot be locked ({error.strerror})") from error
-            yield
-
-    def _load(self) -> Ledger:
+    def _check_limits(self, ledger: Ledger, attempt: Attempt, now: datetime) -> None:
+        amount_cents, remaining_cents = attempt.order.amount_cents, self._remaining_cents(ledger)
+        if amount_cents > self._max_transfer_cents:
+            message = f"Amount {amount_cents} cents exceeds per-transfer limit of {self._max_transfer_cents} cents"
+        elif amount_cents > remaining_cents:
+            message = f"Amount {amount_cents} cents exceeds daily remaining limit of {remaining_cents} cents"
+        else:
+            return
+        rejected = attempt.event(EventType.REJECTED, now, error=message).model_copy(update={"attempt_id": None})
         try:
-            content = read_bytes(self._ledger_path)
-        except OSError as error:
-            raise _unavailable(f"{ledger_file.FILE_NAME} cannot be read ({error.strerror})") from error
-        if content is None and self.audit.has_attempts_since(self._clock() - timedelta(days=ledger_file.KEPT_DAYS)):
-            raise _unavailable(
-                f"{ledger_file.FILE_NAME} is missing, but {audit_file.FILE_NAME} shows transfers. Put a copy of it back"
+            self.store.append(rejected)
+        except SafeguardsUnavailableError as error:
+            log_unwritten([rejected], error)
+        raise LimitExceededError(message)
+
+    def _recall(self, ledger: Ledger, attempt: Attempt) -> CompletedTransfer | None:
+        if attempt.key is None:
+            equal = (one for _, one in ledger.entries() if one.request_sha256 == attempt.request_sha256)
+            for entry in equal:
+                if entry.unsettled and not self._in_flight(entry):
+                    raise TransferPendingError(
+                        "The outcome of an equal transfer is unknown, so that this could be the same one again."
+                        " Find out first, or send it with an idempotency key of its own if it is meant.",
+                        attempt_id=entry.attempt_id,
+                    )
+            return None
+        keyed = (one for one in ledger.records() if one.key_sha256 == attempt.key_sha256)
+        record = next((one for one in keyed if not isinstance(one, Ended) or one.outcome is not Outcome.FAILED), None)
+        if record is None:
+            return None
+        if record.request_sha256 != attempt.request_sha256:
+            raise KeyReusedError("This idempotency key was used for another transfer. Use a new one for this.")
+        return self._replay(record)
+
+    def _replay(self, record: Entry | Ended) -> CompletedTransfer:
+        if isinstance(record, Entry) and record.state is State.SETTLED:
+            return entry_answer(record)
+        error: GatewayError
+        if isinstance(record, Entry) and self._in_flight(record):
+            raise TransferPendingError(
+                "A transfer with this idempotency key is under way.",
+                retry_after_seconds=IN_FLIGHT_RETRY_SECONDS,
+                attempt_id=record.attempt_id,
             )
-        return Ledger.parse(content)
+        if isinstance(record, Entry):
+            error = unknown_outcome(record.error or "the process that sent it ended", record.attempt_id)
+        elif record.outcome is Outcome.REFUSED:
+            error = RefusedError(record.error or "Sequence refused it", attempt_id=record.attempt_id)
+        else:
+            error = NotExecutedError(
+                "The transfer with this idempotency key was not executed; nothing moved. Use a new key to send it.",
+                attempt_id=record.attempt_id,
+            )
+        error.replayed = True
+        raise error
 
-    def _save(self, ledger: Ledger) -> None:
-        try:
-            replace_atomically(self._ledger_path, ledger.dump())
-        except OSError as error:
-            raise _unavailable(f"{ledger_file.FILE_NAME} cannot be written ({error.strerror})") from error
+    def _in_flight(self, entry: Entry) -> bool:
+        return entry.state is State.RESERVED and self.store.owners.is_alive(entry.owner)
 
-    def _claim(self, candidates: Sequence[Transfer]) -> Transfer | None:
-        try:
-            claimed = self._load().claimed()
-        except SafeguardsUnavailableError:
-            return None  # whose they are cannot be told
-        return next((candidate for candidate in candidates if candidate.id not in claimed), None)
+    def _unsettled(self, entry: Entry) -> Unsettled:
+        running = self.store.owners.is_alive(entry.owner)
+        if entry.state is State.UNKNOWN:
+            reason = entry.error
+        else:
+            reason = "on its way" if running else "the process that made it has ended"
+        return Unsettled(
+            attempt_id=entry.attempt_id,
+            state=entry.state,
+            amount_cents=entry.amount_cents,
+            source_id=entry.source_id,
+            destination_id=entry.destination_id,
+            since=read_time(entry.timestamp),
+            running=running,
+            reason=reason,
+        )
 
     def _end(self, attempt: Attempt, events: Sequence[Event], change: Callable[[Ledger, Entry], object]) -> None:
         """Change the ledger, then write the trail. What cannot be recorded stays unsettled, and so keeps counting."""
+        unsettled: Entry | None = None
         try:
-            ledger = self._load()
+            ledger = self.store.load()
             entry = ledger.find(attempt.attempt_id)
-            if entry is not None and not entry.unsettled:
-                return  # ended already, with a line of its own
             if entry is None:
-                raise _unavailable(f"{ledger_file.FILE_NAME} lacks attempt {attempt.attempt_id}")
-            unsettled = entry.model_copy(update={"state": State.UNKNOWN})
+                raise unavailable(f"{FILE_NAME} lacks attempt {attempt.attempt_id}")
+            if not entry.unsettled:
+                return  # ended already, with a line of its own
+            unsettled = entry.model_copy(update={"state": State.UNKNOWN, "error": "its end could not be recorded"})
             change(ledger, entry)
-            self._save(ledger)
+            self.store.save(ledger)
         except SafeguardsUnavailableError as error:
             log.critical("attempt %s has ended, but stays unsettled: %s", attempt.attempt_id, error)
             unsettled = None
         try:
-            self.audit.append(*events)
-        except OSError as error:
-            _log_unwritten(events, error)
+            self.store.append(*events)
+        except SafeguardsUnavailableError as error:
+            log_unwritten(events, error)
             if unsettled is not None:
                 self._put_back(attempt, unsettled)
 
     def _put_back(self, attempt: Attempt, entry: Entry) -> None:
         try:
-            ledger = self._load()
-            ledger.remove(attempt.attempt_id)
-            ledger.add((read_time(entry.timestamp) or self._clock()).date(), entry)
-            self._save(ledger)
+            ledger = self.store.load()
+            ledger.forget(attempt.attempt_id)
+            ledger.add((read_time(entry.timestamp) or self.store.clock()).date(), entry)
+            self.store.save(ledger)
         except SafeguardsUnavailableError as error:
             log.critical("attempt %s could not be kept unsettled: %s", attempt.attempt_id, error)
 
-    def _reject(self, attempt: Attempt, message: str) -> LimitExceededError:
-        event = attempt.event(EventType.REJECTED, self._clock(), error=message).model_copy(update={"attempt_id": None})
-        try:
-            self.audit.append(event)
-        except OSError as error:
-            _log_unwritten([event], error)
-        return LimitExceededError(message)
-
-    def _remaining_cents_if_known(self) -> int:
-        try:
-            return self._remaining_cents(self._load())
-        except SafeguardsUnavailableError:
-            return 0  # nothing more can be transferred
-
     def _remaining_cents(self, ledger: Ledger) -> int:
-        return max(0, self._max_daily_cents - ledger.used_cents(self._clock().date()))
+        return max(0, self._max_daily_cents - ledger.used_cents(self.store.clock().date()))
 
 
-def _unavailable(why: str) -> SafeguardsUnavailableError:
-    return SafeguardsUnavailableError(f"No transfer is possible: {why}. Reads go on.")
+def settle_entry(entry: Entry, transfer_id: str | None, now: datetime) -> None:
+    """Mark an entry as executed by Sequence."""
+    entry.state = State.SETTLED
+    entry.transfer_id = transfer_id
+    entry.settled_at = now.isoformat()
 
 
-def _log_unwritten(events: Sequence[Event], error: OSError) -> None:
-    for event in events:
-        log.critical(
-            "%s cannot be written (%s): %s", audit_file.FILE_NAME, error.strerror, event.line().decode().strip()
-        )
+def attempt_answer(attempt: Attempt, transfer: Transfer | None) -> CompletedTransfer:
+    """Make the answer for the caller of an attempt that Sequence took."""
+    order = attempt.order
+    return CompletedTransfer(
+        id=transfer.id if transfer else None,
+        status=transfer.status if transfer else None,
+        amount_cents=order.amount_cents,
+        source=transfer.source if transfer else Party(id=order.source_id, type=order.source_type),
+        destination=transfer.destination if transfer else Party(id=order.destination_id, type=order.destination_type),
+        created_at=transfer.created_at if transfer else None,
+        attempt_id=attempt.attempt_id,
+        daily_remaining_cents=0,
+    )
+
+
+def entry_answer(entry: Entry) -> CompletedTransfer:
+    """Make the answer again from what the ledger remembers."""
+    if entry.answer is not None:
+        return CompletedTransfer.model_validate(entry.answer | {"replayed": True})
+    return CompletedTransfer(
+        id=entry.transfer_id,
+        status=None,
+        amount_cents=entry.amount_cents,
+        source=Party(id=entry.source_id),
+        destination=Party(id=entry.destination_id),
+        created_at=None,
+        attempt_id=entry.attempt_id or "",
+        daily_remaining_cents=0,
+        replayed=True,
+    )
+
+
+def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:
+    """Make the error of an attempt of which nobody knows what became of it."""
+    return OutcomeUnknownError(
+        f"Nobody knows whether the money moved: {why} It counts as spent until that is known. Do not send it again.",
+        attempt_id=attempt_id,
+    )
+
+
+def oldest_first(transfers: Iterable[Transfer]) -> list[Transfer]:
+    """Sort transfers by the time of their creation."""
+    return sorted(transfers, key=lambda transfer: (str(transfer.created_at), transfer.id))

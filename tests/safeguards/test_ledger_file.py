@@ -190,7 +190,7 @@ def test_the_files_are_readable_by_their_owner_alone(tmp_path: Path, records: Re
     for name in (".daily_limits.json", ".audit.jsonl"):
         (tmp_path / name).write_text("{}" if name.endswith("json") else "")
         (tmp_path / name).chmod(0o644)
-    records.prepare()
+    records.store.prepare()
     settle(records)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
     assert set(modes.values()) == {0o600}, modes

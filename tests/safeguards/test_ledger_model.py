@@ -90,7 +90,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(taken=consumes(attempts) | consumes(sent))
     def fail_for_certain(self, taken: tuple[Records, Attempt]) -> None:
         records, attempt = taken
-        records.release(attempt, "no connection")
+        records.release(attempt, "no connection", refused=False)
         del self.model[attempt.attempt_id]
 
     @rule(taken=consumes(sent))
@@ -106,8 +106,8 @@ class LedgerMachine(RuleBasedStateMachine):
         end = records.settle(attempt, [transfer] * identified, organization_id=None, last=True, prune=prune)
         self.model[attempt.attempt_id].last_day = self.today
         assert end is not None
-        assert (end.transfer is not None) == identified
-        assert end.remaining_cents == MAX_DAILY_CENTS - self.used_cents()
+        assert (end.id is not None) == identified
+        assert end.daily_remaining_cents == MAX_DAILY_CENTS - self.used_cents()
 
     @rule(process=st.integers(0, 1))
     def restart(self, process: int) -> None:

@@ -1,0 +1,159 @@
+"""The files under the safeguards: ledger and audit trail of one data directory, and the lock over both.
+
+Everything here blocks. What is said of the files holds only while `Store.held` is held.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, read_bytes, replace_atomically
+from pysequence_api.safeguards import audit as audit_file
+from pysequence_api.safeguards import ledger as ledger_file
+from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Line, Position
+from pysequence_api.safeguards.ledger import Ledger
+from pysequence_api.safeguards.owner import Owners
+from pysequence_api.safeguards.times import Clock, read_time
+
+LOCK_FILE_NAME = ".lock"
+RECENT = timedelta(days=ledger_file.KEPT_DAYS + 1)
+"""How far back the ledger must know what the audit trail shows."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Past:
+    """What the audit trail says of one attempt."""
+
+    requested: Line | None = None
+    ended: Line | None = None
+    identified: bool = False
+
+
+class Store:
+    """Ledger, audit trail and owners of one data directory.
+
+    Args:
+        directory: the data directory.
+        clock: gives the time in UTC.
+    """
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.audit = AuditTrail(directory)
+        self.owners = Owners(directory)
+        self.clock = clock
+        self.ledger_path = directory / ledger_file.FILE_NAME
+        self._lock_path = directory / LOCK_FILE_NAME
+        self._position: Position | None = None
+        self._past: dict[str, Past] = {}
+
+    @contextmanager
+    def held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+        """Hold the data lock.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be had.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._lock_path, timeout_seconds))
+            except OSError as error:
+                raise unavailable(f"{self._lock_path} cannot be locked ({error.strerror})") from error
+            yield
+
+    def prepare(self) -> None:
+        """Make the audit trail if there is none, and both files readable by their owner alone.
+
+        Raises:
+            SafeguardsUnavailableError: a file cannot be written, or cannot be trusted.
+        """
+        with self.held():
+            try:
+                self.audit.prepare()
+                with suppress(FileNotFoundError):
+                    self.ledger_path.chmod(OWNER_ONLY)
+            except OSError as error:
+                raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
+            self.load()
+
+    def load(self) -> Ledger:
+        """Read the ledger, and hold it against the audit trail.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be trusted.
+        """
+        try:
+            content = read_bytes(self.ledger_path)
+        except OSError as error:
+            raise unavailable(f"{ledger_file.FILE_NAME} cannot be read ({error.strerror})") from error
+        ledger = Ledger.parse(content)
+        known = {record.attempt_id for record in ledger.records()}
+        since = self.clock() - RECENT + timedelta(days=1)
+        for attempt_id, past in self.past().items():
+            if attempt_id not in known and past.requested and (read_time(past.requested.timestamp) or since) >= since:
+                what = "is missing" if content is None else f"lacks attempt {attempt_id}"
+                raise unavailable(
+                    f"{ledger_file.FILE_NAME} {what}, which {audit_file.FILE_NAME} shows."
+                    " Put a good copy of it back, or run `pysequence-api limits repair`"
+                )
+        return ledger
+
+    def save(self, ledger: Ledger) -> None:
+        """Replace the ledger.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be written.
+        """
+        try:
+            replace_atomically(self.ledger_path, ledger.dump())
+        except OSError as error:
+            raise unavailable(f"{ledger_file.FILE_NAME} cannot be written ({error.strerror})") from error
+
+    def append(self, *events: Event) -> None:
+        """Append to the audit trail.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be written, or not be trusted.
+        """
+        try:
+            self.audit.append(*events)
+        except OSError as error:
+            raise unavailable(f"{audit_file.FILE_NAME} cannot be written ({error.strerror})") from error
+
+    def past(self) -> dict[str, Past]:
+        """Give what the audit trail says of the attempts of the last days, by attempt id."""
+        lines, position = self.audit.read_on(self._position, self.clock() - RECENT)
+        if self._position is not None and position.inode != self._position.inode:
+            self._past.clear()
+        self._position = position
+        for line in lines:
+            if line.attempt_id is not None:
+                past = self._past.setdefault(line.attempt_id, Past())
+                if line.event_type == EventType.REQUESTED:
+                    past.requested = line
+                elif line.event_type in {EventType.COMPLETED, EventType.FAILED}:
+                    past.ended = line
+                elif line.event_type == EventType.IDENTIFIED:
+                    past.identified = True
+        return self._past
+
+    def announced_at(self, attempt_id: str | None) -> datetime | None:
+        """Say when an attempt was announced; ``None`` if the audit trail shows nothing of it."""
+        past = self.past().get(attempt_id or "")
+        return read_time(past.requested.timestamp) if past and past.requested else None
+
+
+def unavailable(why: str) -> SafeguardsUnavailableError:
+    """Make the error of files that cannot be trusted or written."""
+    return SafeguardsUnavailableError(f"No transfer is possible: {why}. Reads go on.")
+
+
+def log_unwritten(events: Sequence[Event], why: Exception) -> None:
+    """Put into the log, in full, what could not be put into the audit trail."""
+    for event in events:
+        log.critical("%s lacks a line (%s): %s", audit_file.FILE_NAME, why, event.model_dump_json(exclude_none=True))
