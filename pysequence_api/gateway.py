@@ -14,12 +14,15 @@ import anyio.to_thread
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
 from pysequence_api.files import prepare_directory, replace_atomically
 from pysequence_api.safeguards.records import Records
+from pysequence_api.safeguards.recovery import Recovery
+from pysequence_api.safeguards.times import utc_now
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
     import httpx
 
     from pysequence_api.safeguards.guard import TransferGuard
+    from pysequence_api.safeguards.reconcile import Reconciler
     from pysequence_api.sequence.client import SequenceClient
 
 SANDBOX_DATABASE_NAME = "sequence.sqlite"
@@ -35,6 +38,8 @@ class Gateway:
         settings: what it was opened with.
         client: reads of the account.
         guard: the only way to move money.
+        reconciler: finds out what became of transfers whose outcome is unknown.
+        recovery: what is known of an attempt.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
         data_directory_is_new: whether this is the first use of the data directory.
@@ -43,6 +48,8 @@ class Gateway:
     settings: Settings
     client: "SequenceClient"
     guard: "TransferGuard"
+    reconciler: "Reconciler"
+    recovery: Recovery
     default_organization_id: str | None
     default_kyc_id: str | None
     data_directory_is_new: bool
@@ -82,6 +89,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """
     # Not at the top: what only reads files (`limits show`, `audit tail`) starts without an HTTP client.
     from pysequence_api.safeguards.guard import TransferGuard  # noqa: PLC0415
+    from pysequence_api.safeguards.reconcile import Reconciler  # noqa: PLC0415
     from pysequence_api.sequence.graphql import GraphQLSequenceClient  # noqa: PLC0415
 
     directory = settings.data_directory
@@ -98,14 +106,17 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         client = GraphQLSequenceClient.open(settings, directory, transport)
         stack.push_async_callback(client.aclose)
+        recovery = open_recovery(settings, records)
+        reconciler = Reconciler(client, recovery, clock=utc_now)
         guard = TransferGuard(
             client,
             records,
             organization_id=organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
+            on_unsettled=reconciler.wake,
         )
         stack.push_async_callback(guard.aclose)
-        yield Gateway(settings, client, guard, organization_id, kyc_id, is_new)
+        yield Gateway(settings, client, guard, reconciler, recovery, organization_id, kyc_id, is_new)
 
 
 def open_records(settings: Settings) -> Records:
@@ -120,6 +131,11 @@ def open_records(settings: Settings) -> Records:
         max_transfer_cents=settings.max_transfer_cents,
         max_daily_cents=settings.max_daily_transfer_cents,
     )
+
+
+def open_recovery(settings: Settings, records: Records) -> Recovery:
+    """Open what decides about unsettled attempts, on records that are open."""
+    return Recovery(records, grace_seconds=settings.reconcile_grace_seconds)
 
 
 def _prepare(records: Records) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -133,12 +134,31 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = Field(
         20.0, gt=0, le=600, allow_inf_nan=False, description="One request to Sequence in all; keep it under 30."
     )
+    reconcile_grace_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description=(
+            "How long after it was sent a transfer that is not in the activity counts as not executed. It must be"
+            " longer than Sequence may take to show a transfer, or one that moved would be forgotten."
+        ),
+    )
     sandbox: bool = Field(False, description="Use the simulated Sequence, on a data directory of its own.")
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
         return _with_sandbox_defaults(_without_blanks(values))
+
+    @model_validator(mode="after")
+    def _grace_is_long_enough(self) -> Self:
+        if self.reconcile_grace_seconds < 2 * self.request_timeout_seconds:
+            raise PydanticCustomError(
+                "grace",
+                "must be at least twice SEQUENCE_REQUEST_TIMEOUT_SECONDS, or a request could still be on its way",
+            )
+        return self
 
     @property
     def data_directory(self) -> Path:
@@ -211,7 +231,7 @@ def _with_sandbox_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(model: type[Settings], location: tuple[int | str, ...], message: str) -> str:
-    name = str(location[0]) if location else ""
+    name = str(location[0]) if location else "reconcile_grace_seconds"
     text = message.removeprefix("Value error, ").removeprefix("Input should be ")
     if text != message and message.startswith("Input"):
         text = f"should be {text}"

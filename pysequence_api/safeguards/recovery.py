@@ -1,0 +1,392 @@
+"""Deciding what became of attempts whose outcome is unknown, or whose process died.
+
+What the account's activity shows settles or releases them. Doubt keeps them unsettled and counted, until a person
+decides. Every method of `Recovery` blocks and belongs into a worker thread; each takes the data lock once.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
+from pysequence_api.safeguards.audit import Event, EventType, Via
+from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
+from pysequence_api.safeguards.records import Records, settle_entry
+from pysequence_api.safeguards.store import Past, log_unwritten
+from pysequence_api.safeguards.times import read_time
+from pysequence_api.sequence.models import Party, Transfer, TransferOrder
+
+ONE_DAY = timedelta(days=1)
+ELSEWHERE = {"EXTERNAL_ENTITY", "MERCHANT"}
+"""Parties that need no id to be read: no order can name them."""
+
+Match = Callable[[TransferOrder, tuple[Transfer, ...], datetime], tuple[Transfer, ...]]
+
+
+class Result(StrEnum):
+    """What a lookup did with an attempt."""
+
+    COMPLETED = "completed"
+    IDENTIFIED = "identified"
+    NOT_EXECUTED = "not_executed"
+    NEVER_SENT = "never_sent"
+    IN_DOUBT = "in_doubt"
+
+
+class Finding(BaseModel):
+    """What was found out about one attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt_id: str
+    amount_cents: int
+    result: Result
+    transfer_id: str | None = None
+    reason: str | None = None
+
+
+class AttemptStatus(BaseModel):
+    """What is known of one attempt by now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt_id: str
+    status: str = Field(description="running, unknown, completed, failed, refused, not_executed")
+    amount_cents: int
+    source_id: str | None
+    destination_id: str | None
+    transfer_id: str | None = None
+    error: str | None = None
+    requested_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the account's activity shows, and since when it was looked for."""
+
+    began_at: datetime
+    transfers: tuple[Transfer, ...]
+    problem: str | None = None
+
+
+class Recovery:
+    """The decisions, on the files.
+
+    Args:
+        records: ledger and audit trail.
+        grace_seconds: how long after the announcement "not found" means "not executed".
+    """
+
+    def __init__(self, records: Records, *, grace_seconds: float) -> None:
+        self._store = records.store
+        self._grace_seconds = grace_seconds
+
+    def begin(self) -> tuple[list[Finding], datetime | None]:
+        """Write the ends that a crash kept from the audit trail, and release what was never sent.
+
+        Returns:
+            What was released, and since when to look for the rest; ``None`` if nothing is left to look for.
+        """
+        with self._store.held():
+            ledger = self._store.load()
+            self._write_missing_lines(ledger)
+            findings = self._release_unannounced(ledger)
+            waiting = [entry for _, entry in ledger.entries() if self._is_open(entry) or _lacks_id(entry)]
+            since = min((self._sent_at(entry) for entry in waiting), default=None)
+            return findings, since
+
+    def decide(self, lookup: Lookup, match: Match) -> list[Finding]:
+        """Settle what was found, release what certainly is not there, leave the rest as it is."""
+        with self._store.held():
+            ledger, before = self._store.load(), self._store.load()
+            now = self._store.clock()
+            decisions = _Decisions(ledger, lookup, match, now)
+            for entry in sorted((one for _, one in ledger.entries() if _lacks_id(one)), key=self._sent_at):
+                decisions.identify(entry, self._sent_at(entry))
+            for entry in sorted((one for _, one in ledger.entries() if self._is_open(one)), key=self._sent_at):
+                if any(_alike(entry, one) for _, one in ledger.entries() if self._is_running(one)):
+                    decisions.doubt(entry, "an equal transfer is on its way, and what is found could be that one")
+                else:
+                    decisions.close(entry, self._sent_at(entry), timedelta(seconds=self._grace_seconds))
+            if decisions.events:
+                self._store.save(ledger)
+                self._append_or_restore(decisions.events, before)
+            return decisions.findings
+
+    def resolve(self, attempt_id: str, transfer_id: str | None) -> AttemptStatus:
+        """End an attempt by a person's word.
+
+        Args:
+            attempt_id: which; it must be unsettled, and no living process may be at it.
+            transfer_id: the transfer that it was; ``None`` if it was not executed.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+            InvalidRequestError: it has ended, is still on its way, or the transfer belongs to another attempt.
+        """
+        with self._store.held():
+            ledger, before = self._store.load(), self._store.load()
+            entry = ledger.find(attempt_id)
+            if entry is None:
+                raise NotFoundError(f"No attempt {attempt_id!r} is unsettled; `pysequence-api limits show` lists them.")
+            if not entry.unsettled:
+                raise InvalidRequestError(f"Attempt {attempt_id} has ended already.")
+            if self._is_running(entry):
+                raise InvalidRequestError(f"Attempt {attempt_id} is still on its way; wait for it.")
+            if transfer_id is not None and transfer_id in ledger.claimed():
+                raise InvalidRequestError(f"Transfer {transfer_id!r} belongs to another attempt.")
+            now = self._store.clock()
+            if transfer_id is not None:
+                settle_entry(entry, transfer_id, now)
+                event = _event(entry, EventType.COMPLETED, now, transfer_id=transfer_id, resolved=True)
+            else:
+                error = "a person found that it was not executed"
+                ledger.release(attempt_id, Outcome.NOT_EXECUTED, now, error)
+                event = _event(
+                    entry, EventType.FAILED, now, error=error, outcome=Outcome.NOT_EXECUTED.value, resolved=True
+                )
+            event = event.model_copy(update={"via": Via.CLI})
+            self._store.save(ledger)
+            self._append_or_restore([event], before)
+        return self.status(attempt_id)
+
+    def status(self, attempt_id: str) -> AttemptStatus:
+        """Say what is known of an attempt by now.
+
+        Raises:
+            NotFoundError: neither ledger nor audit trail knows it.
+        """
+        with self._store.held():
+            record = next((one for one in self._store.load().records() if one.attempt_id == attempt_id), None)
+            if record is None:
+                return self._status_from_trail(attempt_id)
+            ended_at = record.ended_at if isinstance(record, Ended) else record.settled_at
+            return AttemptStatus(
+                attempt_id=attempt_id,
+                status=self._status_name(record),
+                amount_cents=record.amount_cents,
+                source_id=record.source_id,
+                destination_id=record.destination_id,
+                transfer_id=record.transfer_id if isinstance(record, Entry) else None,
+                error=record.error,
+                requested_at=read_time(record.timestamp),
+                ended_at=read_time(ended_at),
+            )
+
+    def _status_name(self, record: Entry | Ended) -> str:
+        if isinstance(record, Ended):
+            return record.outcome.value
+        if record.state is State.SETTLED:
+            return "completed"
+        return "running" if self._is_running(record) else "unknown"
+
+    def _status_from_trail(self, attempt_id: str) -> AttemptStatus:
+        past = Past()
+        transfer_id = None
+        for line in self._store.audit.newest_first():
+            if line.attempt_id == attempt_id:
+                transfer_id = transfer_id or line.transfer_id
+                if line.event_type == EventType.REQUESTED:
+                    past.requested = line
+                    break
+                if line.event_type in {EventType.COMPLETED, EventType.FAILED}:
+                    past.ended = past.ended or line
+        if past.requested is None:
+            raise NotFoundError(f"No attempt {attempt_id[:100]!r} is in the audit trail.")
+        ended = past.ended
+        status = (
+            "unknown" if ended is None else "completed" if ended.event_type == EventType.COMPLETED else ended.outcome
+        )
+        return AttemptStatus(
+            attempt_id=attempt_id,
+            status=status or "unknown",
+            amount_cents=past.requested.amount_cents or 0,
+            source_id=past.requested.source,
+            destination_id=past.requested.destination,
+            transfer_id=transfer_id,
+            error=ended.error if ended else None,
+            requested_at=read_time(past.requested.timestamp),
+            ended_at=read_time(ended.timestamp) if ended else None,
+        )
+
+    def _is_running(self, entry: Entry) -> bool:
+        return entry.state is State.RESERVED and self._store.owners.is_alive(entry.owner)
+
+    def _is_open(self, entry: Entry) -> bool:
+        return entry.attempt_id is not None and entry.unsettled and not self._is_running(entry)
+
+    def _sent_at(self, entry: Entry) -> datetime:
+        times = (self._store.announced_at(entry.attempt_id), read_time(entry.timestamp))
+        return next((time for time in times if time is not None), self._store.clock())
+
+    def _release_unannounced(self, ledger: Ledger) -> list[Finding]:
+        never_sent = [
+            entry
+            for _, entry in ledger.entries()
+            if self._is_open(entry)
+            and entry.state is State.RESERVED
+            and self._store.announced_at(entry.attempt_id) is None
+        ]
+        if not never_sent or not self._store.audit.verify().intact:
+            return []
+        for entry in never_sent:
+            ledger.forget(entry.attempt_id or "")
+        self._store.save(ledger)
+        return [
+            _finding(entry, Result.NEVER_SENT, reason="its process ended before it was sent") for entry in never_sent
+        ]
+
+    def _write_missing_lines(self, ledger: Ledger) -> None:
+        past = self._store.past()
+        events = [event for record in ledger.records() for event in _missing_lines(record, past, self._store.clock())]
+        if events:
+            self._store.append(*events)
+
+    def _append_or_restore(self, events: list[Event], before: Ledger) -> None:
+        try:
+            self._store.append(*events)
+        except SafeguardsUnavailableError as error:
+            log_unwritten(events, error)
+            self._store.save(before)
+            raise
+
+
+class _Decisions:
+    """One pass over everything that is open, against one lookup."""
+
+    def __init__(self, ledger: Ledger, lookup: Lookup, match: Match, now: datetime) -> None:
+        claimed = ledger.claimed()
+        self._ledger = ledger
+        self._lookup = lookup
+        self._match = match
+        self._now = now
+        self._free = [transfer for transfer in lookup.transfers if transfer.id not in claimed]
+        self.events: list[Event] = []
+        self.findings: list[Finding] = []
+
+    def identify(self, entry: Entry, sent_at: datetime) -> None:
+        """Give what completed without an id the oldest transfer that it could be."""
+        transfer = self._take(entry, sent_at)
+        if transfer is None:
+            self.doubt(entry, "Sequence does not show it yet")
+            return
+        entry.transfer_id = transfer.id
+        self.events.append(_event(entry, EventType.IDENTIFIED, self._now, transfer_id=transfer.id))
+        self.findings.append(_finding(entry, Result.IDENTIFIED, transfer_id=transfer.id))
+
+    def close(self, entry: Entry, sent_at: datetime, grace: timedelta) -> None:
+        """End what is open, if it can be known how."""
+        transfer = self._take(entry, sent_at)
+        if transfer is not None:
+            settle_entry(entry, transfer.id, self._now)
+            done = _event(entry, EventType.COMPLETED, self._now, transfer_id=transfer.id, reconciled=True)
+            self.events.append(done)
+            self.findings.append(_finding(entry, Result.COMPLETED, transfer_id=transfer.id))
+        elif self._lookup.problem is not None:
+            self.doubt(entry, self._lookup.problem)
+        elif any(_could_be(entry, sent_at, one) for one in self._free):
+            self.doubt(entry, "a transfer of this amount is there whose parties or time cannot be read")
+        elif self._lookup.began_at - sent_at <= grace:
+            self.doubt(entry, f"it is not there yet; that is final after {grace.total_seconds():g} seconds")
+        else:
+            error = "it was looked for in the activity and is not there"
+            outcome = Outcome.NOT_EXECUTED.value
+            self.events.append(
+                _event(entry, EventType.FAILED, self._now, error=error, outcome=outcome, reconciled=True)
+            )
+            self.findings.append(_finding(entry, Result.NOT_EXECUTED, reason=error))
+            self._ledger.release(entry.attempt_id or "", Outcome.NOT_EXECUTED, self._now, error)
+
+    def doubt(self, entry: Entry, reason: str) -> None:
+        """Leave it as it is, and say why."""
+        self.findings.append(_finding(entry, Result.IN_DOUBT, reason=reason))
+
+    def _take(self, entry: Entry, sent_at: datetime) -> Transfer | None:
+        for transfer in self._match(_order(entry), tuple(self._free), sent_at):
+            if not (entry.description and transfer.description) or entry.description == transfer.description:
+                self._free.remove(transfer)
+                return transfer
+        return None
+
+
+def _order(entry: Entry) -> TransferOrder:
+    return TransferOrder.model_construct(
+        kyc_id="",
+        source_id=entry.source_id or "",
+        destination_id=entry.destination_id or "",
+        amount_cents=entry.amount_cents,
+    )
+
+
+def _lacks_id(entry: Entry) -> bool:
+    return entry.attempt_id is not None and not entry.unsettled and entry.transfer_id is None
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    return (one.source_id, one.destination_id, one.amount_cents) == (
+        other.source_id,
+        other.destination_id,
+        other.amount_cents,
+    )
+
+
+def _could_be(entry: Entry, sent_at: datetime, transfer: Transfer) -> bool:
+    """Say whether a transfer that did not match cannot be ruled out, because something of it cannot be read."""
+    if transfer.amount_cents not in {None, entry.amount_cents}:
+        return False
+    if transfer.activity_type not in {None, "ONE_TIME_TRANSFER"}:
+        return False
+    parties = ((transfer.source, entry.source_id), (transfer.destination, entry.destination_id))
+    if any(_is_other(party, party_id) for party, party_id in parties):
+        return False
+    created = transfer.created_at
+    if isinstance(created, datetime):
+        readable = transfer.amount_cents is not None and all(party.id is not None for party, _ in parties)
+        return not readable and created >= sent_at - ONE_DAY
+    return created is None or created >= (sent_at - ONE_DAY).date()
+
+
+def _is_other(party: Party, party_id: str | None) -> bool:
+    return party.type in ELSEWHERE or (party.id is not None and party.id != party_id)
+
+
+def _finding(entry: Entry, result: Result, **more: str | None) -> Finding:
+    return Finding(attempt_id=entry.attempt_id or "", amount_cents=entry.amount_cents, result=result, **more)
+
+
+def _event(record: Entry | Ended, event_type: EventType, now: datetime, **more: Any) -> Event:
+    return Event(
+        timestamp=now,
+        event_type=event_type,
+        amount_cents=record.amount_cents,
+        source=record.source_id or "",
+        destination=record.destination_id or "",
+        attempt_id=record.attempt_id,
+        via=Via(record.via) if record.via in set(Via) else None,
+        **more,
+    )
+
+
+def _missing_lines(record: Entry | Ended, past: dict[str, Past], now: datetime) -> Iterable[Event]:
+    """Give the lines that a crash between ledger and audit trail kept from being written."""
+    if record.attempt_id is None:
+        return
+    known = past.get(record.attempt_id, Past())
+    if isinstance(record, Ended):
+        if known.requested is None:
+            hashes = {"request_sha256": record.request_sha256, "key_sha256": record.key_sha256}
+            yield _event(record, EventType.REQUESTED, now, recovered=True, **hashes)
+        if known.ended is None or known.ended.outcome == State.UNKNOWN:
+            yield _event(
+                record, EventType.FAILED, now, error=record.error, outcome=record.outcome.value, recovered=True
+            )
+    elif record.state is State.SETTLED and known.requested is not None:
+        if known.ended is None or known.ended.event_type == EventType.FAILED:
+            yield _event(record, EventType.COMPLETED, now, transfer_id=record.transfer_id, recovered=True)
+        elif record.transfer_id is not None and known.ended.transfer_id is None and not known.identified:
+            yield _event(record, EventType.IDENTIFIED, now, transfer_id=record.transfer_id, recovered=True)
