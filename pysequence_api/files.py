@@ -36,6 +36,11 @@ def prepare_directory(path: Path) -> None:
         raise SettingsError(
             f"The data directory {path} cannot be created ({error.strerror}). Set SEQUENCE_DATA_DIR to one that can."
         ) from error
+    if path.stat().st_uid != os.geteuid():
+        raise SettingsError(
+            f"The data directory {path} belongs to another user, who could change what is in it."
+            " Run as that user, or set SEQUENCE_DATA_DIR to a directory of this one."
+        )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise SettingsError(
             f"The data directory {path} cannot be written. Give it to this user, or set SEQUENCE_DATA_DIR."
@@ -74,13 +79,28 @@ def locked(path: Path, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterato
         lock.acquire()
     except Timeout:
         raise LockTimeoutError(
-            f"Another process has held {path} for {timeout_seconds:g} seconds."
-            f" Find it (fuser {path}) and end it if it hangs."
+            f"{_holder_of(path)} has held {path} for {timeout_seconds:g} seconds. End it if it hangs."
         ) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def _holder_of(path: Path) -> str:
+    """Name the process that holds a lock, where the system says so (Linux, proc(5), ``/proc/locks``)."""
+    try:
+        inode = str(path.stat().st_ino)
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if "->" not in fields and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+                pid = int(fields[4])
+                if pid > 0:
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                    return f"Process {pid} ({command.strip()[:80]})"
+    except (OSError, ValueError, IndexError):
+        return "Another process"
+    return "Another process, perhaps in another container,"
 
 
 def read_bytes(path: Path) -> bytes | None:

@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         if self.reconcile_grace_seconds < 2 * self.request_timeout_seconds:
             raise PydanticCustomError(
                 "grace",
-                "must be at least twice SEQUENCE_REQUEST_TIMEOUT_SECONDS, or a request could still be on its way",
+                "must be at least twice SEQUENCE_REQUEST_TIMEOUT_SECONDS, or the request could still be on its way",
             )
         return self
 
