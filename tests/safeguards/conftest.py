@@ -1,14 +1,18 @@
 """A clock to set, and orders to make."""
 
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from pysequence_api.safeguards.audit import Via
 from pysequence_api.safeguards.records import Attempt, Records
+from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.models import TransferOrder
+from tests.desk import Desk, open_desk
 
 MAX_TRANSFER_CENTS = 1_000_000
 MAX_DAILY_CENTS = 2_500_000
@@ -41,7 +45,26 @@ def records(tmp_path: Path, clock: SetClock) -> Records:
     return open_records(tmp_path, clock)
 
 
-def attempt_of(amount_cents: int) -> Attempt:
-    return Attempt(
-        TransferOrder(kyc_id="kyc", source_id="pod-a", destination_id="pod-b", amount_cents=amount_cents), Via.API
-    )
+def attempt_of(amount_cents: int, key: str | None = None) -> Attempt:
+    order = TransferOrder(kyc_id="kyc", source_id="pod-a", destination_id="pod-b", amount_cents=amount_cents)
+    return Attempt(order, Via.API, key)
+
+
+@pytest.fixture
+def traveller() -> Iterator[time_machine.Traveller]:
+    """Time that goes on from a fixed noon, and that a test can move, for the gateway and Sequence alike."""
+    with time_machine.travel(datetime(2026, 11, 23, 12, tzinfo=UTC), tick=True) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path, traveller: time_machine.Traveller) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(tmp_path / "sequence.sqlite")
+    yield sandbox
+    await sandbox.aclose()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path, sandbox) as desk:
+        yield desk

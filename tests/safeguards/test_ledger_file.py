@@ -48,14 +48,18 @@ def settle(records: Records, amount_cents: int = 100, *, prune: bool = False, tr
         pytest.param({TODAY: {"__global__": [theirs(300)], "42": [theirs(7)]}}, 307, id="every list of a day"),
         pytest.param({TODAY: {"__notes__": {"amount_cents": 9}, "__global__": []}}, 0, id="what is no list"),
         pytest.param({"2026-11-22": {"__global__": [theirs(300, "2026-11-22T23:59:59Z")]}}, 0, id="yesterday"),
-        pytest.param({"2026-11-22": [theirs(300, "2026-11-22T23:30:00-05:00")]}, 300, id="local day, UTC time of today"),
+        pytest.param(
+            {"2026-11-22": [theirs(300, "2026-11-22T23:30:00-05:00")]}, 300, id="local day, UTC time of today"
+        ),
         pytest.param({TODAY: [theirs(300, "2026-11-22T23:30:00+00:00")]}, 0, id="local day, UTC time of yesterday"),
         pytest.param({TODAY: [theirs(300, "half past nine")]}, 300, id="no time that can be read: the day"),
         pytest.param({"2026-11-22": [theirs(300, "2026-11-22T23:30:00")]}, 0, id="no zone: the day"),
         pytest.param({TODAY: [{"transfer_id": None, "amount_cents": 8}]}, 8, id="no time at all: the day"),
         pytest.param({"2026-11-20": [theirs(4, NOON) | {"state": "unknown"}]}, 4, id="unsettled counts on later days"),
         pytest.param({"2026-11-21": [{"amount_cents": 4, "state": "reserved"}]}, 4, id="reserved long ago"),
-        pytest.param({"2027-01-01": [theirs(6, "2027-01-01T00:00:00Z")]}, 6, id="a day to come: the clock was set back"),
+        pytest.param(
+            {"2027-01-01": [theirs(6, "2027-01-01T00:00:00Z")]}, 6, id="a day to come: the clock was set back"
+        ),
     ],
 )
 def test_what_counts_today(tmp_path: Path, records: Records, content: object, used_cents: int) -> None:

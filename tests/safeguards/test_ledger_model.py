@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -66,7 +67,7 @@ class LedgerMachine(RuleBasedStateMachine):
         process=st.integers(0, 1),
     )
     def reserve(self, amount_cents: int, process: int) -> object:
-        records, attempt = self.processes[process], attempt_of(amount_cents)
+        records, attempt = self.processes[process], attempt_of(amount_cents, key=str(uuid4()))
         fits = self.used_cents() + amount_cents <= MAX_DAILY_CENTS
         try:
             records.reserve(attempt)
@@ -159,4 +160,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -1,0 +1,194 @@
+"""What is unknown is found out, or stays counted."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+
+from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnknownError
+from pysequence_api.safeguards.reconcile import PAGE_TRANSFERS
+from pysequence_api.safeguards.recovery import Result
+from pysequence_api.sandbox import Sandbox
+from tests.desk import Desk, open_desk
+
+pytestmark = pytest.mark.anyio
+
+
+async def lose(desk: Desk, *, moved: bool, **more: Any) -> str:
+    """Make a transfer whose answer is lost, and give its attempt id."""
+    await desk.fault("close", when="after" if moved else "before")
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        await desk.transfer(**more)
+    assert unknown.value.attempt_id is not None
+    return unknown.value.attempt_id
+
+
+async def test_what_moved_is_found_and_settled_under_its_id(desk: Desk) -> None:
+    attempt_id = await lose(desk, moved=True)
+    assert (await desk.guard.limits()).used_cents == 5_000
+    [finding] = await desk.find_out()
+    [moved] = await desk.moved()
+    assert (finding.result, finding.transfer_id, finding.attempt_id) == (Result.COMPLETED, moved["id"], attempt_id)
+    assert desk.events() == ["requested", "failed", "completed"]
+    assert desk.trail()[-1]["reconciled"] is True
+    [entry] = desk.ledger()
+    assert (entry["state"], entry["transfer_id"]) == ("settled", moved["id"])
+    assert await desk.find_out() == []
+
+
+async def test_what_did_not_move_is_released_only_after_the_grace(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    attempt_id = await lose(desk, moved=False)
+    [early] = await desk.find_out()
+    assert early.result is Result.IN_DOUBT
+    traveller.shift(590)
+    [still] = await desk.find_out()
+    assert still.result is Result.IN_DOUBT
+    assert (await desk.guard.limits()).used_cents == 5_000
+    traveller.shift(20)
+    [late] = await desk.find_out()
+    assert (late.result, late.attempt_id) == (Result.NOT_EXECUTED, attempt_id)
+    assert (await desk.guard.limits()).used_cents == 0
+    assert desk.trail()[-1] | {"reconciled": True, "outcome": "not_executed"} == desk.trail()[-1]
+
+
+async def test_a_transfer_that_shows_late_is_not_forgotten(desk: Desk, traveller: time_machine.Traveller) -> None:
+    await desk.fault([{"kind": "invisible_seconds", "seconds": 300}, "close"], when="after")
+    with pytest.raises(OutcomeUnknownError):
+        await desk.transfer()
+    [early] = await desk.find_out()
+    assert early.result is Result.IN_DOUBT
+    traveller.shift(400)
+    [late] = await desk.find_out()
+    assert late.result is Result.COMPLETED
+
+
+async def test_equal_attempts_take_the_oldest_transfer_each_and_none_serves_two(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    attempts = [await lose(desk, moved=moved, key=str(number)) for number, moved in enumerate([True, False, True])]
+    completed = await desk.transfer(key="3")
+    findings = {finding.attempt_id: finding for finding in await desk.find_out()}
+    moved = {transfer["id"] for transfer in await desk.moved()}
+    # Within the resolution of two clocks they are interchangeable: three transfers, four attempts, the newest is left.
+    taken = [completed.id, *(findings[attempt_id].transfer_id for attempt_id in attempts[:2])]
+    assert (set(taken), len(taken)) == (moved, 3)
+    assert findings[attempts[2]].result is Result.IN_DOUBT
+    traveller.shift(700)
+    [last] = await desk.find_out()
+    assert last.result is Result.NOT_EXECUTED
+    assert sum(entry["amount_cents"] for entry in desk.ledger()) == 5_000 * len(moved)
+
+
+async def test_another_description_is_another_transfer(desk: Desk, traveller: time_machine.Traveller) -> None:
+    await lose(desk, moved=False, description="rent")
+    await desk.transfer(description="food")
+    # The one that was found belongs to the attempt that completed; nothing is left for the lost one.
+    [finding] = await desk.find_out()
+    assert finding.result is Result.IN_DOUBT
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"),
+    [
+        ("SelectSourceAndDestination", "close"),
+        ("ActivityLogV2Transfers", "close"),
+        ("ActivityLogV2Transfers", "html"),
+        ("ActivityLogV2Transfers", {"kind": "nulls", "paths": ["organization.transferReferences.edges.0"]}),
+        ("SelectSourceAndDestination", {"kind": "nulls", "paths": ["me.memberships.1.organization"]}),
+    ],
+)
+async def test_a_lookup_that_did_not_get_through_decides_nothing(
+    desk: Desk, traveller: time_machine.Traveller, operation: str, what: object
+) -> None:
+    await lose(desk, moved=False)
+    traveller.shift(700)
+    await desk.fault(what, operation=operation, when="after" if isinstance(what, dict) else "before")
+    [finding] = await desk.find_out()
+    assert finding.result is Result.IN_DOUBT
+    assert (await desk.guard.limits()).used_cents == 5_000
+    [finding] = await desk.find_out()
+    assert finding.result is Result.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("path", ["source", "destination", "createdAt", "amount", "source.id"])
+async def test_a_transfer_that_cannot_be_read_keeps_the_doubt(
+    desk: Desk, traveller: time_machine.Traveller, path: str
+) -> None:
+    await lose(desk, moved=True)
+    traveller.shift(700)
+    unreadable = {"kind": "nulls", "paths": [f"organization.transferReferences.edges.0.node.{path}"]}
+    await desk.fault(unreadable, operation="ActivityLogV2Transfers", when="after")
+    [finding] = await desk.find_out()
+    assert finding.result is Result.IN_DOUBT
+    [finding] = await desk.find_out()
+    assert finding.result is Result.COMPLETED
+
+
+async def test_all_pages_are_read(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with open_desk(tmp_path, sandbox, max_transfer_attempts_per_minute=1_000) as desk:
+        await lose(desk, moved=True, amount_cents=7_777)
+        for number in range(PAGE_TRANSFERS + 1):
+            await desk.transfer(1_00, key=str(number))
+        [finding] = await desk.find_out()
+        assert finding.result is Result.COMPLETED
+
+
+async def test_what_completed_without_an_id_gets_it_later(desk: Desk) -> None:
+    await desk.fault(["hide_new_transfer", {"kind": "invisible_seconds", "seconds": 60}], when="after")
+    completed = await desk.transfer()
+    assert completed.id is None
+    [early] = await desk.find_out()
+    assert early.result is Result.IN_DOUBT
+    desk_events = desk.events()
+    assert desk_events == ["requested", "completed"]
+
+
+async def test_the_id_that_shows_later_is_an_entry_of_its_own(desk: Desk, traveller: time_machine.Traveller) -> None:
+    await desk.fault(["hide_new_transfer", {"kind": "invisible_seconds", "seconds": 60}], when="after")
+    await desk.transfer()
+    traveller.shift(61)
+    [finding] = await desk.find_out()
+    [moved] = await desk.moved()
+    assert (finding.result, finding.transfer_id) == (Result.IDENTIFIED, moved["id"])
+    assert desk.events() == ["requested", "completed", "identified"]
+    assert desk.trail()[-1]["transfer_id"] == moved["id"]
+
+
+async def test_a_person_can_decide(desk: Desk) -> None:
+    first, second = await lose(desk, moved=True, key="1"), await lose(desk, moved=False, key="2")
+    [moved] = await desk.moved()
+    assert desk.recovery.resolve(first, moved["id"]).status == "completed"
+    with pytest.raises(InvalidRequestError, match="belongs to another"):
+        desk.recovery.resolve(second, moved["id"])
+    assert desk.recovery.resolve(second, None).status == "not_executed"
+    with pytest.raises(NotFoundError):
+        desk.recovery.resolve(second, None)
+    with pytest.raises(InvalidRequestError, match="ended already"):
+        desk.recovery.resolve(first, None)
+    assert (await desk.guard.limits()).used_cents == 5_000
+    assert [line.get("resolved") for line in desk.trail()[-2:]] == [True, True]
+
+
+async def test_status_says_what_is_known(desk: Desk, traveller: time_machine.Traveller) -> None:
+    attempt_id = await lose(desk, moved=True)
+    assert desk.recovery.status(attempt_id).status == "unknown"
+    await desk.find_out()
+    assert desk.recovery.status(attempt_id).status == "completed"
+    traveller.shift(5 * 86_400)
+    await desk.transfer(1_00)
+    assert attempt_id not in json.dumps(desk.ledger())
+    assert desk.recovery.status(attempt_id).status == "completed"
+    with pytest.raises(NotFoundError):
+        desk.recovery.status("nobody")
+
+
+async def test_several_processes_that_look_at_once_end_an_attempt_once(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with open_desk(tmp_path, sandbox) as one, open_desk(tmp_path, sandbox) as other:
+        await lose(one, moved=True)
+        await asyncio.gather(one.find_out(), other.find_out(), one.find_out())
+        assert one.events() == ["requested", "failed", "completed"]
