@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from pysequence_api.errors import GatewayError
 
 MAX_LISTED_ERRORS = 20
+REPLAYED_HEADER = "Idempotency-Replayed"
 UNKNOWN_FIELD = "(unknown field)"
 """Stands for the name of a field that the caller made up."""
 
@@ -47,8 +48,9 @@ Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
     400: "Refused: by a limit, or by Sequence",
     401: "Invalid or missing API key",
-    404: "No such pod, transfer or organization",
+    404: "No such pod, transfer, attempt or organization",
     408: "The body did not arrive in time",
+    409: "The same transfer is under way, or its outcome is unknown; detail names the attempt",
     413: "The body is too large",
     422: "The request is not as described here",
     429: "Transfers are asked for too fast; `Retry-After` says when to ask again",
@@ -87,6 +89,8 @@ async def _answer_gateway_error(_request: Request, error: Exception) -> JSONResp
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.replayed:
+        headers[REPLAYED_HEADER] = "true"
     if error.status >= 500:
         log.warning("answered %d: %s", error.status, error.detail)
     return JSONResponse(content, status_code=error.status, headers=headers)

@@ -44,7 +44,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         with server.leaving_on_signals():
             try:
                 async with anyio.create_task_group() as background:
-                    background.start_soon(_identify_for_ever, gateway)
+                    background.start_soon(gateway.reconciler.run_for_ever)
                     await server.serve(sockets=[listener])
                     background.cancel_scope.cancel()
             finally:
@@ -61,14 +61,6 @@ async def _sign_in(gateway: Gateway) -> None:
     except SequenceError as error:
         # An outage there is no reason to be away here: it may be over before the first caller comes.
         log.warning("Sequence did not answer at the start, which goes on without it: %s", error)
-
-
-async def _identify_for_ever(gateway: Gateway) -> None:
-    try:
-        await gateway.guard.identify_for_ever()
-    except Exception:
-        # The ids of finished transfers are worth less than a server that runs.
-        log.exception("looking for the ids of finished transfers has stopped")
 
 
 def _warn_of_short_key(settings: Settings) -> None:

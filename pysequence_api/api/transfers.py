@@ -1,20 +1,23 @@
-"""Moving money."""
+"""Moving money, and what became of it."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from pysequence_api.api.body import read_json_object
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.api.problems import responses
+from pysequence_api.api.problems import REPLAYED_HEADER, responses
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.guard import CompletedTransfer
+from pysequence_api.safeguards.records import CompletedTransfer
+from pysequence_api.safeguards.recovery import AttemptStatus
 from pysequence_api.sequence.models import AccountType, PartyId, TransferOrder
 
 MAX_DESCRIPTION_CHARACTERS = 255
+MAX_KEY_CHARACTERS = 255
 
 router = APIRouter(tags=["transfers"])
 
@@ -68,10 +71,40 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("/api/transfers", responses=responses(400, 401, 408, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY)
-async def make_transfer(gateway: OpenGateway, order: Annotated[TransferOrder, Depends(_order)]) -> CompletedTransfer:
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=MAX_KEY_CHARACTERS,
+        pattern=r"^[!-~]+$",
+        description="A name of your own for this transfer: sent again, it gets the first answer again",
+    ),
+]
+
+
+@router.post(
+    "/api/transfers", responses=responses(400, 401, 408, 409, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY
+)
+async def make_transfer(
+    gateway: OpenGateway,
+    response: Response,
+    order: Annotated[TransferOrder, Depends(_order)],
+    idempotency_key: IdempotencyKey = None,
+) -> CompletedTransfer:
     """Move money between pods, ports and external accounts, within the limits.
 
-    It is sent once. After a 502 whose detail says that nobody knows whether the money moved, do not send it again.
+    It is sent once. After a 502 whose detail says that nobody knows whether the money moved, do not send it again under
+    another key: ask what became of the attempt.
     """
-    return await gateway.guard.transfer(order, Via.API)
+    completed = await gateway.guard.transfer(order, Via.API, idempotency_key)
+    if completed.replayed:
+        response.headers[REPLAYED_HEADER] = "true"
+    return completed
+
+
+@router.get("/api/attempts/{attempt_id}", responses=responses(401, 404, 422, 500, 503))
+async def get_attempt(
+    gateway: OpenGateway, attempt_id: Annotated[str, Path(description="From the answer, or its detail")]
+) -> AttemptStatus:
+    """Say what is known by now of an attempt to transfer."""
+    return await anyio.to_thread.run_sync(gateway.recovery.status, attempt_id)

@@ -52,6 +52,10 @@ class Reconciler:
             except SafeguardsUnavailableError as error:
                 log.error("%s", error)
                 findings = []
+            except Exception:
+                # What is unsettled stays counted; the next look comes.
+                log.exception("finding out what is unsettled failed")
+                findings = []
             open_ones = [finding for finding in findings if finding.result is Result.IN_DOUBT]
             looks = looks + 1 if open_ones else 0
             pause_seconds = PAUSES_SECONDS[min(looks, len(PAUSES_SECONDS)) - 1] if looks else IDLE_SECONDS

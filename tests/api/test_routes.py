@@ -250,6 +250,7 @@ async def test_limits(shared_api: Api) -> None:
         "used_cents": 0,
         "remaining_cents": 2_500_000,
         "unsettled": [],
+        "audit_head": None,
     }
 
 

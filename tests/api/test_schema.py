@@ -25,6 +25,7 @@ def api_schema(sandbox_server: Server) -> Any:
 
 
 ROUTES = {
+    ("get", "/api/attempts/{attempt_id}"),
     ("get", "/api/health"),
     ("get", "/api/pods"),
     ("get", "/api/pods/balance"),

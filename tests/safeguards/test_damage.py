@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pysequence_api import files
 from pysequence_api.errors import (
     LockTimeoutError,
     OutcomeUnknownError,
@@ -22,6 +23,7 @@ from pysequence_api.errors import (
 from pysequence_api.files import locked, prepare_directory
 from pysequence_api.safeguards import audit as audit_file
 from pysequence_api.safeguards import repair, store
+from pysequence_api.safeguards.records import Attempt
 from tests.desk import Desk
 
 from .conftest import SetClock, attempt_of, open_records
@@ -112,7 +114,7 @@ class FullDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: set[str] = set()
-        real_append, real_replace = audit_file.append_lines, store.replace_atomically
+        real_append, real_replace = files.append_lines, files.replace_atomically
 
         def append_lines(path: Path, content: bytes) -> None:
             self.check(path)
@@ -149,17 +151,21 @@ async def test_what_cannot_be_recorded_is_not_sent(desk: Desk, full_disk: FullDi
 
 @pytest.mark.parametrize("name", [".audit.jsonl", ".daily_limits.json"])
 async def test_what_was_sent_when_the_disk_filled_up_stays_counted(
-    desk: Desk, full_disk: FullDisk, name: str, caplog: pytest.LogCaptureFixture
+    desk: Desk,
+    full_disk: FullDisk,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await desk.fault({"kind": "delay", "seconds": 0.2}, when="after")
 
     real = desk.records.announce
 
-    def announce_then_fill(*args: object) -> None:
-        real(*args)  # type: ignore[arg-type]
+    def announce_then_fill(attempt: Attempt) -> None:
+        real(attempt)
         full_disk.names.add(name)
 
-    desk.records.announce = announce_then_fill  # type: ignore[method-assign]
+    monkeypatch.setattr(desk.records, "announce", announce_then_fill)
     completed = await desk.transfer(2_000)
     assert completed.attempt_id
     full_disk.names.clear()

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from pysequence_api.errors import LimitExceededError
 from pysequence_api.safeguards.records import Attempt, Records
@@ -34,6 +34,9 @@ class Modelled:
 
     def counts_on(self, day: date) -> bool:
         return self.last_day is None or self.last_day >= day
+
+
+Taken = tuple[Records, Attempt]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -66,15 +69,15 @@ class LedgerMachine(RuleBasedStateMachine):
         amount_cents=st.integers(1, MAX_TRANSFER_CENTS) | st.sampled_from([1, 500_000, MAX_TRANSFER_CENTS]),
         process=st.integers(0, 1),
     )
-    def reserve(self, amount_cents: int, process: int) -> object:
+    def reserve(self, amount_cents: int, process: int) -> MultipleResults[Taken] | Taken:
         records, attempt = self.processes[process], attempt_of(amount_cents, key=str(uuid4()))
         fits = self.used_cents() + amount_cents <= MAX_DAILY_CENTS
         try:
             records.reserve(attempt)
         except LimitExceededError as error:
-            assert not fits
             left = MAX_DAILY_CENTS - self.used_cents()
-            assert str(error) == f"Amount {amount_cents} cents exceeds daily remaining limit of {left} cents"
+            message = f"Amount {amount_cents} cents exceeds daily remaining limit of {left} cents"
+            assert (fits, str(error)) == (False, message)  # noqa: PT017
             self.rejected += 1
             return multiple()
         assert fits
@@ -82,7 +85,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return records, attempt
 
     @rule(target=sent, taken=consumes(attempts))
-    def announce(self, taken: tuple[Records, Attempt]) -> object:
+    def announce(self, taken: tuple[Records, Attempt]) -> tuple[Records, Attempt]:
         records, attempt = taken
         records.announce(attempt)
         self.model[attempt.attempt_id].announced = True
