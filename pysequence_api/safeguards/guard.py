@@ -240,4 +240,4 @@ class TransferGuard:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Also where the caller has gone, and nobody else would hear of it.
-            log.warning("%s: %s", task.get_name(), error)
+            log.info("%s: %s", task.get_name(), error)

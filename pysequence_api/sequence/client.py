@@ -1,8 +1,9 @@
 """What the gateway needs of Sequence, whichever way it is reached."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from pysequence_api.errors import NotFoundError
 from pysequence_api.sequence.models import (
@@ -10,16 +11,20 @@ from pysequence_api.sequence.models import (
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
+    ExternalAccount,
     Pod,
     PodDetail,
     PodReference,
+    Port,
     TotalBalance,
     Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
 )
+from pysequence_api.sequence.texts import quoted
 
+_Named = TypeVar("_Named", Pod, Pod | Port | ExternalAccount)
 BeforeSend = Callable[[], Awaitable[None]]
 
 
@@ -121,15 +126,7 @@ class SequenceClient(ABC):
 
     async def total_balance(self) -> TotalBalance:
         """Add up what all pods hold, and say what the sum leaves out."""
-        accounts = await self.accounts()
-        known = [pod.balance_cents for pod in accounts.pods if pod.balance_cents is not None]
-        left_out = tuple(PodReference(id=pod.id, name=pod.name) for pod in accounts.pods if pod.balance_cents is None)
-        return TotalBalance(
-            total_balance_cents=sum(known) if known or not left_out else None,
-            pod_count=len(accounts.pods),
-            left_out=left_out,
-            complete=accounts.complete and not left_out,
-        )
+        return total_of(await self.accounts())
 
     async def pod_by_name(self, name: str) -> Pod:
         """Find a pod by its name, in whatever case, else by a part of the name that only one pod has.
@@ -140,15 +137,33 @@ class SequenceClient(ABC):
         return find_by_name(name, await self.pods())
 
 
+def total_of(accounts: Accounts) -> TotalBalance:
+    """Add up what all pods of a list hold, and say what the sum leaves out."""
+    known = [pod.balance_cents for pod in accounts.pods if pod.balance_cents is not None]
+    left_out = tuple(PodReference(id=pod.id, name=pod.name) for pod in accounts.pods if pod.balance_cents is None)
+    return TotalBalance(
+        total_balance_cents=sum(known) if known or not left_out else None,
+        pod_count=len(accounts.pods),
+        left_out=left_out,
+        complete=accounts.complete and not left_out,
+    )
+
+
 def find_by_name(name: str, pods: tuple[Pod, ...]) -> Pod:
     """Find the one pod that a name means; see `SequenceClient.pod_by_name`."""
-    wanted = name.casefold()
-    matches = [pod for pod in pods if (pod.name or "").casefold() == wanted]
-    if wanted and not matches:
-        matches = [pod for pod in pods if wanted in (pod.name or "").casefold()]
+    matches = named(name, pods)
     if not matches:
-        raise NotFoundError(f"No pod is named {name!r}, in whole or in part.")
+        raise NotFoundError(f"No pod is named {quoted(name)}, in whole or in part.")
     if len(matches) > 1:
         names = ", ".join(f"{pod.name!r} ({pod.id})" for pod in matches)
-        raise NotFoundError(f"Several pods match {name!r}: {names}.")
+        raise NotFoundError(f"Several pods match {quoted(name)}: {names}.")
     return matches[0]
+
+
+def named(name: str, parties: Sequence[_Named]) -> list[_Named]:
+    """Find all that have a name, in whatever case, else all that have it as a part of theirs."""
+    wanted = name.casefold()
+    matches = [party for party in parties if (party.name or "").casefold() == wanted]
+    if wanted and not matches:
+        matches = [party for party in parties if wanted in (party.name or "").casefold()]
+    return matches

@@ -37,7 +37,7 @@ from pysequence_api.sequence.payments import read_payment
 from pysequence_api.sequence.sharing import Shared
 from pysequence_api.sequence.texts import quoted
 from pysequence_api.sequence.tokens import TokenSource
-from pysequence_api.sequence.transport import Channel
+from pysequence_api.sequence.transport import Channel, new_tls
 from pysequence_api.settings import Settings
 
 ORIGIN = "https://app.getsequence.io"
@@ -88,11 +88,14 @@ class GraphQLSequenceClient(SequenceClient):
             SettingsError: a proxy or certificate variable of the environment cannot be used.
         """
         timeout_seconds = settings.request_timeout_seconds
+        token_url = f"{settings.auth_url}/oauth/token"
+        over_tls = any(url.startswith("https:") for url in (settings.graphql_url, token_url))
+        tls = new_tls(certificates=over_tls and transport is None)
 
         def channel(url: str, *, keep_alive: bool) -> Channel:
-            return Channel(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, transport=transport)
+            return Channel(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, tls=tls, transport=transport)
 
-        sign_in = channel(f"{settings.auth_url}/oauth/token", keep_alive=False)
+        sign_in = channel(token_url, keep_alive=False)
         static_token = settings.access_token
         return cls(
             reads=channel(settings.graphql_url, keep_alive=True),

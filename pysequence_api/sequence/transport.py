@@ -2,12 +2,13 @@
 
 import logging
 import re
+import ssl
 import time
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -34,6 +35,7 @@ KEEP_ALIVE_SECONDS = 4.0
 DATE_RESOLUTION_SECONDS = 1.0
 ERROR_LIMIT_CHARACTERS = 120
 
+_CONNECTED = "connection.connect_tcp.complete"
 _HEADERS_STARTED = "http11.send_request_headers.started"
 _BODY_WRITTEN = "http11.send_request_body.complete"
 
@@ -65,14 +67,21 @@ class Channel:
         timeout_seconds: the deadline of an exchange in all, from connecting to the last byte of the body.
         keep_alive: use a connection again. Without it, every exchange has a fresh one, which cannot be lost because it
             has been idle.
+        tls: from `new_tls`.
         transport: goes in the place of the network. It stays its giver's, who closes it.
 
     Raises:
-        SettingsError: a proxy or certificate variable of the environment cannot be used.
+        SettingsError: a proxy variable of the environment cannot be used.
     """
 
     def __init__(
-        self, url: str, *, timeout_seconds: float, keep_alive: bool, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        *,
+        timeout_seconds: float,
+        keep_alive: bool,
+        tls: ssl.SSLContext,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = url
         self._host = urlsplit(url).hostname or ""
@@ -83,6 +92,7 @@ class Channel:
         try:
             self._client = httpx.AsyncClient(
                 transport=None if transport is None else _Given(transport),
+                verify=tls,
                 follow_redirects=False,
                 timeout=None,  # the deadline is ours, over the whole exchange
                 trust_env=url.startswith("https:"),  # plain http is this machine, never a proxy
@@ -90,10 +100,9 @@ class Channel:
                     max_keepalive_connections=None if keep_alive else 0, keepalive_expiry=KEEP_ALIVE_SECONDS
                 ),
             )
-        except (ImportError, ValueError, OSError) as error:
+        except (ImportError, ValueError) as error:
             raise SettingsError(
-                "HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE or SSL_CERT_DIR of the environment cannot be used:"
-                f" {plain_text(str(error))}"
+                f"HTTPS_PROXY or ALL_PROXY of the environment cannot be used ({type(error).__name__})."
             ) from error
 
     async def post(
@@ -147,7 +156,11 @@ class Channel:
         await self._client.aclose()
 
     async def _exchange(self, request: httpx.Request, progress: "_Progress", with_error_body: bool) -> HttpAnswer:
-        response = await self._client.send(request, stream=True)
+        try:
+            response = await self._client.send(request, stream=True)
+        except BaseException:
+            await progress.close_connection()
+            raise
         try:
             offset = clock_offset_seconds(response.headers.get("date"), progress.sent_at, time.time())
             body = b""
@@ -186,6 +199,30 @@ class Channel:
         )
 
 
+def new_tls(*, certificates: bool) -> ssl.SSLContext:
+    """Make what the channels of a client share for TLS.
+
+    Args:
+        certificates: load the certificates of those to trust, which takes a moment. Without them, nobody is trusted:
+            that is for channels that never leave this machine or process.
+
+    Raises:
+        SettingsError: the certificates that the environment names cannot be used.
+    """
+    if not certificates:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise SettingsError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR of the environment cannot be used ({type(error).__name__})."
+        ) from error
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
 class _Progress:
     """How far a request has come, as httpcore's ``trace`` extension tells.
 
@@ -197,14 +234,23 @@ class _Progress:
         self._after_writing = after_writing
         self.sent_at: float | None = None
         """When the first byte went out, in Unix seconds."""
+        self._connection: _Closable | None = None
 
-    async def __call__(self, event: str, info: dict[str, Any]) -> None:  # noqa: ARG002 - the signature is httpcore's
-        if event == _HEADERS_STARTED and self.sent_at is None:
+    async def __call__(self, event: str, info: dict[str, Any]) -> None:
+        if event == _CONNECTED:
+            self._connection = info["return_value"]
+        elif event == _HEADERS_STARTED and self.sent_at is None:
             if self._before_first_byte is not None:
                 await self._before_first_byte()
             self.sent_at = time.time()
         elif event == _BODY_WRITTEN and self._after_writing is not None:
             await self._after_writing()
+
+    async def close_connection(self) -> None:
+        """Close what was opened for a request that failed: httpcore forgets it if it is cancelled during TLS."""
+        if self._connection is not None:
+            with anyio.CancelScope(shield=True):
+                await self._connection.aclose()
 
 
 class _Given(httpx.AsyncBaseTransport):

@@ -1,6 +1,7 @@
 """A simulated Sequence, in process and over real TCP, and clients of it."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -9,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
-from pysequence_api.sandbox import CLIENT_ID, KYC_ID, Sandbox, serve
+from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.identity import stable_id
 from pysequence_api.sandbox.journal import JournalEntry
@@ -23,8 +25,9 @@ from pysequence_api.settings import Settings
 TIMEOUT_SECONDS = 5.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
+    """One event loop for a file, so that tests can share a server, which takes a while to stop."""
     return "asyncio"
 
 
@@ -35,6 +38,7 @@ class House:
     sandbox: Sandbox
     directory: Path
     base_url: str | None = None
+    moved_before: int = 0
     clients: list[GraphQLSequenceClient] = field(default_factory=list)
 
     def settings(self, **changes: Any) -> Settings:
@@ -72,15 +76,23 @@ class House:
             "access_token": issued.access_token,
             "refresh_token": issued.refresh_token,
             "expires_at": time.time() + lifetime_seconds,
-        }
-        (self.directory / ".tokens.json").write_text(json.dumps(tokens | changes))
+        } | changes
+        (self.directory / ".tokens.json").write_text(json.dumps(tokens))
         return tokens
 
     async def moved(self) -> list[dict[str, Any]]:
-        """What really moved."""
+        """What really moved in this test."""
         async with httpx.AsyncClient(transport=self.sandbox.transport(), base_url="http://sandbox") as client:
             transfers: list[dict[str, Any]] = (await client.get("/sandbox/transfers")).json()["transfers"]
-            return transfers
+            return transfers[self.moved_before :]
+
+    async def aclose(self) -> None:
+        """Close the clients, and wait for what they left behind at the server."""
+        for client in self.clients:
+            await client.aclose()
+        with anyio.fail_after(5):
+            while any(entry.answered_monotonic_seconds is None for entry in self.requests()):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -105,12 +117,10 @@ async def open_house(tmp_path: Path, *, tcp: bool) -> AsyncIterator[House]:
         if tcp:
             async with serving(sandbox) as house.base_url:
                 yield house
-                for client in house.clients:
-                    await client.aclose()
+                await house.aclose()
         else:
             yield house
-            for client in house.clients:
-                await client.aclose()
+            await house.aclose()
     finally:
         await sandbox.aclose()
 
@@ -129,11 +139,23 @@ async def tcp_house(tmp_path: Path) -> AsyncIterator[House]:
         yield house
 
 
-@pytest.fixture(params=["in process", "tcp"])
-async def any_house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
-    """Both, one after the other."""
-    async with open_house(tmp_path, tcp=request.param == "tcp") as house:
+@pytest.fixture(scope="module", params=["in process", "tcp"])
+async def shared_house(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[House]:
+    async with open_house(tmp_path_factory.mktemp("shared"), tcp=request.param == "tcp") as house:
         yield house
+
+
+@pytest.fixture
+async def any_house(shared_house: House, tmp_path: Path) -> AsyncIterator[House]:
+    """Both, with a sandbox that tests share and a data directory of this test alone."""
+    house = House(shared_house.sandbox, tmp_path, shared_house.base_url)
+    house.sandbox.faults.clear()
+    house.sandbox.journal.clear()
+    house.moved_before = len(await house.moved())
+    yield house
+    await house.aclose()
 
 
 @dataclass
@@ -146,9 +168,17 @@ class Announcement:
         self.count += 1
 
 
-SOURCE_ID, DESTINATION_ID = stable_id("pod", "Emergency Fund"), stable_id("pod", "Rent")
+SOURCE_ID, DESTINATION_ID = (stable_id("pod", f"{ORGANIZATION_ID}/{name}") for name in ("Emergency Fund", "Rent"))
 
 
-def order_of(amount_cents: int = 12_345) -> TransferOrder:
-    """An order from one pod of the household to another."""
-    return TransferOrder(kyc_id=KYC_ID, source_id=SOURCE_ID, destination_id=DESTINATION_ID, amount_cents=amount_cents)
+_amounts = itertools.count(1_000)
+
+
+def order_of(amount_cents: int | None = None) -> TransferOrder:
+    """An order from one pod of the household to another; each of another amount, unless it is said."""
+    return TransferOrder(
+        kyc_id=KYC_ID,
+        source_id=SOURCE_ID,
+        destination_id=DESTINATION_ID,
+        amount_cents=next(_amounts) if amount_cents is None else amount_cents,
+    )

@@ -1,6 +1,8 @@
 """Every read, against a sandbox that nothing is wrong with, and what is said when something does not exist."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
 
 import pytest
 from graphql import build_schema, parse, validate
@@ -16,14 +18,13 @@ from pysequence_api.sequence import (
     TransferOrder,
 )
 from pysequence_api.sequence.documents import DOCUMENTS, Operation
-from tests.sequence.conftest import Announcement, House, order_between_pods
+from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from tests.sequence.conftest import Announcement, House, order_of
 
 pytestmark = pytest.mark.anyio
 
 
 def schema_text() -> str:
-    from importlib.resources import files
-
     return files(sandbox).joinpath("schema.graphql").read_text()
 
 
@@ -147,8 +148,8 @@ async def test_a_page_has_a_size(house: House, first: int) -> None:
     assert house.requests() == []
 
 
-async def test_transfer_details_of_both_kinds(any_house: House) -> None:
-    client = any_house.client()
+async def test_transfer_details_of_both_kinds(house: House) -> None:
+    client = house.client()
     page = await client.activity(ORGANIZATION_ID, first=40)
     details = [await client.transfer_detail(ORGANIZATION_ID, transfer.id) for transfer in page.transfers]
     assert {type(detail.details) for detail in details} >= {SimpleDetails, CompoundDetails}
@@ -174,25 +175,24 @@ async def test_what_does_not_exist_is_not_found(any_house: House) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "operation", ["PodDrawerContent", "TransferReferenceDrawerContentV2", "ActivityLogV2Transfers"]
-)
+BY_ID: dict[str, Callable[[GraphQLSequenceClient], Awaitable[object]]] = {
+    "PodDrawerContent": lambda client: client.pod_detail(ORGANIZATION_ID, "a"),
+    "TransferReferenceDrawerContentV2": lambda client: client.transfer_detail(ORGANIZATION_ID, "a"),
+    "ActivityLogV2Transfers": lambda client: client.activity(ORGANIZATION_ID),
+}
+
+
+@pytest.mark.parametrize("operation", BY_ID)
 async def test_not_found_as_a_graphql_error(house: House, operation: str) -> None:
     client = house.client()
     house.arm(operation, {"kind": "graphql_error", "message": "It was NOT FOUND here"})
     with pytest.raises(NotFoundError):
-        match operation:
-            case "PodDrawerContent":
-                await client.pod_detail(ORGANIZATION_ID, "a")
-            case "TransferReferenceDrawerContentV2":
-                await client.transfer_detail(ORGANIZATION_ID, "a")
-            case _:
-                await client.activity(ORGANIZATION_ID)
+        await BY_ID[operation](client)
 
 
 async def test_transfer_is_named_by_its_candidates(any_house: House) -> None:
     client = any_house.client()
-    order = await order_between_pods(client)
+    order = order_of(12_345)
     announced = Announcement()
     receipt = await client.transfer(order, before_send=announced)
     (moved,) = await any_house.moved()
@@ -207,8 +207,9 @@ async def test_transfer_is_named_by_its_candidates(any_house: House) -> None:
 
 async def test_transfer_goes_on_a_fresh_connection(tcp_house: House) -> None:
     client = tcp_house.client()
-    order = await order_between_pods(client)
+    order = order_of()
     for _ in range(2):
+        await client.accounts()
         await client.transfer(order, before_send=Announcement())
     reads, transfers = tcp_house.requests("SelectSourceAndDestination"), tcp_house.requests("CreatePayment")
     assert len({entry.connection_id for entry in reads}) == 1

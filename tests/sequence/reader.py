@@ -1,0 +1,40 @@
+"""A process of its own that reads, and can transfer: run with one JSON object as its argument."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from pysequence_api.sandbox import CLIENT_ID, ORGANIZATION_ID
+from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.settings import Settings
+from tests.sequence.conftest import Announcement, order_of
+
+
+async def run(what: dict[str, Any]) -> None:
+    settings = Settings.load(
+        access_token=what.get("access_token"),
+        graphql_url=f"{what['base_url']}/api/graphql",
+        auth_url=what["base_url"],
+        auth0_client_id=CLIENT_ID,
+        request_interval_seconds=what["interval"],
+        request_jitter_seconds=0,
+    )
+    client = GraphQLSequenceClient.open(settings, Path(what["directory"]))
+    async with anyio.create_task_group() as tasks:
+        for number in range(what["count"]):
+            if what.get("distinct"):
+                tasks.start_soon(client.transfer_detail, ORGANIZATION_ID, what["distinct"][number])
+            else:
+                tasks.start_soon(client.activity_summary)
+        if what.get("transfer"):
+            await client.transfer(order_of(), before_send=Announcement())
+    await client.aclose()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    anyio.run(run, json.loads(sys.argv[1]))

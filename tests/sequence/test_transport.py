@@ -1,0 +1,283 @@
+"""Peers that misbehave below HTTP, and what may never be taken for "not sent"."""
+
+import asyncio
+import gzip
+import json
+import socket
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pysequence_api.errors import (
+    LostError,
+    NeverSentError,
+    NotAuthorisedError,
+    RateLimitedError,
+    SequenceError,
+    SettingsError,
+    TimedOutError,
+    UnreadableAnswerError,
+)
+from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sequence.transport import MAX_ANSWER_BYTES, clock_offset_seconds, retry_after_seconds
+from pysequence_api.settings import Settings
+from tests.sequence.conftest import TIMEOUT_SECONDS, Announcement, House, order_of
+
+pytestmark = pytest.mark.anyio
+
+SHORT_DEADLINE_SECONDS = 0.15
+"""For peers that never answer in full; the others get `TIMEOUT_SECONDS`, so that a slow machine does not matter."""
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SUMMARY = json.dumps({"data": {"activitySummary": {"transferReferencesCount": 7}}}).encode()
+
+
+@asynccontextmanager
+async def peer(behave: Peer) -> AsyncIterator[str]:
+    """A TCP server that behaves as it is told; gives its host and port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await behave(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return  # the client has gone, which is what it should
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def client_of(
+    address: str, tmp_path: Path, scheme: str = "http", deadline_seconds: float = TIMEOUT_SECONDS
+) -> AsyncIterator[GraphQLSequenceClient]:
+    settings = Settings.load(
+        access_token="a-token-of-ours",
+        graphql_url=f"{scheme}://{address}/api/graphql",
+        request_interval_seconds=0,
+        request_jitter_seconds=0,
+        request_timeout_seconds=deadline_seconds,
+    )
+    client = GraphQLSequenceClient.open(settings, tmp_path)
+    yield client
+    await client.aclose()
+
+
+async def failure(
+    address: str, tmp_path: Path, scheme: str = "http", deadline_seconds: float = TIMEOUT_SECONDS
+) -> list[SequenceError]:
+    """How a read and a transfer fail."""
+    errors = []
+    async with client_of(address, tmp_path, scheme, deadline_seconds) as client:
+        with pytest.raises(SequenceError) as caught:
+            await client.activity_summary()
+        errors.append(caught.value)
+        with pytest.raises(SequenceError) as caught:
+            await client.transfer(order_of(), before_send=Announcement())
+        errors.append(caught.value)
+    for error in errors:
+        assert "\n" not in str(error)
+        assert "a-token-of-ours" not in f"{error!r} {error.__cause__!r}"
+    return errors
+
+
+def unused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+async def request_of(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    return head + await reader.readexactly(length)
+
+
+def says(*parts: bytes, then: str = "close", read_request: bool = True) -> Peer:
+    """A peer that says something and then closes, resets or hangs."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if read_request:
+            await request_of(reader)
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        match then:
+            case "reset":
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            case "hang":
+                await reader.read()
+            case "drip":
+                while True:
+                    writer.write(b" ")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+
+    return behave
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def test_connection_refused(tmp_path: Path) -> None:
+    read, transfer = await failure(unused_address(), tmp_path)
+    assert type(read) is type(transfer) is NeverSentError
+    assert transfer.nothing_moved
+    assert "Check the network" in str(transfer)
+
+
+async def test_no_such_host(tmp_path: Path) -> None:
+    read, transfer = await failure("sequence.invalid", tmp_path, "https")
+    assert type(read) is type(transfer) is NeverSentError
+
+
+@pytest.mark.parametrize(
+    "behave", [says(then="hang", read_request=False), says(b"no TLS\r\n", read_request=False)], ids=["silent", "plain"]
+)
+async def test_without_tls_nothing_is_sent(tmp_path: Path, behave: Peer) -> None:
+    async with peer(behave) as address:
+        read, transfer = await failure(address, tmp_path, "https", SHORT_DEADLINE_SECONDS)
+    assert type(read) is type(transfer) is NeverSentError
+
+
+@pytest.mark.parametrize(
+    ("behave", "expected"),
+    [
+        (says(read_request=False), LostError),
+        (says(), LostError),
+        (says(then="reset"), LostError),
+        (says(b"HTTP/1.1 200", then="close"), LostError),
+        (says(b"SSH-2.0-OpenSSH\r\n"), LostError),
+        (says(b"\x16\x03\x01" * 50_000), LostError),
+        (says(answer(SUMMARY, length=len(SUMMARY) + 1)), LostError),
+        (says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe"), LostError),
+        (says(then="hang"), TimedOutError),
+        (says(b"HTTP/1.1 200 OK\r\n", then="hang"), TimedOutError),
+        (says(b"HTTP/1.1 200 OK\r\nx: ", then="drip"), TimedOutError),
+        (says(answer(SUMMARY, length=10**6), then="hang"), TimedOutError),
+        (says(answer(SUMMARY, length=10**6), then="drip"), TimedOutError),
+        (says(answer(b"", status="401 Unauthorized", length=10**6), then="hang"), NotAuthorisedError),
+        (says(answer(b"", "retry-after: 3", status="429 Slow", length=10**6), then="drip"), RateLimitedError),
+        (says(answer(SUMMARY, "content-encoding: br")), UnreadableAnswerError),
+        (says(answer(SUMMARY, "content-encoding: gzip, gzip")), UnreadableAnswerError),
+        (says(answer(b"no gzip", "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(gzip.compress(SUMMARY)[:-9], "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(gzip.compress(bytes(30 * 1024**2)), "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(b" " * (MAX_ANSWER_BYTES + 1))), UnreadableAnswerError),
+        (says(answer(b"", status="204 No Content")), UnreadableAnswerError),
+    ],
+)
+async def test_after_the_first_byte_nothing_is_certain(
+    tmp_path: Path, behave: Peer, expected: type[SequenceError]
+) -> None:
+    deadline_seconds = SHORT_DEADLINE_SECONDS if expected is TimedOutError else TIMEOUT_SECONDS
+    async with peer(behave) as address:
+        read, transfer = await failure(address, tmp_path, deadline_seconds=deadline_seconds)
+    if expected is NotAuthorisedError:  # its token is a static one, and there is no other
+        assert "SEQUENCE_ACCESS_TOKEN is refused" in str(read)
+        assert transfer.nothing_moved
+    else:
+        assert type(read) is type(transfer) is expected
+        assert transfer.nothing_moved == (expected is RateLimitedError)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/html", "image/png"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_the_body_decides(tmp_path: Path, content_type: str, encoding: str) -> None:
+    body = gzip.compress(SUMMARY) if encoding == "gzip" else SUMMARY
+    reply = answer(body, f"content-type: {content_type}", f"content-encoding: {encoding}")
+    async with peer(says(reply)) as address, client_of(address, tmp_path) as client:
+        assert (await client.activity_summary()).transfer_count == 7
+
+
+async def test_plain_http_never_goes_through_a_proxy(tcp_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://{unused_address()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    await tcp_house.client().activity_summary()
+
+
+async def test_a_proxy_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:proxy-password@{unused_address()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    read, transfer = await failure("sequence.invalid", tmp_path, "https")
+    assert type(read) is type(transfer) is NeverSentError
+    assert "proxy-password" not in f"{read} {read.__cause__}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HTTPS_PROXY", "ftp://user:proxy-password@proxy"), ("ALL_PROXY", "nonsense://x"), ("SSL_CERT_FILE", "/no/such")],
+)
+def test_an_environment_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name) as caught:
+        GraphQLSequenceClient.open(Settings.load(), tmp_path)
+    assert "proxy-password" not in str(caught.value)
+
+
+class Untold(httpx.AsyncBaseTransport):
+    """A transport that tells of nothing that it does."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def handle_async_request(self, _: httpx.Request) -> httpx.Response:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (httpx.ConnectError("refused"), NeverSentError),
+        (httpx.ConnectTimeout("slow"), NeverSentError),
+        (httpx.ReadError("x"), LostError),
+        (httpx.ReadTimeout("x"), LostError),
+        (OSError("x"), LostError),
+        (zlib.error("x"), LostError),
+        (ExceptionGroup("x", [OSError("x")]), LostError),
+    ],
+)
+async def test_a_given_transport_has_sent_what_it_got(
+    house: House, error: Exception, expected: type[SequenceError]
+) -> None:
+    client = GraphQLSequenceClient.open(house.settings(), house.directory, Untold(error))
+    with pytest.raises(SequenceError) as caught:
+        await client.transfer(order_of(), before_send=Announcement())
+    assert type(caught.value) is expected
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), (" 7 ", 7), ("0", 0), ("-1", None), ("1.5", None), ("9" * 30, None), ("Mon, 23 Nov", None), ("٣", None)],
+)
+def test_retry_after(header: str, seconds: int | None) -> None:
+    assert retry_after_seconds(header) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "offset"),
+    [
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 0.5),
+        ("Thu, 01 Jan 1970 00:01:30 GMT", -9.5),
+        ("Thu, 01 Jan 1970 00:01:30 -0000", None),
+        ("soon", None),
+        ("", None),
+        ("Thu, 01 Jan 99999 00:00:00 GMT", None),
+    ],
+)
+def test_clock_offset(date: str, offset: float | None) -> None:
+    assert clock_offset_seconds(date, 99.0, 101.0) == offset
