@@ -1,6 +1,7 @@
 """`SequenceClient` over the GraphQL interface of the web application (upstream-graphql)."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class GraphQLSequenceClient(SequenceClient):
         self._sign_in = sign_in
         self._tokens = tokens
         self._pacer = pacer
-        self._clock_offset_seconds: float | None = None
+        self._clock: _ClockReading | None = None
         self._waiting_reads: dict[_Key, Shared[Answer]] = {}
         self._running_reads: set[Shared[Answer]] = set()
 
@@ -118,7 +119,7 @@ class GraphQLSequenceClient(SequenceClient):
     @property
     def clock_offset_seconds(self) -> float | None:
         """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
-        return self._clock_offset_seconds
+        return None if self._clock is None else self._clock.offset_now_seconds()
 
     async def accounts(self, organization_id: str | None = None) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
@@ -187,7 +188,7 @@ class GraphQLSequenceClient(SequenceClient):
 
     def match(self, order: TransferOrder, transfers: tuple[Transfer, ...], sent_at: datetime) -> tuple[Transfer, ...]:
         """Pick the transfers that could be the one that was ordered; see `SequenceClient.match`."""
-        offset_seconds, margin_seconds = self._clock_offset_seconds, CLOCK_MARGIN_SECONDS
+        offset_seconds, margin_seconds = self.clock_offset_seconds, CLOCK_MARGIN_SECONDS
         if offset_seconds is None:
             offset_seconds, margin_seconds = 0.0, UNKNOWN_CLOCK_MARGIN_SECONDS
         earliest = sent_at + timedelta(seconds=offset_seconds - margin_seconds)
@@ -255,8 +256,28 @@ class GraphQLSequenceClient(SequenceClient):
             after_writing=turn.renew,
         )
         if http_answer.clock_offset_seconds is not None:
-            self._clock_offset_seconds = http_answer.clock_offset_seconds
+            self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
         return read_answer(name, http_answer, secret=token)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClockReading:
+    """How far Sequence's clock was ahead, and when that was by two clocks of ours, of which nobody sets the second."""
+
+    offset_seconds: float
+    at_seconds: float
+    at_steady_seconds: float
+
+    def offset_now_seconds(self) -> float:
+        # Where our clock was set since, it has gone another way than the steady one.
+        set_by_seconds = (time.time() - self.at_seconds) - (steady_seconds() - self.at_steady_seconds)
+        return self.offset_seconds - set_by_seconds
+
+
+def steady_seconds() -> float:
+    """Give a time that nobody sets, and that goes on while the machine sleeps where the system has one."""
+    boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,11 +77,14 @@ def test_answers_about_what_exists(api_schema: Any, sandbox_server: Server, meth
     with httpx.Client(base_url=sandbox_server.url, headers=HEADERS, trust_env=False) as client:
         pod = client.get("/api/pods").json()[0]
         transfer = client.get("/api/activity").json()["transfers"][0]
+        order = {"source_id": pod["id"], "destination_id": client.get("/api/pods").json()[1]["id"], "amount_cents": 100}
+        attempt = client.post("/api/transfers", json=order).json()
     known = {
         "pod_name": pod["name"],
         "pod_id": pod["id"],
         "org_id": pod["organization_id"],
         "transfer_id": transfer["id"],
+        "attempt_id": attempt["attempt_id"],
     }
     case = api_schema[path][method].Case(path_parameters={name: known[name] for name in known if f"{{{name}}}" in path})
     answer = case.call_and_validate(base_url=sandbox_server.url, headers=HEADERS, checks=CHECKS)

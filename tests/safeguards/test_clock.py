@@ -1,0 +1,58 @@
+"""A clock that differs from Sequence's stops transfers, and reads go on."""
+
+import pytest
+import time_machine
+
+from pysequence_api.errors import SafeguardsUnavailableError
+from tests.desk import Desk
+
+pytestmark = pytest.mark.anyio
+READ = "SelectSourceAndDestination"
+PROBE = "ActivitySummary"
+
+
+@pytest.mark.parametrize("seconds", [-86_400, -121, 125, 10 * 365 * 86_400])
+async def test_a_clock_that_is_off_stops_transfers(desk: Desk, seconds: float) -> None:
+    off = {"kind": "date_offset_seconds", "seconds": seconds}
+    await desk.fault(off, operation="*", count=2, when="after")
+    await desk.client.pods()
+    with pytest.raises(SafeguardsUnavailableError, match="clock"):
+        await desk.transfer()
+    assert await desk.moved() == []
+    assert len(await desk.client.pods()) > 1
+    await desk.transfer()  # right again, by the answer to that read
+
+
+@pytest.mark.parametrize("seconds", [-110, 110])
+async def test_two_minutes_are_tolerated(desk: Desk, seconds: float) -> None:
+    await desk.fault({"kind": "date_offset_seconds", "seconds": seconds}, operation="*", when="after")
+    await desk.client.pods()
+    await desk.transfer()
+
+
+async def test_an_answer_without_a_date_says_nothing(desk: Desk) -> None:
+    await desk.fault("no_date", operation="*", count=3, when="after")
+    await desk.client.pods()
+    await desk.transfer()
+
+
+async def test_a_clock_that_is_set_is_noticed_without_another_answer(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    assert abs(desk.client.clock_offset_seconds or 0) < 5
+    traveller.shift(86_400)
+    assert abs(desk.client.clock_offset_seconds or 0) > 86_000
+    await desk.transfer()  # Sequence's own clock moved as well, which the gateway asks for
+
+
+async def test_old_days_are_not_pruned_by_a_clock_that_nobody_confirmed(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    await desk.transfer(1_000)
+    off = {"kind": "date_offset_seconds", "seconds": -30 * 86_400}
+    traveller.shift(30 * 86_400)
+    await desk.fault(off, operation="*", count=10, when="after")
+    with pytest.raises(SafeguardsUnavailableError, match="clock"):
+        await desk.transfer(2_000)
+    traveller.shift(-30 * 86_400)
+    assert (await desk.guard.limits()).used_cents == 1_000
