@@ -1,0 +1,159 @@
+"""Every fault of Sequence at every step of a transfer: what the caller gets, what counts, what the trail says."""
+
+from typing import Any
+
+import pytest
+import time_machine
+
+from pysequence_api.errors import (
+    GatewayError,
+    NotAuthorisedError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    RefusedError,
+    SignInError,
+)
+from tests.desk import GRACE_SECONDS, Desk
+
+pytestmark = pytest.mark.anyio
+
+ANSWERS: dict[str, Any] = {
+    "500": {"kind": "status", "status": 500, "body": {"error": "oops"}},
+    "504": {"kind": "status", "status": 504, "body": "upstream timed out"},
+    "400": {"kind": "status", "status": 400, "body": ""},
+    "403": {"kind": "status", "status": 403},
+    "redirect": {"kind": "redirect", "status": 307, "location": "https://elsewhere.example/graphql"},
+    "html with 502": "html",
+    "html with 200": {"kind": "html", "status": 200, "body": "<html>hello</html>"},
+    "graphql error": {"kind": "graphql_error", "message": "Internal server error"},
+    "closed": "close",
+    "half a body": "half_body",
+    "broken json": "garbage",
+    "far too much": {"kind": "huge_body", "size_bytes": 11 * 1024 * 1024},
+}
+PAYMENT = "forKYC.createPayment"
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["before the money moved", "after the money moved"])
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(
+    desk: Desk, traveller: time_machine.Traveller, name: str, moved: bool
+) -> None:
+    if name == "far too much" and not moved:
+        pytest.skip("there is no answer to be too long")
+    await desk.fault(ANSWERS[name], when="after" if moved else "before")
+    with pytest.raises(OutcomeUnknownError) as error:
+        await desk.transfer()
+    assert len(await desk.moved()) == moved
+    [entry] = desk.ledger()
+    assert (entry["state"], entry["attempt_id"]) == ("unknown", error.value.attempt_id)
+    assert desk.events() == ["requested", "failed"]
+    assert desk.trail()[-1]["outcome"] == "unknown"
+    assert "<html" not in str(error.value)
+    # And it is found out.
+    traveller.shift(GRACE_SECONDS + 1)
+    await desk.find_out()
+    assert desk.events() == ["requested", "failed", "completed" if moved else "failed"]
+    assert (await desk.guard.limits()).used_cents == (5_000 if moved else 0)
+    assert desk.records.audit.verify().intact
+
+
+@pytest.mark.parametrize(
+    ("paths", "missing"),
+    [
+        ([PAYMENT], False),
+        ([PAYMENT], True),
+        (["forKYC"], False),
+        ([f"{PAYMENT}.ok"], False),
+        ([f"{PAYMENT}.ok"], True),
+    ],
+)
+async def test_an_answer_without_its_ok_is_unknown(desk: Desk, paths: list[str], missing: bool) -> None:
+    await desk.fault({"kind": "nulls", "paths": paths, "missing": missing}, when="after")
+    with pytest.raises(OutcomeUnknownError):
+        await desk.transfer()
+    assert [entry["state"] for entry in desk.ledger()] == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ok.organization",
+        "ok.organization.id",
+        "ok.organization.transferReferences",
+        "ok.organization.transferReferences.edges",
+        "ok.organization.transferReferences.edges.0",
+        "ok.organization.transferReferences.edges.0.node",
+        "ok.organization.transferReferences.edges.0.node.id",
+        "ok.organization.transferReferences.edges.0.node.createdAt",
+        "ok.organization.transferReferences.edges.0.node.source",
+    ],
+)
+@pytest.mark.parametrize("missing", [False, True])
+async def test_an_ok_is_an_ok_whatever_is_left_out_of_it(desk: Desk, path: str, missing: bool) -> None:
+    await desk.fault({"kind": "nulls", "paths": [f"{PAYMENT}.{path}"], "missing": missing}, when="after")
+    completed = await desk.transfer()
+    [moved] = await desk.moved()
+    assert completed.id == moved["id"]  # from the activity, if not from the answer
+    assert [(entry["state"], entry["transfer_id"]) for entry in desk.ledger()] == [("settled", moved["id"])]
+    assert desk.events() == ["requested", "completed"]
+
+
+async def test_an_ok_with_errors_beside_it_is_an_ok(desk: Desk) -> None:
+    await desk.fault({"kind": "graphql_error", "message": "icon failed", "keep_data": True}, when="after")
+    assert (await desk.transfer()).id == (await desk.moved())[0]["id"]
+
+
+@pytest.mark.parametrize("what", ["close", "html", "garbage", {"kind": "status", "status": 500}])
+async def test_a_lookup_that_fails_costs_only_the_id(desk: Desk, what: Any) -> None:
+    await desk.fault("hide_new_transfer")
+    await desk.fault(what, operation="ActivityLogV2Transfers")
+    completed = await desk.transfer()
+    assert completed.id is None
+    assert [entry["state"] for entry in desk.ledger()] == ["settled"]
+    assert desk.events() == ["requested", "completed"]
+
+
+CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [
+    ("refused", {"kind": "refuse", "message": "Insufficient funds"}, RefusedError, 1),
+    ("rate limited", {"kind": "status", "status": 429, "headers": {"Retry-After": "7"}}, RateLimitedError, 1),
+    ("not authorised, twice", {"kind": "status", "status": 401}, NotAuthorisedError, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "what", "error_type", "count"), CERTAIN, ids=[each[0] for each in CERTAIN])
+async def test_what_certainly_failed_is_released(
+    desk: Desk, name: str, what: Any, error_type: type[GatewayError], count: int
+) -> None:
+    await desk.fault(what, count=count)
+    with pytest.raises((error_type, SignInError)) as error:
+        await desk.transfer()
+    assert await desk.moved() == []
+    assert desk.ledger() == []
+    assert desk.events() == ["requested", "failed"]
+    [requested, failed] = desk.trail()
+    assert requested["attempt_id"] == failed["attempt_id"] == error.value.attempt_id
+    assert failed["outcome"] == ("refused" if name == "refused" else "failed")
+    assert (await desk.guard.limits()).used_cents == 0
+
+
+async def test_a_token_that_is_refused_once_is_renewed_and_sent_again_once(desk: Desk) -> None:
+    tokens = desk.sandbox.issue_tokens()
+    (desk.directory / ".tokens.json").write_text(
+        f'{{"access_token": "{tokens.access_token}", "refresh_token": "{tokens.refresh_token}", "expires_at": 9e9}}'
+    )
+    await desk.fault({"kind": "status", "status": 401})
+    completed = await desk.transfer()
+    assert [transfer["id"] for transfer in await desk.moved()] == [completed.id]
+    assert desk.events() == ["requested", "completed"]
+
+
+async def test_what_fails_before_it_is_announced_is_in_the_trail_all_the_same(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    traveller.shift(31 * 86_400)  # the token has run out, and there is no way to another
+    with pytest.raises(SignInError):
+        await desk.transfer()
+    assert desk.events() == ["requested", "failed"]
+    assert desk.ledger() == []
+    assert await desk.moved() == []
