@@ -82,9 +82,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(directory: Path, sandbox: Sandbox, **settings: Any) -> AsyncIterator[Desk]:
+async def open_desk(
+    directory: Path, sandbox: Sandbox, *, token_seconds: int = 30 * 86_400, **settings: Any
+) -> AsyncIterator[Desk]:
     """Open one process's desk on a data directory; several may share directory and sandbox."""
-    tokens = sandbox.issue_tokens(lifetime_seconds=30 * 86_400)
+    tokens = sandbox.issue_tokens(lifetime_seconds=token_seconds)
     loaded = Settings(
         access_token=SecretStr(tokens.access_token),
         auth0_client_id=CLIENT_ID,

@@ -1,0 +1,67 @@
+"""The terminal: the Typer tree, put together. Each command group has a file of its own.
+
+What a command does not need, its file does not import at the top: ``audit tail`` and ``limits show`` start without an
+HTTP client, and nothing but ``serve`` loads the web framework.
+"""
+
+from typing import Annotated
+
+import typer
+
+from pysequence_api import __version__
+from pysequence_api.cli import audit, limits, pods, sandbox, serve, transfer, transfers
+from pysequence_api.cli.logs import log_for_people
+from pysequence_api.cli.output import print_line
+from pysequence_api.cli.program import Program
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="pysequence-api",
+    cls=Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("pods")(pods.list_pods)
+app.command("transfer", no_args_is_help=True)(transfer.transfer)
+app.add_typer(transfers.app, name="transfers")
+app.add_typer(audit.app, name="audit")
+app.add_typer(limits.app, name="limits")
+app.add_typer(sandbox.app, name="sandbox")
+
+
+def main() -> None:
+    """Run the program on the command line's arguments."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything to standard error, with tracebacks of what is unexpected.")
+    ] = False,
+) -> None:
+    """A gateway to your money at GetSequence: limits and an audit trail around every transfer.
+
+    SEQUENCE_SANDBOX=1 before any command uses a simulated Sequence, where no real money is.
+
+    \b
+    Example:
+      pysequence-api serve --sandbox
+      SEQUENCE_SANDBOX=1 pysequence-api pods
+
+    Exit codes: 0 done, 1 unexpected (or you said no), 2 usage or settings, 3 refused by a safeguard, 4 Sequence refused
+    or could not be reached, 5 nobody knows whether the money moved, 130 interrupted.
+    """
+    log_for_people(debug=debug)

@@ -1,5 +1,6 @@
 """Every fault of Sequence at every step of a transfer: what the caller gets, what counts, what the trail says."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from pysequence_api.errors import (
     RefusedError,
     SignInError,
 )
-from tests.desk import GRACE_SECONDS, Desk
+from pysequence_api.sandbox import Sandbox
+from tests.desk import GRACE_SECONDS, Desk, open_desk
 
 pytestmark = pytest.mark.anyio
 
@@ -149,11 +151,12 @@ async def test_a_token_that_is_refused_once_is_renewed_and_sent_again_once(desk:
 
 
 async def test_what_fails_before_it_is_announced_is_in_the_trail_all_the_same(
-    desk: Desk, traveller: time_machine.Traveller
+    tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
 ) -> None:
-    traveller.shift(31 * 86_400)  # the token has run out, and there is no way to another
-    with pytest.raises(SignInError):
-        await desk.transfer()
-    assert desk.events() == ["requested", "failed"]
-    assert desk.ledger() == []
-    assert await desk.moved() == []
+    async with open_desk(tmp_path, sandbox, token_seconds=100) as desk:
+        traveller.shift(90)  # the token has run out, and there is no way to another
+        with pytest.raises(SignInError):
+            await desk.transfer()
+        assert desk.events() == ["requested", "failed"]
+        assert desk.ledger() == []
+        assert await desk.moved() == []

@@ -1,0 +1,95 @@
+"""``limits show``: what may still move today. Reads files only."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pysequence_api.cli.output import (
+    UNKNOWN,
+    Column,
+    print_bar,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+    shown_time,
+)
+from pysequence_api.gateway import open_records
+from pysequence_api.money import format_cents
+from pysequence_api.safeguards.records import Limits, Unsettled
+from pysequence_api.settings import Settings
+
+COLUMNS = (
+    Column("Attempt"),
+    Column("Since"),
+    Column("Amount", right=True),
+    Column("State"),
+    Column("Process"),
+    Column("Source", style="dim"),
+    Column("Destination", style="dim"),
+)
+
+app = typer.Typer(no_args_is_help=True, help="The per-transfer and the daily limit.")
+
+
+@app.callback()
+def _limits() -> None:
+    """Keep `show` a command of its own, also while it is the only one."""
+
+
+@app.command("show")
+def show(
+    as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/limits answers.")] = False,
+) -> None:
+    """Show both limits, what is used and left today, and what has not ended.
+
+    A day is a UTC day. What is unsettled counts as used. Needs neither Sequence nor a network.
+
+    \b
+    Example:
+      pysequence-api limits show
+      pysequence-api limits show --json | jq .remaining_cents
+    """
+    settings = Settings.load()
+    limits = open_records(settings).limits()
+    if as_json:
+        print_json(limits.model_dump(mode="json"))
+    else:
+        _draw(limits, settings.data_directory.absolute())
+
+
+def _draw(limits: Limits, directory: Path) -> None:
+    print_facts(
+        [
+            ("Per transfer", f"at most {format_cents(limits.max_transfer_cents)}"),
+            ("Per day", f"at most {format_cents(limits.max_daily_cents)}"),
+            ("Used today", format_cents(limits.used_cents)),
+            ("Left today", format_cents(limits.remaining_cents)),
+            ("Day", f"{limits.date} (UTC), ends {shown_time(end_of(limits.date))}"),
+            ("Unsettled", str(len(limits.unsettled))),
+            ("Data directory", str(directory)),
+        ]
+    )
+    print_bar(limits.used_cents, limits.max_daily_cents)
+    if limits.unsettled:
+        print_line()
+        print_table(COLUMNS, [_row(one) for one in limits.unsettled])
+
+
+def end_of(day: date) -> datetime:
+    """Give the moment at which a UTC day ends."""
+    return datetime.combine(day + timedelta(days=1), time(), UTC)
+
+
+def _row(one: Unsettled) -> tuple[str, ...]:
+    return (
+        one.attempt_id or UNKNOWN,
+        shown_time(one.since) if one.since else UNKNOWN,
+        format_cents(one.amount_cents),
+        one.state,
+        "running" if one.running else "ended",
+        one.source_id or UNKNOWN,
+        one.destination_id or UNKNOWN,
+    )
