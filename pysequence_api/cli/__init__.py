@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pysequence_api import __version__
-from pysequence_api.cli import audit, limits, pods, sandbox, serve, transfer, transfers
+from pysequence_api.cli import audit, limits, pods, sandbox, serve, settling, trail, transfer, transfers
 from pysequence_api.cli.logs import log_for_people
 from pysequence_api.cli.output import print_line
 from pysequence_api.cli.program import Program
@@ -21,11 +21,17 @@ app = typer.Typer(
     cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help wraps well in every window, and nothing in it can be taken for markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
 app.command("pods")(pods.list_pods)
 app.command("transfer", no_args_is_help=True)(transfer.transfer)
+audit.app.command("verify")(trail.verify)
+audit.app.command("export")(trail.export)
+limits.app.command("reconcile")(settling.reconcile)
+limits.app.command("resolve", no_args_is_help=True)(settling.resolve)
+limits.app.command("repair")(settling.repair)
 app.add_typer(transfers.app, name="transfers")
 app.add_typer(audit.app, name="audit")
 app.add_typer(limits.app, name="limits")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from itertools import islice
 from signal import SIGINT
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from pysequence_api.cli.output import (
     wait_for_reader,
 )
 from pysequence_api.cli.program import SIGNALLED
+from pysequence_api.cli.trail import line_filter
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import open_records
 from pysequence_api.money import format_cents
@@ -36,18 +38,19 @@ STYLES = {
     EventType.REJECTED: "yellow",
 }
 
-app = typer.Typer(no_args_is_help=True, help="The audit trail.")
-
-
-@app.callback()
-def _audit() -> None:
-    """Keep `tail` a command of its own, also while it is the only one."""
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The audit trail.")
 
 
 @app.command("tail")
 def tail(
     count: Annotated[int, typer.Option("-n", "--lines", help="How many lines.", min=0, max=MAX_LINES)] = 10,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with every new line; Ctrl-C ends it.")] = False,
+    event: Annotated[str | None, typer.Option(help="Only this event, such as transfer_failed, or failed.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only from then on: 2026-11-23, 2026-11-23T12:00Z, 30m, 2h, 7d.")
+    ] = None,
+    attempt: Annotated[str | None, typer.Option(metavar="ATTEMPT_ID", help="Only this attempt.")] = None,
+    min_cents: Annotated[int | None, typer.Option(min=0, help="Only amounts of at least this many cents.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, as in the file.")] = False,
 ) -> None:
     """Show the end of the audit trail, and follow it.
@@ -63,15 +66,16 @@ def tail(
     settings = Settings.load()
     trail = open_records(settings).audit
     print_one = _print_json if as_json else _print
+    is_wanted = line_filter(event, since, attempt, min_cents)
     try:
         if follow:
-            _follow(trail.follow(count, wait=wait_for_reader), print_one)
+            _follow(filter(is_wanted, trail.follow(count, wait=wait_for_reader)), print_one)
         else:
-            lines = trail.tail(count)
+            lines = list(islice(filter(is_wanted, trail.newest_first()), count))[::-1]
             for line in lines:
                 print_one(line)
             if not lines and count:
-                note(f"No transfer is recorded in {settings.data_directory.absolute()} yet.")
+                note(f"No such line is recorded in {settings.data_directory.absolute()} yet.")
     except OSError as error:
         raise SettingsError(
             f"The audit trail in {settings.data_directory.absolute()} cannot be read ({error.strerror})."

@@ -9,6 +9,7 @@ import typer
 from pysequence_api.cli.output import (
     UNKNOWN,
     Column,
+    note,
     print_bar,
     print_facts,
     print_json,
@@ -26,17 +27,12 @@ COLUMNS = (
     Column("Since"),
     Column("Amount", right=True),
     Column("State"),
-    Column("Process"),
+    Column("Why"),
     Column("Source", style="dim"),
     Column("Destination", style="dim"),
 )
 
-app = typer.Typer(no_args_is_help=True, help="The per-transfer and the daily limit.")
-
-
-@app.callback()
-def _limits() -> None:
-    """Keep `show` a command of its own, also while it is the only one."""
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The per-transfer and the daily limit.")
 
 
 @app.command("show")
@@ -69,6 +65,7 @@ def _draw(limits: Limits, directory: Path) -> None:
             ("Left today", format_cents(limits.remaining_cents)),
             ("Day", f"{limits.date} (UTC), ends {shown_time(end_of(limits.date))}"),
             ("Unsettled", str(len(limits.unsettled))),
+            ("Audit head", limits.audit_head or "none yet"),
             ("Data directory", str(directory)),
         ]
     )
@@ -76,6 +73,7 @@ def _draw(limits: Limits, directory: Path) -> None:
     if limits.unsettled:
         print_line()
         print_table(COLUMNS, [_row(one) for one in limits.unsettled])
+        note("It counts until it is known. `limits reconcile` finds out; `limits resolve` lets you decide.")
 
 
 def end_of(day: date) -> datetime:
@@ -89,7 +87,7 @@ def _row(one: Unsettled) -> tuple[str, ...]:
         shown_time(one.since) if one.since else UNKNOWN,
         format_cents(one.amount_cents),
         one.state,
-        "running" if one.running else "ended",
+        one.reason or UNKNOWN,
         one.source_id or UNKNOWN,
         one.destination_id or UNKNOWN,
     )

@@ -86,10 +86,13 @@ def _reported(error: Exception) -> int:
 
 
 def _reported_usage(error: typer.TyperException) -> int:
-    context = getattr(error, "ctx", None)
-    if message := error.format_message():  # nothing is left to say where the help was shown instead
-        hint = f" See: {context.command_path} --help" if context else ""
-        fail(" ".join(message.splitlines()) + hint)
+    context, message = getattr(error, "ctx", None), error.format_message()
+    if context is not None and message == context.get_help():
+        note(message)  # nothing was given: the help is the answer
+    else:
+        ending = "" if message.endswith((".", "?", ")")) else "."
+        hint = f" See {context.command_path} --help." if context else ""
+        fail(" ".join(message.splitlines()) + ending + hint)
     return USAGE
 
 

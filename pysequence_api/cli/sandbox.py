@@ -15,14 +15,14 @@ from pysequence_api.gateway import SANDBOX_DATABASE_NAME, open_records
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
-    from pysequence_api.sandbox import IssuedTokens, Sandbox
+    from pysequence_api.sandbox import IssuedTokens
 
 PORT = 8721
 CLIENT_DIRECTORY_NAME = "client"
 LIFETIME_SECONDS = 86_400
 MAX_LIFETIME_SECONDS = 315_360_000
 
-app = typer.Typer(no_args_is_help=True, help="The simulated Sequence, where no real money is.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The simulated Sequence, where no real money is.")
 
 
 @app.callback()
@@ -35,7 +35,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.", min=0, max=65535)] = PORT,
     data_dir: Annotated[
-        Path | None, typer.Option(help="The database is in sandbox/ in here. [SEQUENCE_DATA_DIR]")
+        Path | None, typer.Option(help="The database is in sandbox/ in here. (SEQUENCE_DATA_DIR)")
     ] = None,
     lifetime_seconds: Annotated[
         int, typer.Option(help="How long the access token is valid.", min=0, max=MAX_LIFETIME_SECONDS)

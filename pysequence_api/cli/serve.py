@@ -24,12 +24,12 @@ ANY_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [SEQUENCE_SERVER_HOST]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. (SEQUENCE_SERVER_HOST)")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on. [SEQUENCE_SERVER_PORT]", min=1, max=65535)
+        int | None, typer.Option(help="Port to listen on. (SEQUENCE_SERVER_PORT)", min=1, max=65535)
     ] = None,
     sandbox: Annotated[
-        bool, typer.Option("--sandbox", help="Use the simulated Sequence, where no real money is. [SEQUENCE_SANDBOX]")
+        bool, typer.Option("--sandbox", help="Use the simulated Sequence, where no real money is. (SEQUENCE_SANDBOX)")
     ] = False,
 ) -> None:
     """Run the HTTP server, until Ctrl-C or SIGTERM; transfers that are under way are finished first.

@@ -22,6 +22,8 @@ from pysequence_api.settings import Settings
 
 MAX_DESCRIPTION_CHARACTERS = 255
 """As in the API."""
+MAX_KEY_CHARACTERS = 255
+"""As in the API."""
 SAID_NO = 1
 UNDER_WAY = "The transfer is under way. Waiting until it has ended and is recorded."
 
@@ -38,6 +40,7 @@ class Wish:
     description: str
     instant: bool
     kyc_id: str | None
+    idempotency_key: str | None
     yes: bool
 
 
@@ -59,10 +62,13 @@ class Plan:
 
 
 def transfer(
-    source: Annotated[str, typer.Argument(help="Name or id of the pod, port or account that the money comes from.")],
-    destination: Annotated[str, typer.Argument(help="Name or id of the one that it goes to.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Name or id of the pod, port or account that the money comes from.")
+    ],
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="Name or id of the one that it goes to.")],
     amount: Annotated[
-        str | None, typer.Argument(help="In dollars, and it must look like it: '$50', 50.00, 1,250.50.")
+        str | None,
+        typer.Argument(metavar="AMOUNT", help="In dollars, and it must look like it: '$50', 50.00, 1,250.50."),
     ] = None,
     cents: Annotated[
         int | None, typer.Option(help="The amount in cents, instead of AMOUNT.", min=1, max=MAX_AMOUNT_CENTS)
@@ -76,6 +82,10 @@ def transfer(
         AccountType | None, typer.Option(help="What DESTINATION is.", case_sensitive=False, show_default=False)
     ] = None,
     kyc_id: Annotated[str | None, typer.Option(help="Instead of SEQUENCE_KYC_ID.")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="A name of your own for this transfer; sent again, it moves nothing again."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the transfer as one JSON document.")] = False,
 ) -> None:
@@ -102,6 +112,7 @@ def transfer(
         description=_checked(description),
         instant=instant,
         kyc_id=kyc_id,
+        idempotency_key=_checked_key(idempotency_key),
         yes=yes,
     )
     if not yes and not can_ask():
@@ -145,6 +156,14 @@ def _checked(description: str) -> str:
     return description
 
 
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and not (1 <= len(key) <= MAX_KEY_CHARACTERS and all("!" <= each <= "~" for each in key)):
+        raise InvalidRequestError(
+            f"--idempotency-key is 1 to {MAX_KEY_CHARACTERS} visible ASCII characters without spaces."
+        )
+    return key
+
+
 async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
         plan = await _plan(gateway, wish)
@@ -153,7 +172,7 @@ async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: I
             note("Nothing was sent.")
             raise typer.Exit(SAID_NO)
         with interrupts.held_off(UNDER_WAY):
-            done = await gateway.guard.transfer(plan.order, Via.CLI)
+            done = await gateway.guard.transfer(plan.order, Via.CLI, wish.idempotency_key)
             _report(done, plan, as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
@@ -197,6 +216,7 @@ def _order(wish: Wish, source: Side, destination: Side, kyc_id: str) -> Transfer
 
 def _show(plan: Plan) -> None:
     order, limits = plan.order, plan.limits
+    after = "too little for this" if plan.left_cents < 0 else f"after this {format_cents(plan.left_cents)}"
     note(f"Transfer {format_cents(order.amount_cents)}", "bold")
     note_facts(
         [
@@ -205,7 +225,7 @@ def _show(plan: Plan) -> None:
             ("  description", order.description or "none"),
             ("  instant", "yes" if order.instant else "no"),
             ("  per transfer", f"at most {format_cents(limits.max_transfer_cents)}"),
-            ("  left today", f"{format_cents(limits.remaining_cents)}, after this {format_cents(plan.left_cents)}"),
+            ("  left today", f"{format_cents(limits.remaining_cents)}, {after}"),
             ("  recorded in", plan.directory),
             ("  money", "pretended: this is the sandbox" if plan.is_sandbox else "real"),
         ]
@@ -237,6 +257,8 @@ def _report(done: CompletedTransfer, plan: Plan, as_json: bool) -> None:
         if as_json:
             print_json(done.model_dump(mode="json"))
             return
+        if done.replayed:
+            note("This idempotency key was used before. Nothing was sent now; this is the answer of then.")
         print_line(f"Transferred {done.amount} from {plan.source.shown_name} to {plan.destination.shown_name}.")
         print_facts(
             [
