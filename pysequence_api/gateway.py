@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
-from pysequence_api.files import prepare_directory, replace_atomically
+from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.safeguards.records import Records
 from pysequence_api.safeguards.recovery import Recovery
 from pysequence_api.safeguards.times import utc_now
@@ -162,9 +162,16 @@ async def _open_sandbox(
             "refresh_token": issued.refresh_token,
             "expires_at": time.time() + issued.expires_in_seconds,
         }
-        await anyio.to_thread.run_sync(replace_atomically, directory / ".tokens.json", json.dumps(tokens).encode())
+        await anyio.to_thread.run_sync(_cache_tokens, directory, json.dumps(tokens).encode())
         # The transport answers every address; what is set for the real account stays out of it.
         real = {name: Settings.model_fields[name].default for name in ("graphql_url", "auth_url", "access_token")}
         yield settings.model_copy(update=real | {"auth0_client_id": CLIENT_ID}), sandbox.transport()
     finally:
         await sandbox.aclose()
+
+
+def _cache_tokens(directory: Path, content: bytes) -> None:
+    from pysequence_api.sequence.tokens import CACHE_FILE_NAME, LOCK_FILE_NAME  # noqa: PLC0415
+
+    with locked(directory / LOCK_FILE_NAME):
+        replace_atomically(directory / CACHE_FILE_NAME, content)

@@ -90,9 +90,7 @@ async def open_desk(
     loaded = Settings(
         access_token=SecretStr(tokens.access_token),
         auth0_client_id=CLIENT_ID,
-        request_interval_seconds=0,
-        request_jitter_seconds=0,
-        **settings,
+        **({"request_interval_seconds": 0, "request_jitter_seconds": 0} | settings),
     )
     records = Records(
         directory,

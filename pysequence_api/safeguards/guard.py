@@ -126,6 +126,12 @@ class TransferGuard:
 
     async def _run(self, attempt: Attempt) -> CompletedTransfer:
         await self._check_clock()
+        try:
+            return await self._transfer(attempt)
+        finally:
+            self._records.let_go(attempt)
+
+    async def _transfer(self, attempt: Attempt) -> CompletedTransfer:
         if (replayed := await self._reserve(attempt)) is not None:
             return replayed
         try:

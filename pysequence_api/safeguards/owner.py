@@ -23,6 +23,8 @@ class Owners:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / DIRECTORY_NAME
+        self.running: set[str] = set()
+        """The attempts that this process is at."""
         self._id = uuid4().hex
         self._held: FileLock | None = None
 
@@ -41,12 +43,13 @@ class Owners:
             self._held = held
         return self._id
 
-    def is_alive(self, owner_id: str | None) -> bool:
-        """Say whether the process that a reservation names still lives."""
+    def is_running(self, owner_id: str | None, attempt_id: str | None) -> bool:
+        """Say whether the process that a reservation names is still at it, as far as can be known from here."""
+        return attempt_id in self.running if owner_id == self._id else self._is_alive(owner_id)
+
+    def _is_alive(self, owner_id: str | None) -> bool:
         if owner_id is None or not _ID.fullmatch(owner_id):
             return False
-        if owner_id == self._id:
-            return self._held is not None
         path = self._path(owner_id)
         if not path.exists():
             return False
@@ -67,7 +70,7 @@ class Owners:
 
     def _remove_dead(self) -> None:
         for path in self._directory.iterdir():
-            if not self.is_alive(path.stem):
+            if not self._is_alive(path.stem):
                 with suppress(OSError):
                     path.unlink()
 

@@ -214,6 +214,7 @@ class Records:
             now = self.store.clock()
             self._check_limits(ledger, attempt, now)
             ledger.add(now.date(), attempt.reservation(now, self.store.owners.own_id()))
+            self.store.owners.running.add(attempt.attempt_id)
             self.store.save(ledger)
             return None
 
@@ -309,6 +310,10 @@ class Records:
             self._end(attempt, [event], change)
             return answer
 
+    def let_go(self, attempt: Attempt) -> None:
+        """Say that this process is not at an attempt any more, whether its end could be recorded or not."""
+        self.store.owners.running.discard(attempt.attempt_id)
+
     def close(self) -> None:
         """Give up this process's place among the owners."""
         with self.store.held():
@@ -371,14 +376,14 @@ class Records:
         raise error
 
     def _in_flight(self, entry: Entry) -> bool:
-        return entry.state is State.RESERVED and self.store.owners.is_alive(entry.owner)
+        return entry.state is State.RESERVED and self.store.owners.is_running(entry.owner, entry.attempt_id)
 
     def _unsettled(self, entry: Entry) -> Unsettled:
-        running = self.store.owners.is_alive(entry.owner)
+        running = self._in_flight(entry)
         if entry.state is State.UNKNOWN:
             reason = entry.error
         else:
-            reason = "on its way" if running else "the process that made it has ended"
+            reason = "on its way" if running else "its process ended, or could not record its end"
         return Unsettled(
             attempt_id=entry.attempt_id,
             state=entry.state,
@@ -392,7 +397,6 @@ class Records:
 
     def _end(self, attempt: Attempt, events: Sequence[Event], change: Callable[[Ledger, Entry], object]) -> None:
         """Change the ledger, then write the trail. What cannot be recorded stays unsettled, and so keeps counting."""
-        unsettled: Entry | None = None
         try:
             ledger = self.store.load()
             entry = ledger.find(attempt.attempt_id)
@@ -404,14 +408,15 @@ class Records:
             change(ledger, entry)
             self.store.save(ledger)
         except SafeguardsUnavailableError as error:
+            # Nor is its end in the trail, or it would get a second one when it is found out.
             log.critical("attempt %s has ended, but stays unsettled: %s", attempt.attempt_id, error)
-            unsettled = None
+            log_unwritten(events, error)
+            return
         try:
             self.store.append(*events)
         except SafeguardsUnavailableError as error:
             log_unwritten(events, error)
-            if unsettled is not None:
-                self._put_back(attempt, unsettled)
+            self._put_back(attempt, unsettled)
 
     def _put_back(self, attempt: Attempt, entry: Entry) -> None:
         try:

@@ -215,7 +215,7 @@ class Recovery:
         )
 
     def _is_running(self, entry: Entry) -> bool:
-        return entry.state is State.RESERVED and self._store.owners.is_alive(entry.owner)
+        return entry.state is State.RESERVED and self._store.owners.is_running(entry.owner, entry.attempt_id)
 
     def _is_open(self, entry: Entry) -> bool:
         return entry.attempt_id is not None and entry.unsettled and not self._is_running(entry)
