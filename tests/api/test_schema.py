@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.strategies import one_of
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
@@ -42,6 +42,9 @@ ROUTES = {
 }
 
 
+MAX_QUERY_CHARACTERS = 4_000
+
+
 def no_server_error(ctx: schemathesis.CheckContext, response: schemathesis.Response, case: AnyCase) -> bool | None:
     """Take no failure but Sequence's own word about a made-up cursor or KYC id, which is a 502 by design."""
     if response.status_code == 502 and " with an error: " in response.text:
@@ -67,6 +70,7 @@ def test_answers_are_what_the_schema_says(api_schema: Any, sandbox_server: Serve
     @given(case=one_of([operation.as_strategy(mode) for mode in modes]))
     @settings(max_examples=MAX_EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def check(case: AnyCase) -> None:
+        assume(len(str(case.query or "")) < MAX_QUERY_CHARACTERS)  # a longer head is cut off with the connection
         case.call_and_validate(base_url=sandbox_server.url, headers=HEADERS, checks=CHECKS)
 
     check()
