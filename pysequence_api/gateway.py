@@ -141,7 +141,7 @@ def open_recovery(settings: Settings, records: Records) -> Recovery:
 def _prepare(records: Records) -> None:
     try:
         records.store.prepare()
-        head = records.audit.head()
+        head = records.store.head()
         log.info("audit trail: %d entries, head %s", head.count, head.sha256)
     except SafeguardsUnavailableError as error:
         log.error("%s", error)  # reads go on

@@ -3,6 +3,9 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=100_000)  # for hours, with --hypothesis-profile=long
 
 
 @pytest.fixture

@@ -214,7 +214,8 @@ def _drawn(stream: TextIO | None, renderable: RenderableType) -> str:
     console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
     with console.capture() as capture:
         console.print(renderable, soft_wrap=isinstance(renderable, Text))  # the terminal wraps; it can be resized
-    return capture.get()
+    drawn = capture.get()
+    return drawn if drawn.endswith("\n") else f"{drawn}\n"  # a bar has no line end of its own
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -1,5 +1,6 @@
 """``transfer``: the one command that moves money."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -25,6 +26,7 @@ MAX_DESCRIPTION_CHARACTERS = 255
 MAX_KEY_CHARACTERS = 255
 """As in the API."""
 SAID_NO = 1
+_WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
 UNDER_WAY = "The transfer is under way. Waiting until it has ended and is recorded."
 
 
@@ -71,7 +73,7 @@ def transfer(
         typer.Argument(metavar="AMOUNT", help="In dollars, and it must look like it: '$50', 50.00, 1,250.50."),
     ] = None,
     cents: Annotated[
-        int | None, typer.Option(help="The amount in cents, instead of AMOUNT.", min=1, max=MAX_AMOUNT_CENTS)
+        str | None, typer.Option(metavar="N", help="The amount in cents, instead of AMOUNT: 2500 for $25.00.")
     ] = None,
     description: Annotated[str, typer.Option(help="For the bank statement.")] = "",
     instant: Annotated[bool, typer.Option("--instant", help="Ask for an instant transfer.")] = False,
@@ -121,7 +123,7 @@ def transfer(
     run(partial(_transfer, settings, wish, as_json), left="Nothing was sent.")
 
 
-def amount_in_cents(amount: str | None, cents: int | None) -> int:
+def amount_in_cents(amount: str | None, cents: str | None) -> int:
     """Decide on the amount.
 
     Args:
@@ -131,21 +133,31 @@ def amount_in_cents(amount: str | None, cents: int | None) -> int:
     Raises:
         InvalidRequestError: both are given, or none, or it is no amount.
     """
-    if (amount is None) == (cents is None):
+    if amount is not None and cents is None:
+        given, amount_cents = f"AMOUNT {amount!r}", _parsed_dollars(amount)
+    elif cents is not None and amount is None:
+        given, amount_cents = f"--cents {cents!r}", _parsed_cents(cents)
+    else:
         raise InvalidRequestError("Give the amount either in dollars, as in '$50', or as --cents 5000.")
-    if amount is None:
-        return cents or 0
+    if not 1 <= amount_cents <= MAX_AMOUNT_CENTS:
+        raise InvalidRequestError(f"{given} must be more than $0.00 and at most {format_cents(MAX_AMOUNT_CENTS)}.")
+    return amount_cents
+
+
+def _parsed_dollars(amount: str) -> int:
     try:
-        parsed_cents = parse_dollars(amount)
+        return parse_dollars(amount)
     except ValueError as error:
         raise InvalidRequestError(
             f"AMOUNT {amount!r} {error}. In a shell, put it in quotes: the dollar sign is special there."
         ) from None
-    if not 1 <= parsed_cents <= MAX_AMOUNT_CENTS:
-        raise InvalidRequestError(
-            f"AMOUNT {amount!r} must be more than $0.00 and at most {format_cents(MAX_AMOUNT_CENTS)}."
-        )
-    return parsed_cents
+
+
+def _parsed_cents(cents: str) -> int:
+    # Not Typer's own conversion, which takes 5.00 for 5: a hundredth of what was meant.
+    if _WHOLE_CENTS.fullmatch(cents) is None:
+        raise InvalidRequestError(f"--cents {cents!r} is no whole number of cents; write it like --cents 2500.")
+    return int(cents)
 
 
 def _checked(description: str) -> str:

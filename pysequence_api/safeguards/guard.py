@@ -30,11 +30,10 @@ from pysequence_api.safeguards.records import (
     attempt_answer,
     unknown_outcome,
 )
+from pysequence_api.safeguards.times import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.models import ActivityFilter, Transfer, TransferOrder, TransferReceipt
 
-MAX_CLOCK_OFFSET_SECONDS = 120.0
-"""Further than this from Sequence's clock, nobody can say which day it is there."""
 IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that the caller, who gives up after 30 s, hears of it."""
 IDENTIFY_PAGE_TRANSFERS = 100

@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from pysequence_api.errors import SafeguardsUnavailableError, SequenceError
 from pysequence_api.safeguards.recovery import ONE_DAY, Finding, Lookup, Recovery, Result
+from pysequence_api.safeguards.times import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.models import ActivityFilter, Transfer
 
@@ -97,6 +98,9 @@ class Reconciler:
                 problem = await self._look_in(organization_id, since, transfers) or problem
         except SequenceError as error:
             problem = f"the lookup did not get through: {error}"
+        offset_seconds = self._client.clock_offset_seconds
+        if offset_seconds is not None and abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
+            problem = f"this machine's clock is {offset_seconds:+.0f} seconds from Sequence's"
         return Lookup(began_at, tuple(transfers), problem)
 
     async def _look_in(self, organization_id: str, since: datetime, found: list[Transfer]) -> str | None:

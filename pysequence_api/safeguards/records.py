@@ -183,7 +183,7 @@ class Records:
         with self.store.held():
             ledger = self.store.load()
             today = self.store.clock().date()
-            head = self.store.audit.head()
+            head = self.store.head()
             return Limits(
                 max_transfer_cents=self._max_transfer_cents,
                 max_daily_cents=self._max_daily_cents,
@@ -213,7 +213,11 @@ class Records:
                 return answer
             now = self.store.clock()
             self._check_limits(ledger, attempt, now)
-            ledger.add(now.date(), attempt.reservation(now, self.store.owners.own_id()))
+            try:
+                owner = self.store.owners.own_id()
+            except OSError as error:
+                raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
+            ledger.add(now.date(), attempt.reservation(now, owner))
             self.store.owners.running.add(attempt.attempt_id)
             self.store.save(ledger)
             return None

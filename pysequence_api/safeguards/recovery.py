@@ -16,7 +16,7 @@ from pysequence_api.errors import InvalidRequestError, NotFoundError, Safeguards
 from pysequence_api.safeguards.audit import Event, EventType, Via
 from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
 from pysequence_api.safeguards.records import Records, settle_entry
-from pysequence_api.safeguards.store import Past, log_unwritten
+from pysequence_api.safeguards.store import REMEMBERED, Past, log_unwritten
 from pysequence_api.safeguards.times import read_time
 from pysequence_api.sequence.models import Party, Transfer, TransferOrder
 
@@ -230,7 +230,7 @@ class Recovery:
             for _, entry in ledger.entries()
             if self._is_open(entry)
             and entry.state is State.RESERVED
-            and self._store.announced_at(entry.attempt_id) is None
+            and not self._store.was_announced(entry.attempt_id or "")
         ]
         if not never_sent or not self._store.audit.verify().intact:
             return []
@@ -242,8 +242,9 @@ class Recovery:
         ]
 
     def _write_missing_lines(self, ledger: Ledger) -> None:
-        past = self._store.past()
-        events = [event for record in ledger.records() for event in _missing_lines(record, past, self._store.clock())]
+        past, now = self._store.past(), self._store.clock()
+        recent = [record for record in ledger.records() if (read_time(record.timestamp) or now) >= now - REMEMBERED]
+        events = [event for record in recent for event in _missing_lines(record, past, now)]
         if events:
             self._store.append(*events)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from pysequence_api.errors import SafeguardsUnavailableError
@@ -15,13 +15,17 @@ from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, read_
 from pysequence_api.safeguards import audit as audit_file
 from pysequence_api.safeguards import ledger as ledger_file
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Line, Position
+from pysequence_api.safeguards.chain import Head
 from pysequence_api.safeguards.ledger import Ledger
 from pysequence_api.safeguards.owner import Owners
 from pysequence_api.safeguards.times import Clock, read_time
 
 LOCK_FILE_NAME = ".lock"
-RECENT = timedelta(days=ledger_file.KEPT_DAYS + 1)
-"""How far back the ledger must know what the audit trail shows."""
+REMEMBERED = timedelta(days=ledger_file.KEPT_DAYS) - timedelta(hours=1)
+"""How far back the ledger must know what the audit trail shows: a day stays for two more, and a transfer that was
+announced soon after midnight may stand under the day before."""
+INDEXED = timedelta(days=ledger_file.KEPT_DAYS + 1)
+"""How far back the audit trail is kept in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Store:
         self._lock_path = directory / LOCK_FILE_NAME
         self._position: Position | None = None
         self._past: dict[str, Past] = {}
+        self._past_of: date | None = None
 
     @contextmanager
     def held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
@@ -93,7 +98,7 @@ class Store:
             raise unavailable(f"{ledger_file.FILE_NAME} cannot be read ({error.strerror})") from error
         ledger = Ledger.parse(content)
         known = {record.attempt_id for record in ledger.records()}
-        since = self.clock() - RECENT + timedelta(days=1)
+        since = self.clock() - REMEMBERED
         for attempt_id, past in self.past().items():
             if attempt_id not in known and past.requested and (read_time(past.requested.timestamp) or since) >= since:
                 what = "is missing" if content is None else f"lacks attempt {attempt_id}"
@@ -125,10 +130,31 @@ class Store:
         except OSError as error:
             raise unavailable(f"{audit_file.FILE_NAME} cannot be written ({error.strerror})") from error
 
+    def head(self) -> Head:
+        """Find the newest line of the audit trail; see `AuditTrail.head`.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be read, or not be trusted.
+        """
+        try:
+            return self.audit.head()
+        except OSError as error:
+            raise unavailable(f"{audit_file.FILE_NAME} cannot be read ({error.strerror})") from error
+
     def past(self) -> dict[str, Past]:
-        """Give what the audit trail says of the attempts of the last days, by attempt id."""
-        lines, position = self.audit.read_on(self._position, self.clock() - RECENT)
-        if self._position is not None and position.inode != self._position.inode:
+        """Give what the audit trail says of the attempts of the last days, by attempt id.
+
+        Raises:
+            SafeguardsUnavailableError: the trail cannot be read.
+        """
+        today = self.clock().date()
+        if today != self._past_of:
+            self._position, self._past_of = None, today  # begun anew each day, so that it does not grow for ever
+        try:
+            lines, position = self.audit.read_on(self._position, self.clock() - INDEXED)
+        except OSError as error:
+            raise unavailable(f"{audit_file.FILE_NAME} cannot be read ({error.strerror})") from error
+        if self._position is None or position.inode != self._position.inode:
             self._past.clear()
         self._position = position
         for line in lines:
@@ -142,8 +168,15 @@ class Store:
                     past.identified = True
         return self._past
 
+    def was_announced(self, attempt_id: str) -> bool:
+        """Say whether the audit trail shows that an attempt was announced, however long ago."""
+        return any(
+            line.attempt_id == attempt_id and line.event_type == EventType.REQUESTED
+            for line in self.audit.newest_first()
+        )
+
     def announced_at(self, attempt_id: str | None) -> datetime | None:
-        """Say when an attempt was announced; ``None`` if the audit trail shows nothing of it."""
+        """Say when an attempt was announced; ``None`` if the audit trail of the last days shows nothing of it."""
         past = self.past().get(attempt_id or "")
         return read_time(past.requested.timestamp) if past and past.requested else None
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+MAX_CLOCK_OFFSET_SECONDS = 120.0
+"""Further than this from Sequence's clock, nobody can say which day it is there."""
+
 Clock = Callable[[], datetime]
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import time_machine
 
-from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnknownError
+from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnknownError, RefusedError
+from pysequence_api.safeguards.audit import Via
 from pysequence_api.safeguards.reconcile import PAGE_TRANSFERS
+from pysequence_api.safeguards.records import Attempt
 from pysequence_api.safeguards.recovery import Result
 from pysequence_api.sandbox import Sandbox
 from tests.desk import Desk, open_desk
@@ -192,3 +194,40 @@ async def test_several_processes_that_look_at_once_end_an_attempt_once(tmp_path:
         await lose(one, moved=True)
         await asyncio.gather(one.find_out(), other.find_out(), one.find_out())
         assert one.events() == ["requested", "failed", "completed"]
+
+
+async def test_what_was_announced_long_ago_is_not_taken_for_never_sent(
+    tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
+) -> None:
+    async with open_desk(tmp_path, sandbox) as desk:
+        attempt = Attempt(desk.order(), Via.API)
+        desk.records.reserve(attempt)
+        desk.records.announce(attempt)
+    traveller.shift(10 * 86_400)
+    async with open_desk(tmp_path, sandbox) as desk:
+        await desk.fault("close", operation="ActivityLogV2Transfers")
+        [finding] = await desk.find_out()
+        assert finding.result is Result.IN_DOUBT
+        assert (await desk.guard.limits()).used_cents == 5_000
+
+
+async def test_what_ended_beside_an_old_doubt_gets_no_second_end(desk: Desk, traveller: time_machine.Traveller) -> None:
+    await lose(desk, moved=False, key="1")
+    await desk.fault({"kind": "refuse", "message": "no"})
+    with pytest.raises(RefusedError):
+        await desk.transfer(key="2")
+    traveller.shift(10 * 86_400)
+    await desk.transfer(1_00)
+    events = desk.events()
+    await desk.fault("close", operation="ActivityLogV2Transfers")
+    await desk.find_out()
+    assert desk.events() == events
+
+
+async def test_a_wrong_clock_releases_nothing(desk: Desk, traveller: time_machine.Traveller) -> None:
+    await lose(desk, moved=False)
+    traveller.shift(700)
+    await desk.fault({"kind": "date_offset_seconds", "seconds": -650}, operation="*", count=20, when="after")
+    [finding] = await desk.find_out()
+    assert finding.result is Result.IN_DOUBT
+    assert (await desk.guard.limits()).used_cents == 5_000
