@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from signal import SIGINT
 from typing import Any
 
 import typer
@@ -26,8 +27,8 @@ class InterruptedBySignalError(Exception):
         exit_code: what it ends with.
     """
 
-    def __init__(self, number: int, left: str) -> None:
-        super().__init__(f"Interrupted. {left}")
+    def __init__(self, number: int, left: str = "") -> None:
+        super().__init__(f"Interrupted. {left}".strip())
         self.exit_code = SIGNALLED + number
 
 
@@ -55,7 +56,7 @@ class Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise InterruptedBySignalError(2, "Nothing was sent.") from None
+            raise InterruptedBySignalError(SIGINT) from None
 
 
 def _ended(run: Callable[[], Any]) -> int:

@@ -39,19 +39,16 @@ class Interrupts:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+                if self._finishing is not None:
+                    signal.signal(number, signal.SIG_IGN)  # how it ended must still be said
 
-    @contextmanager
-    def held_off(self, why: str) -> Iterator[None]:
-        """Finish what runs in here before a signal ends the command.
+    def finish(self, why: str) -> None:
+        """From now on, nothing ends the command before it has finished.
 
         Args:
-            why: what whoever sends one is told, every time.
+            why: what whoever sends a signal is told, every time.
         """
         self._finishing = why
-        try:
-            yield
-        finally:
-            self._finishing = None
 
     def _arrived(self, number: int) -> None:
         first, self.number = self.number is None, self.number or number

@@ -99,7 +99,7 @@ async def _say_for_sandbox(gateway: "Gateway", url: str) -> None:
     richest_first = sorted(pods, key=lambda pod: pod.balance_cents or 0, reverse=True)
     source, destination = richest_first[0].id, richest_first[1].id
     order = f'{{"source_id": "{source}", "destination_id": "{destination}", "amount_cents": {EXAMPLE_CENTS}}}'
-    print_line(f"{curl} --json '{order}' {shlex.quote(f'{url}/api/transfers')}")
+    print_line(f"{curl} -H 'Content-Type: application/json' -d '{order}' {shlex.quote(f'{url}/api/transfers')}")
     print_line()
     print_line("Ctrl-C ends it.")
 

@@ -183,9 +183,9 @@ async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: I
         if not wish.yes and not await confirm(f"Send {format_cents(wish.amount_cents)}?"):
             note("Nothing was sent.")
             raise typer.Exit(SAID_NO)
-        with interrupts.held_off(UNDER_WAY):
-            done = await gateway.guard.transfer(plan.order, Via.CLI, wish.idempotency_key)
-            _report(done, plan, as_json)
+        interrupts.finish(UNDER_WAY)
+        done = await gateway.guard.transfer(plan.order, Via.CLI, wish.idempotency_key)
+        _report(done, plan, as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
 

@@ -1,0 +1,356 @@
+"""The commands on the simulated Sequence in process, as a script uses them."""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pysequence_api.cli import app
+
+from .conftest import Sequence
+
+RUNNER = CliRunner()
+COMMANDS = ["serve", "pods", "transfer", "audit tail", "limits show", "sandbox serve", "transfers status"]
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A sandbox on a data directory of its own."""
+    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
+    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TERM", "dumb")
+    return tmp_path / "sandbox"
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Undo that a transfer has its process ignore what comes too late to end it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def call(*arguments: str, code: int = 0) -> Result:
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def call_json(*arguments: str) -> Any:
+    return json.loads(call(*arguments, "--json").stdout)
+
+
+def balances() -> dict[str, int]:
+    return {pod["name"]: pod["balance_cents"] for pod in call_json("pods")["pods"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(command: str) -> None:
+    shown = call(*command.split(), "--help").stdout
+    assert "Example:\n    pysequence-api " in shown.replace("SEQUENCE_API_KEY=... ", "")
+    options = [line for line in shown.splitlines() if line.startswith("  -")]
+    assert options
+
+
+@pytest.mark.parametrize("arguments", ["", "transfer", "audit", "limits", "sandbox"])
+def test_without_arguments_the_help_is_shown(arguments: str) -> None:
+    result = call(*arguments.split(), code=2)
+    assert result.stderr.startswith("Usage:")
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("nonsense", "pods --nonsense", "audit tail -n -1", "serve --port 0"),
+        *("transfer Rent", "transfer Rent Groceries", "transfer Rent Groceries 5000", "transfer a b 5.00 6.00"),
+        *(f"transfer Rent Groceries --cents {cents}" for cents in ("x", "0", "-5", "2147483648", "5.00")),
+        *("transfer Rent Groceries -5.00", "transfer Rent Groceries 5.00 --cents 500"),
+        "transfer Rent Groceries 5.00 --source-type BANK",
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(arguments: str) -> None:
+    result = call(*arguments.split(), *(["--yes"] if "transfer" in arguments else []), code=2)
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_version() -> None:
+    assert call("--version").stdout.count(".") == 2
+
+
+def test_pods_lists_what_is_where() -> None:
+    result = call("pods")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["NAME", "ID", "BALANCE"]
+    assert any(line.startswith("Café ☕  ") and line.endswith("$42.15") for line in lines)
+    assert lines[-1].startswith("Total")
+    assert lines[-1].endswith("$516,751.57")
+    assert result.stderr == ""
+
+
+def test_pods_as_json_have_the_shapes_of_the_api() -> None:
+    document = call_json("pods")
+    assert list(document) == ["pods", "total"]
+    rent = next(pod for pod in document["pods"] if pod["name"] == "Rent")
+    assert {"id", "name", "organization_id", "balance_cents", "balance"} <= set(rent)
+    assert document["total"]["total_balance_cents"] == sum(pod["balance_cents"] for pod in document["pods"])
+    assert (document["total"]["pod_count"], document["total"]["left_out"]) == (15, [])
+
+
+def test_a_transfer_moves_money_and_is_recorded() -> None:
+    before = balances()
+    document = call_json("transfer", "groceries", "RENT", "$25", "--yes", "--description", "Grün")
+    assert document["amount_cents"] == 2500
+    assert document["source"]["name"] == "Groceries"
+    assert document["daily_remaining_cents"] == 2_497_500
+    after = balances()
+    assert before["Groceries"] - after["Groceries"] == after["Rent"] - before["Rent"] == 2500
+    lines = [json.loads(line) for line in call("audit", "tail", "--json").stdout.splitlines()]
+    assert [line["event_type"] for line in lines] == ["transfer_requested", "transfer_completed"]
+    assert {line["attempt_id"] for line in lines} == {document["attempt_id"]}
+    assert lines[-1]["transfer_id"] == document["id"]
+    assert lines[-1]["via"] == "cli"
+    limits = call_json("limits", "show")
+    assert (limits["used_cents"], limits["remaining_cents"]) == (2500, 2_497_500)
+    assert call_json("transfers", "status", document["attempt_id"])["status"] == "completed"
+
+
+def test_a_transfer_says_what_would_happen_beside_the_result(directory: Path) -> None:
+    result = call("transfer", "Groceries", "Rent", "--cents", "2500", "--yes")
+    assert "Transfer $25.00" in result.stderr
+    assert "$876.43" in result.stderr
+    assert f"{directory} (new" in result.stderr
+    assert "pretended" in result.stderr
+    assert "after this $24,975.00" in result.stderr
+    assert result.stdout.splitlines()[0] == "Transferred $25.00 from Groceries to Rent."
+    assert "(new" not in call("transfer", "Groceries", "Rent", "$1", "--yes").stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [("Vacation / Travel", "50% Rule"), ("50%", "café ☕"), ("Salary", "Rent"), ("Rent", "Landlord")],
+)
+def test_names_may_hold_anything(source: str, destination: str) -> None:
+    assert call_json("transfer", source, destination, "$1.50", "--yes")["amount_cents"] == 150
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "says"),
+    [
+        ("taxes", "Rent", "Taxes 2025"),
+        ("nowhere", "Rent", "'nowhere'"),
+        ("Rent", "rent", "the same"),
+        ("[red]x[/red]\x1b[2J", "Rent", "[red]x[/red]"),
+    ],
+)
+def test_a_name_that_is_not_clear_is_2_and_moves_nothing(source: str, destination: str, says: str) -> None:
+    result = call("transfer", source, destination, "$1", "--yes", code=2)
+    assert says in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert call("audit", "tail").stdout == ""
+
+
+def test_off_a_terminal_it_refuses_without_yes() -> None:
+    result = call("transfer", "Groceries", "Rent", "$1", code=2)
+    assert "--yes" in result.stderr
+    assert call("audit", "tail").stdout == ""
+
+
+@pytest.mark.parametrize("description", ["x" * 256, "a\0b", "\udcff"])
+def test_a_description_that_cannot_be_sent_is_2(description: str) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes", "--description", description, code=2)
+
+
+def test_a_limit_is_3_and_leaves_a_trace() -> None:
+    result = call("transfer", "Emergency Fund", "Rent", "$15,000", "--yes", code=3)
+    assert "Error: Amount 1500000 cents exceeds per-transfer limit of 1000000 cents" in result.stderr
+    assert "transfer_rejected" in call("audit", "tail").stdout
+    assert result.stdout == ""
+
+
+def test_a_damaged_ledger_is_3_and_reads_go_on(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    (directory / ".daily_limits.json").write_text('{"2026-')
+    call("transfer", "Groceries", "Rent", "$1", "--yes", code=3)
+    call("limits", "show", code=3)
+    assert call("pods").stdout
+
+
+def test_insufficient_funds_are_4_and_warned_of() -> None:
+    result = call("transfer", "Empty Envelope", "Rent", "$5", "--yes", code=4)
+    assert "holds less" in result.stderr
+    assert "(attempt " in result.stderr
+    assert call_json("limits", "show")["used_cents"] == 0
+
+
+def test_settings_that_are_wrong_are_2_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CENTS", "many")
+    monkeypatch.setenv("SEQUENCE_SERVER_PORT", "0")
+    result = call("limits", "show", code=2)
+    assert "SEQUENCE_MAX_TRANSFER_CENTS" in result.stderr
+    assert "SEQUENCE_SERVER_PORT" in result.stderr
+
+
+def test_what_is_unexpected_is_1_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr("pysequence_api.cli.limits.open_records", fail)
+    result = call("limits", "show", code=1)
+    assert result.stderr.startswith("Error: unexpected ZeroDivisionError.")
+    assert "secret" not in result.stderr
+    debugged = RUNNER.invoke(app, ["--debug", "limits", "show"])
+    assert "Traceback" in debugged.stderr
+    assert debugged.exit_code == 1
+
+
+def test_limits_are_plain_text_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    call("transfer", "Groceries", "Rent", "$25", "--yes")
+    shown = call("limits", "show").stdout
+    assert "Used today      $25.00" in shown
+    assert "T00:00:00+00:00" in shown
+    assert "\x1b" not in shown
+
+
+DAMAGED = [
+    b'{"timestamp": "2026-11-23T10:00:00+00:00", "event_type": "transfer_requested", "amount_cents": 5,'
+    b' "source": "[red]a[/red]\\u001b[2J", "destination": "b", "more": NaN}',
+    b'{"timestamp": "2026-11-23T10:00:00',
+    b"\xff\xfe\x1b[2J not JSON",
+    b"[]",
+    b'{"amount_cents": "5"}',
+    b'{"more": ' + b"[" * 600 + b"]" * 600 + b"}",
+    b'{"source": "\\ud800", "timestamp": "yesterday"}',
+    b'{"amount_cents": 1' + b"0" * 300 + b"}",
+]
+
+
+@pytest.fixture
+def damaged(directory: Path) -> Path:
+    directory.mkdir()
+    path = directory / ".audit.jsonl"
+    path.write_bytes(b"\n".join(DAMAGED))
+    return path
+
+
+def test_a_damaged_trail_is_shown_as_far_as_it_can_be(damaged: Path) -> None:
+    shown = call("audit", "tail", "-n", "100").stdout
+    assert len(shown.splitlines()) == len(DAMAGED)
+    assert "\x1b" not in shown
+    assert "[red]a[/red]\\x1b[2J -> b" in shown
+    assert shown.count("unreadable line: ") == 4
+
+
+def test_a_damaged_trail_is_json_lines_all_the_same(damaged: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    lines = call("audit", "tail", "-n", "100", "--json").stdout.splitlines()
+    documents = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert len(documents) == len(DAMAGED)
+    assert documents[0]["source"] == "[red]a[/red]\x1b[2J"
+    assert documents[0]["more"] is None
+
+
+def test_an_empty_trail_says_so_beside_the_result() -> None:
+    result = call("audit", "tail")
+    assert result.stdout == ""
+    assert "yet" in result.stderr
+
+
+# Sequence over HTTP, and what goes wrong with it.
+
+
+@pytest.fixture
+def http(sequence: Sequence, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sequence:
+    """Have the commands talk to Sequence over HTTP."""
+    monkeypatch.delenv("SEQUENCE_SANDBOX")
+    for name, value in sequence.environment(tmp_path).items():
+        if name.startswith("SEQUENCE_"):
+            monkeypatch.setenv(name, value)
+    return sequence
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["close", "half_body", "html", "garbage", "graphql_error"])
+def test_an_unknown_outcome_is_5_and_counts(http: Sequence, what: str, when: str) -> None:
+    http.arm(what, when)
+    result = call("transfer", "Groceries", "Rent", "$25", "--yes", "--json", code=5)
+    assert result.stdout == ""
+    assert "DO NOT REPEAT" in result.stderr
+    assert "pysequence-api limits show" in result.stderr
+    limits = call_json("limits", "show")
+    [unsettled] = limits["unsettled"]
+    assert unsettled["attempt_id"] in result.stderr
+    assert limits["used_cents"] == 2500
+    assert unsettled["attempt_id"] in call("limits", "show").stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"kind": "refuse", "message": "Not [red]today[/red]"}, "Not [red]today[/red]"),
+        ({"kind": "status", "status": 429}, "429"),
+    ],
+)
+def test_a_certain_failure_is_4_and_counts_not(http: Sequence, what: object, says: str) -> None:
+    http.arm(what)
+    result = call("transfer", "Groceries", "Rent", "$25", "--yes", code=4)
+    assert says in result.stderr
+    assert call_json("limits", "show")["used_cents"] == 0
+
+
+def test_no_token_is_4(http: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEQUENCE_ACCESS_TOKEN")
+    result = call("pods", code=4)
+    assert result.stderr.startswith("Error: ")
+    assert "SEQUENCE_ACCESS_TOKEN" in result.stderr
+
+
+def test_no_connection_is_4(http: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        monkeypatch.setenv("SEQUENCE_GRAPHQL_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}/api/graphql")
+        result = call("pods", code=4)
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--host", "0.0.0.0"], ["--port", "70000"], ["--port", "{taken}"]])
+def test_a_sandbox_that_cannot_listen_is_2(sequence: Sequence, arguments: list[str]) -> None:
+    taken = sequence.url.rpartition(":")[2]
+    result = call("sandbox", "serve", *(word.format(taken=taken) for word in arguments), code=2)
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "says"),
+    [
+        ({"SANDBOX": ""}, 2, ["SEQUENCE_API_KEY", "SEQUENCE_ORG_ID", "SEQUENCE_KYC_ID"]),
+        ({"SERVER_HOST": "192.0.2.1"}, 2, ["192.0.2.1"]),
+        ({"DATA_DIR": "/dev/null"}, 2, ["/dev/null"]),
+        ({"SANDBOX": "", "API_KEY": "k" * 20, "ORG_ID": "o", "KYC_ID": "k"}, 4, ["SEQUENCE_ACCESS_TOKEN"]),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], code: int, says: list[str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SEQUENCE_{name}", value)
+    result = call("serve", code=code)
+    assert result.stdout == ""
+    assert all(word in result.stderr for word in says)
+    assert "Error: " in result.stderr

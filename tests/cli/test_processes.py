@@ -1,0 +1,364 @@
+"""What is about the process: exit codes, streams, signals, readers that go away, and several at once."""
+
+import json
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import (
+    COMMAND,
+    TIMEOUT_SECONDS,
+    Environment,
+    Sequence,
+    environment,
+    on_terminal,
+    run,
+    started,
+    wait_until_written,
+)
+
+TRANSFER = ("transfer", "Groceries", "Rent", "$25")
+NOT_NEEDED = "('httpx', 'h11', 'fastapi', 'starlette', 'uvicorn', 'ariadne', 'graphql', 'playwright')"
+NO_TRANSFER_MODULES = f"""
+import sys
+from pysequence_api.cli import app
+try:
+    app()
+finally:
+    print(sorted(set(sys.modules) & set({NOT_NEEDED})), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Environment:
+    """The sandbox in process."""
+    return environment(tmp_path, SANDBOX="1")
+
+
+def write_trail(directory: Path, count: int) -> Path:
+    """Write an audit trail, as another program could."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / ".audit.jsonl"
+    path.write_bytes(b"".join(line(number) for number in range(count)))
+    return path
+
+
+def line(number: int) -> bytes:
+    event = {"timestamp": "2020-01-01T00:00:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
+    return json.dumps(event | {"source": f"source {number}", "destination": "b", "error": "x" * 100}).encode() + b"\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["audit", "tail"], ["limits", "show"]])
+def test_what_needs_no_sequence_loads_none(tmp_path: Path, arguments: list[str]) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", NO_TRANSFER_MODULES, *arguments],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert process.stderr.splitlines()[-1] == "[]"
+
+
+# Who reads goes away.
+
+
+def head(env: Environment, *arguments: str) -> tuple[int, str]:
+    """Read one line, and go; gives the exit code and what was on standard error."""
+    with started(env, *arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        return process.wait(TIMEOUT_SECONDS), errors
+
+
+@pytest.mark.parametrize("arguments", [["-n", "20000", "--json"], ["-n", "20000", "-f"], ["-n", "1", "-f"]])
+def test_a_reader_who_has_enough_ends_it_in_silence(tmp_path: Path, arguments: list[str]) -> None:
+    write_trail(tmp_path, 20_000)
+    assert head(environment(tmp_path), "audit", "tail", *arguments) == (0, "")
+
+
+def test_a_full_disk_is_1_and_says_so(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full, started(environment(tmp_path), "limits", "show", stdout=full) as process:
+        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 1
+    assert errors == "Error: The result cannot be written to standard output (No space left on device).\n"
+
+
+def test_a_name_outside_of_the_terminals_characters_ends_nothing(sandbox: Environment) -> None:
+    ascii_only = sandbox | {"PYTHONIOENCODING": "ascii"}
+    result = run(ascii_only, "transfer", "Café", "Rent", "$1", "--yes")
+    assert result.returncode == 0, result.stderr
+    assert "Caf\\xe9" in result.stdout
+
+
+# Following.
+
+
+def test_following_goes_on_over_a_replacement_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    path = write_trail(tmp_path, 3)
+    with started(environment(tmp_path), "audit", "tail", "-n", "1", "-f") as process:
+        assert process.stdout is not None
+        assert "source 2 " in process.stdout.readline()
+        with path.open("ab") as file:
+            file.write(line(3))
+        assert "source 3 " in process.stdout.readline()
+        path.rename(tmp_path / "old")
+        new = tmp_path / "new"
+        new.write_bytes(line(4))
+        new.rename(path)
+        assert "source 4 " in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert (process.returncode, rest, errors) == (130, "", "")
+
+
+# A person at the terminal.
+
+
+def test_it_asks_and_sends_after_a_yes(sandbox: Environment) -> None:
+    with on_terminal(sandbox, *TRANSFER) as terminal:
+        terminal.wait_for("[y/N]")
+        assert "\x1b[" in terminal.shown
+        assert "after this $24,975.00" in terminal.text
+        terminal.type("y\n")
+        assert terminal.end() == 0, terminal.shown
+        assert "Transferred $25.00 from Groceries to Rent." in terminal.text
+
+
+@pytest.mark.parametrize("answer", ["yep\n", "\x04"])
+def test_anything_but_a_yes_sends_nothing_and_is_1(sandbox: Environment, tmp_path: Path, answer: str) -> None:
+    with on_terminal(sandbox, *TRANSFER) as terminal:
+        terminal.wait_for("[y/N]")
+        terminal.type(answer)
+        assert terminal.end() == 1, terminal.shown
+        assert "Nothing was sent." in terminal.shown
+    assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
+
+
+def test_what_was_typed_before_the_question_is_no_answer(sandbox: Environment, tmp_path: Path) -> None:
+    with on_terminal(sandbox, *TRANSFER) as terminal:
+        terminal.type("y\n")
+        terminal.wait_for("[y/N]")
+        terminal.type("n\n")
+        assert terminal.end() == 1, terminal.shown
+    assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
+
+
+def test_ctrl_c_at_the_question_sends_nothing_and_is_130(sandbox: Environment, tmp_path: Path) -> None:
+    with on_terminal(sandbox, *TRANSFER) as terminal:
+        terminal.wait_for("[y/N]")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130, terminal.shown
+        assert "Interrupted. Nothing was sent." in terminal.shown
+        assert "Traceback" not in terminal.shown
+    assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
+
+
+def test_a_person_sees_tables_in_their_own_time_zone_without_injected_markup(tmp_path: Path) -> None:
+    trail = write_trail(tmp_path, 1)
+    event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
+    trail.write_text(json.dumps(event | {"source": "[red]a[/red]\x1b[2J\x1b]0;x\x07", "destination": "b"}) + "\n")
+    with on_terminal(environment(tmp_path), "audit", "tail") as terminal:
+        assert terminal.end() == 0, terminal.shown
+    assert "2026-07-02 00:30:00+02:00" in terminal.text
+    assert "[red]a[/red]\\x1b[2J\\x1b]0;x\\x07 -> b" in terminal.text
+    assert "\x1b[2J" not in terminal.shown
+    assert "\x1b]" not in terminal.shown
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_only_for_who_wants_them(tmp_path: Path, variables: Environment) -> None:
+    with on_terminal(environment(tmp_path) | variables, "limits", "show") as terminal:
+        assert terminal.end() == 0, terminal.shown
+    assert "Left today" in terminal.text
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", terminal.shown)) is not bool(variables)
+
+
+# Sequence over HTTP, and what goes wrong with it.
+
+
+def test_an_unknown_outcome_is_5_and_names_the_attempt(sequence: Sequence, tmp_path: Path) -> None:
+    sequence.arm("close", "after")
+    result = run(sequence.environment(tmp_path), *TRANSFER, "--yes", "--json")
+    assert (result.returncode, result.stdout) == (5, "")
+    assert "DO NOT REPEAT" in result.stderr
+    assert json.loads((tmp_path / ".audit.jsonl").read_text().splitlines()[-1])["attempt_id"] in result.stderr
+
+
+def test_ctrl_c_under_way_waits_for_the_end_and_is_130(sequence: Sequence, tmp_path: Path) -> None:
+    sequence.arm({"kind": "delay", "seconds": 1})
+    with started(sequence.environment(tmp_path), *TRANSFER, "--yes") as process:
+        wait_until_written(tmp_path / ".audit.jsonl", "transfer_requested")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "under way" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        result, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 130
+    assert "Transferred $25.00" in result
+    assert "The transfer was made" in errors
+    assert "Traceback" not in errors
+    assert "transfer_completed" in (tmp_path / ".audit.jsonl").read_text()
+
+
+def test_a_terminated_transfer_is_finished_too(sequence: Sequence, tmp_path: Path) -> None:
+    sequence.arm({"kind": "delay", "seconds": 1})
+    with started(sequence.environment(tmp_path), *TRANSFER, "--yes") as process:
+        wait_until_written(tmp_path / ".audit.jsonl", "transfer_requested")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "transfer_completed" in (tmp_path / ".audit.jsonl").read_text()
+
+
+def test_nobody_reads_the_result_of_a_transfer(sequence: Sequence, tmp_path: Path) -> None:
+    arguments = (*TRANSFER, "--yes", "--json")
+    with (
+        Path("/dev/full").open("w") as full,
+        started(sequence.environment(tmp_path), *arguments, stdout=full) as process,
+    ):
+        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 1
+    assert "The transfer was made, but" in errors
+    assert "(attempt " in errors
+
+
+def test_the_sandbox_alone_says_how_to_use_it(sequence: Sequence) -> None:
+    shown = "\n".join(sequence.screen)
+    assert "NO REAL MONEY" in shown
+    assert sequence.url in sequence.screen[0]
+    assert "Refresh token: " in shown
+    names = ["GRAPHQL_URL", "AUTH_URL", "ACCESS_TOKEN", "ORG_ID", "KYC_ID", "AUTH0_CLIENT_ID", "DATA_DIR"]
+    assert list(sequence.variables) == [f"SEQUENCE_{name}" for name in names]
+
+
+# The server.
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_the_first_screen_has_lines_that_work_when_pasted(tmp_path: Path) -> None:
+    with started(environment(tmp_path), "serve", "--sandbox", "--port", str(free_port())) as process:
+        screen = read_screen(process)
+        assert "NO REAL MONEY" in screen
+        assert "Key: sandbox" in screen
+        assert str(tmp_path / "sandbox") in screen
+        pods, limits, transfer = re.findall(r"^  (curl .*)$", screen, re.MULTILINE)
+        assert "Rent" in pasted(pods)
+        assert json.loads(pasted(limits))["used_cents"] == 0
+        assert json.loads(pasted(transfer))["amount_cents"] == 5000
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0, log
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z INFO .*POST /api/transfers 200", log, re.MULTILINE)
+    assert "Traceback" not in log
+
+
+def read_screen(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not (lines and lines[-1].startswith("Ctrl-C")):
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        lines.append(line)
+    return "".join(lines)
+
+
+def pasted(command: str) -> str:
+    """Do what the line says, with a client of the tests instead of curl, which not every machine has."""
+    words = shlex.split(command)
+    options = list(zip(words[1:-1:2], words[2:-1:2], strict=True))
+    headers = [value.partition(": ")[::2] for name, value in options if name == "-H"]
+    body = dict(options).get("-d")
+    method = "GET" if body is None else "POST"
+    return httpx.request(method, words[-1], headers=headers, content=body, trust_env=False).raise_for_status().text
+
+
+def test_a_key_that_somebody_chose_is_not_shown(tmp_path: Path) -> None:
+    env = environment(tmp_path, API_KEY="chosen-by-a-person-0123")
+    with started(env, "serve", "--sandbox", "--port", str(free_port())) as process:
+        screen = read_screen(process)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0
+    assert "chosen-by-a-person" not in screen + log
+    assert '"X-API-Key: $SEQUENCE_API_KEY"' in screen
+
+
+def test_limits_are_the_same_at_both_doors_and_ten_transfers_at_once_are_two(
+    sequence: Sequence, tmp_path: Path
+) -> None:
+    before = len(sequence.moved())
+    port = free_port()
+    variables = {"API_KEY": "0123456789abcdef", "SERVER_PORT": str(port), "SERVER_HOST": "127.0.0.1"}
+    env = sequence.environment(tmp_path, **variables)
+    with started(env, "serve") as process, ExitStack() as stack:
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+        client = stack.enter_context(
+            httpx.Client(
+                base_url=f"http://127.0.0.1:{port}",
+                headers={"X-API-Key": "0123456789abcdef"},
+                trust_env=False,
+                timeout=TIMEOUT_SECONDS,
+            )
+        )
+        pods = {pod["name"]: pod["id"] for pod in client.get("/api/pods").json()}
+        together = threading.Barrier(10)
+
+        def through_the_api() -> bool:
+            body = {"source_id": pods["Emergency Fund"], "destination_id": pods["Rent"], "amount_cents": 1_000_000}
+            together.wait(TIMEOUT_SECONDS)
+            answer = client.post("/api/transfers", json=body)
+            assert answer.status_code in {200, 400}, answer.text
+            return answer.status_code == 200
+
+        def through_the_terminal() -> bool:
+            together.wait(TIMEOUT_SECONDS)
+            arguments = [*COMMAND, "transfer", "Emergency Fund", "Rent", "$10,000", "--yes", "--json"]
+            result = subprocess.run(arguments, env=env, capture_output=True, text=True, check=False, timeout=60)
+            assert result.returncode in {0, 3}, result.stderr
+            return result.returncode == 0
+
+        with ThreadPoolExecutor(10) as pool:
+            doors = [pool.submit(door) for door in [through_the_api, through_the_terminal] * 5]
+            accepted = [door.result() for door in doors]
+        shown = json.loads(run(env, "limits", "show", "--json").stdout)
+        assert shown == client.get("/api/limits").json()
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0, log
+    assert sum(accepted) == 2
+    assert (shown["used_cents"], shown["remaining_cents"]) == (2_000_000, 500_000)
+    assert [one["amount_cents"] for one in sequence.moved()[before:]] == [1_000_000] * 2
+
+
+def test_two_terminals_at_once_share_one_limit(sandbox: Environment, tmp_path: Path) -> None:
+    env = sandbox | {"SEQUENCE_MAX_DAILY_TRANSFER_CENTS": "10000"}
+    arguments = ("transfer", "Emergency Fund", "Rent", "$60", "--yes")
+    with started(env, *arguments) as first, started(env, *arguments) as second:
+        for process in (first, second):
+            process.communicate(timeout=TIMEOUT_SECONDS)
+    assert sorted([first.returncode, second.returncode]) == [0, 3]
+    ledger = json.loads((tmp_path / "sandbox" / ".daily_limits.json").read_text())
+    assert [entry["amount_cents"] for day in ledger.values() for entry in day.get("__global__", [])] == [6000]
