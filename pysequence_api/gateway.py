@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
+from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.safeguards.records import Records
 from pysequence_api.safeguards.recovery import Recovery
@@ -42,7 +42,7 @@ class Gateway:
         recovery: what is known of an attempt.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
-        data_directory_is_new: whether this is the first use of the data directory.
+        data_directory_is_new: whether no transfer was ever recorded in the data directory.
     """
 
     settings: Settings
@@ -93,9 +93,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     from pysequence_api.sequence.graphql import GraphQLSequenceClient  # noqa: PLC0415
 
     directory = settings.data_directory
-    is_new = not directory.exists()
     records = open_records(settings)
     await anyio.to_thread.run_sync(_prepare, records)
+    is_new = not await anyio.to_thread.run_sync(records.audit.size_bytes)
     async with AsyncExitStack() as stack:
         organization_id, kyc_id = settings.org_id, settings.kyc_id
         transport = None
@@ -152,9 +152,12 @@ async def _open_sandbox(
     settings: Settings, directory: Path
 ) -> AsyncIterator[tuple[Settings, "httpx.AsyncBaseTransport"]]:
     """Run the simulated Sequence in this process, with a token for it in the sandbox's own cache."""
-    from pysequence_api.sandbox import CLIENT_ID, Sandbox  # noqa: PLC0415
+    from pysequence_api.sandbox import CLIENT_ID, Sandbox, SandboxFileError  # noqa: PLC0415
 
-    sandbox = await anyio.to_thread.run_sync(Sandbox, directory / SANDBOX_DATABASE_NAME)
+    try:
+        sandbox = await anyio.to_thread.run_sync(Sandbox, directory / SANDBOX_DATABASE_NAME)
+    except SandboxFileError as error:
+        raise SettingsError(str(error)) from error
     try:
         issued = sandbox.issue_tokens()
         tokens = {

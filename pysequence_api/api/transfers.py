@@ -12,12 +12,9 @@ from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.api.problems import REPLAYED_HEADER, responses
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import CompletedTransfer
+from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer
 from pysequence_api.safeguards.recovery import AttemptStatus
-from pysequence_api.sequence.models import AccountType, PartyId, TransferOrder
-
-MAX_DESCRIPTION_CHARACTERS = 255
-MAX_KEY_CHARACTERS = 255
+from pysequence_api.sequence.models import MAX_DESCRIPTION_CHARACTERS, AccountType, PartyId, TransferOrder
 
 router = APIRouter(tags=["transfers"])
 

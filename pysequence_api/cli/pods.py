@@ -8,7 +8,8 @@ import typer
 from pysequence_api.cli.output import UNKNOWN, Column, print_json, print_table, warn
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.gateway import open_gateway
-from pysequence_api.sequence.models import Accounts, PodReference, TotalBalance
+from pysequence_api.sequence.client import total_of
+from pysequence_api.sequence.models import Accounts, TotalBalance
 from pysequence_api.settings import Settings
 
 COLUMNS = (Column("Name"), Column("Id", style="dim"), Column("Balance", right=True))
@@ -33,18 +34,6 @@ def list_pods(
         _draw(accounts, total)
     if not accounts.complete:
         warn("Sequence left out a part of the account, so that pods may be missing here.")
-
-
-def total_of(accounts: Accounts) -> TotalBalance:
-    """Add up what all pods hold, as `SequenceClient.total_balance` does, but from accounts that were read already."""
-    known = [pod.balance_cents for pod in accounts.pods if pod.balance_cents is not None]
-    left_out = tuple(PodReference(id=pod.id, name=pod.name) for pod in accounts.pods if pod.balance_cents is None)
-    return TotalBalance(
-        total_balance_cents=sum(known) if known or not left_out else None,
-        pod_count=len(accounts.pods),
-        left_out=left_out,
-        complete=accounts.complete and not left_out,
-    )
 
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:

@@ -14,17 +14,13 @@ from pysequence_api.cli.parties import Side, find_side
 from pysequence_api.cli.program import InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.errors import GatewayError, InvalidRequestError
-from pysequence_api.gateway import Gateway, open_gateway, open_records
+from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import CompletedTransfer, Limits
-from pysequence_api.sequence.models import AccountType, TransferOrder
+from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer, Limits
+from pysequence_api.sequence.models import MAX_DESCRIPTION_CHARACTERS, AccountType, TransferOrder
 from pysequence_api.settings import Settings
 
-MAX_DESCRIPTION_CHARACTERS = 255
-"""As in the API."""
-MAX_KEY_CHARACTERS = 255
-"""As in the API."""
 SAID_NO = 1
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
 UNDER_WAY = "The transfer is under way. Waiting until it has ended and is recorded."
@@ -198,13 +194,12 @@ async def _plan(gateway: Gateway, wish: Wish) -> Plan:
     if source.id == destination.id:
         raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
     directory = gateway.settings.data_directory.absolute()
-    is_new = gateway.data_directory_is_new or not open_records(gateway.settings).audit.tail(1)
     return Plan(
         order=_order(wish, source, destination, kyc_id),
         source=source,
         destination=destination,
         limits=await gateway.guard.limits(),
-        directory=f"{directory}{' (new: no transfer is recorded there yet)' if is_new else ''}",
+        directory=f"{directory}{' (new: no transfer is recorded there yet)' if gateway.data_directory_is_new else ''}",
         is_sandbox=gateway.settings.sandbox,
     )
 

@@ -36,6 +36,8 @@ from pysequence_api.sequence.models import Moment, Party, Transfer, TransferOrde
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the data lock: the money has moved, so that giving up early helps nobody."""
 IN_FLIGHT_RETRY_SECONDS = 5
+MAX_KEY_CHARACTERS = 255
+"""How long an idempotency key may be: visible ASCII characters, without spaces."""
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """What the tests use of the published SDK, which has no type hints of its own."""
 
-import pysequence_sdk.client as sdk_client  # type: ignore[import-untyped]
+import pysequence_sdk.client as sdk_client
 from pysequence_sdk.client import SequenceClient
-from pysequence_sdk.graphql.mutations import CREATE_PAYMENT  # type: ignore[import-untyped]
-from pysequence_sdk.graphql.queries import (  # type: ignore[import-untyped]
+from pysequence_sdk.graphql.mutations import CREATE_PAYMENT
+from pysequence_sdk.graphql.queries import (
     ACTIVITY_LOG_TRANSFERS,
     ACTIVITY_SUMMARY,
     POD_DRAWER_CONTENT,
