@@ -27,7 +27,7 @@ RUN cd /src && /opt/build/bin/python -m hatchling build -t wheel -d /dist
 FROM base AS runtime
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sequence \
     && install -d -o sequence -g sequence -m 700 /app/data
-ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 SEQUENCE_DATA_DIR=/app/data
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1 SEQUENCE_DATA_DIR=/app/data
 LABEL org.opencontainers.image.title="pysequence-api" \
       org.opencontainers.image.description="A gateway between programs and your money at GetSequence" \
       org.opencontainers.image.version="0.1.0" \
@@ -41,6 +41,7 @@ FROM runtime AS slim
 COPY --from=dependencies /opt/venv /opt/venv
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
+ENV PATH=/opt/venv/bin:$PATH
 USER 10001:10001
 
 FROM runtime AS prod
@@ -50,4 +51,5 @@ RUN apt-get update -qq \
 COPY --from=dependencies-browser /opt/venv /opt/venv
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
+ENV PATH=/opt/venv/bin:$PATH
 USER 10001:10001
