@@ -44,10 +44,11 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
 ENV PATH=/opt/venv/bin:$PATH
 USER 10001:10001
 
+# Playwright's driver needs libatomic1, which chromium does not bring.
 FROM runtime AS prod
 RUN apt-get update -qq \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium \
-    && rm -rf /var/lib/apt/lists/*
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium libatomic1 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old
 COPY --from=dependencies-browser /opt/venv /opt/venv
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
