@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ class Site:
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a script, as somebody who pastes it does."""
+        if "curl " in script and shutil.which("curl") is None:
+            pytest.skip("this machine has no curl")
         script = script.replace("127.0.0.1:8720", f"127.0.0.1:{self.port}")
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
