@@ -11,7 +11,7 @@ from tests.shipping.files import ROOT
 CANNOT_RUN_HERE = (
     "docker ",  # no engine
     "git pull",  # changes the clone
-    "pip install .",  # `.ci/run` installs the built wheel
+    "pip install ",  # `.ci/run` installs the built wheel
     "python3 -m venv ",  # `.ci/run` makes such environments, from the README's test command and from the wheel
     "cp .env.example .env ",  # a file of the operator's
     "pysequence-api auth login",  # needs a browser, or a person

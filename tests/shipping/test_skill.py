@@ -32,6 +32,15 @@ def test_front_matter(front: dict[str, Any]) -> None:
     assert set(front) <= {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
 
+def test_it_says_what_it_needs(front: dict[str, Any]) -> None:
+    """OpenClaw loads it only where all of that is there."""
+    needs = front["metadata"]["openclaw"]
+    shell = "".join(block.text for block in blocks_of(SKILL))
+    assert set(needs["requires"]["env"]) == set(re.findall(r"\$(SEQUENCE_\w+)", shell))
+    assert needs["primaryEnv"] == "SEQUENCE_API_KEY"
+    assert {line.split()[0] for block in blocks_of(SKILL) for line in block.commands} == set(needs["requires"]["bins"])
+
+
 @pytest.mark.parametrize("block", shell_blocks(SKILL))
 def test_commands(site: Site, block: Block) -> None:
     assert block.runnable == block.commands
