@@ -1,17 +1,19 @@
 """Every ``SEQUENCE_*`` variable, once."""
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
+    NoDecode,
     SecretsSettingsSource,
     SettingsConfigDict,
 )
@@ -69,6 +71,19 @@ def _plain_key(key: SecretStr) -> SecretStr:
     return key
 
 
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+
+
+def _host_names(hosts: object) -> object:
+    if not isinstance(hosts, str):
+        return hosts
+    names = tuple(name.strip().lower() for name in hosts.split(","))
+    if not all(_HOST.fullmatch(name) for name in names):
+        raise ValueError("must be host names like pods.example.net, with commas between them, without ports")
+    return names
+
+
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
@@ -95,6 +110,13 @@ class Settings(BaseSettings):
     )
     server_host: str = Field("0.0.0.0", description="The address that the server binds.")
     server_port: int = Field(8720, ge=1, le=65535, description="The port that the server binds.")
+
+    allowed_hosts: HostNames = Field(
+        (), description="The host names, comma-separated, that the server answers to; without any, to every name."
+    )
+    log_format: Literal["json", "text"] | None = Field(
+        None, description="The form of a server's log: json or text; text on a terminal and json elsewhere if not set."
+    )
 
     # The safeguards.
     max_transfer_cents: int = Field(1_000_000, ge=0, le=MAX_AMOUNT_CENTS, description="Per-transfer limit in cents.")

@@ -4,8 +4,10 @@ from fastapi import FastAPI, Security
 from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
-from pysequence_api.api import accounts, activity, health, limits, pods, transfers
+from pysequence_api.api import accounts, activity, health, limits, metrics, pods, transfers
 from pysequence_api.api.access import RequestLog
+from pysequence_api.api.hosts import HostCheck
+from pysequence_api.api.metrics import RequestMeter
 from pysequence_api.api.problems import add_handlers
 from pysequence_api.api.security import API_KEY, KeyCheck
 from pysequence_api.errors import SettingsError
@@ -17,7 +19,7 @@ A trust boundary in front of GetSequence: programs read balances and activity, a
 
 Every path but `/api/health` needs the key in `X-API-Key`. Amounts are in cents; texts beside them are for people.
 Times are UTC. `X-Request-ID` comes back on every answer. Every failure is `{"detail": "..."}` with one line that a
-person can act on.
+person can act on. Nothing may be stored by a cache.
 """
 TAGS = [
     {"name": "pods", "description": "Accounts at Sequence, with their balances."},
@@ -25,6 +27,7 @@ TAGS = [
     {"name": "activity", "description": "What moved, and how far it has come."},
     {"name": "transfers", "description": "Moving money, within the limits."},
     {"name": "limits", "description": "What may still move today."},
+    {"name": "metrics", "description": "Numbers for a monitoring system."},
     {"name": "health", "description": "Whether the server runs."},
 ]
 
@@ -55,13 +58,15 @@ def create_app(gateway: Gateway) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.gateway = gateway
+    app.state.request_meter = RequestMeter()
     app.include_router(health.router)
-    for subject in (pods, accounts, activity, transfers, limits):
+    for subject in (pods, accounts, activity, transfers, limits, metrics):
         app.include_router(subject.router, dependencies=[Security(API_KEY)])
     add_handlers(app)
     # The last one added is the outermost: also what the key check refuses has an id and a line in the log.
     app.add_middleware(KeyCheck, key=key.get_secret_value())
-    app.add_middleware(RequestLog)
+    app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
+    app.add_middleware(RequestLog, meter=app.state.request_meter)
     return app
 
 

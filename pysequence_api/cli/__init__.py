@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pysequence_api import __version__
-from pysequence_api.cli import audit, limits, pods, sandbox, serve, settling, trail, transfer, transfers
+from pysequence_api.cli import audit, health, limits, pods, sandbox, serve, settling, trail, transfer, transfers
 from pysequence_api.cli.logs import log_for_people
 from pysequence_api.cli.output import print_line
 from pysequence_api.cli.program import Program
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
+app.command("health")(health.health)
 app.command("pods")(pods.list_pods)
 app.command("transfer", no_args_is_help=True)(transfer.transfer)
 audit.app.command("verify")(trail.verify)

@@ -1,9 +1,14 @@
-"""Where the log goes: to standard error, one line a record, for people or with times for a server."""
+"""Where the log goes: to standard error, one line a record, for people, or with times or as JSON for a server."""
 
+import json
 import logging
+import sys
 import time
+from datetime import UTC, datetime
+from typing import Any
 
-from pysequence_api.cli.output import note, safe
+from pysequence_api.cli.output import is_terminal, note, safe
+from pysequence_api.settings import Settings
 
 SERVER_FORMAT = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
 
@@ -32,6 +37,22 @@ class _ForServer(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _Json(logging.Formatter):
+    """One JSON object a line, in ASCII, with the fields that a record brings along."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        document |= getattr(record, "fields", {})
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document)
+
+
 def log_for_people(*, debug: bool = False) -> None:
     """Show warnings as lines of their own.
 
@@ -44,10 +65,16 @@ def log_for_people(*, debug: bool = False) -> None:
         _log(_ForPeople(), logging.WARNING)
 
 
-def log_for_server() -> None:
-    """Log what a server does, with the time, unless everything is logged already."""
-    if logging.getLogger("pysequence_api").level != logging.DEBUG:
-        _log(_ForServer(SERVER_FORMAT), logging.INFO)
+def log_for_server(settings: Settings) -> None:
+    """Log what a server does, with the time; everything, if everything is logged already.
+
+    Args:
+        settings: say in which form; if they do not, text for a person at a terminal, and JSON for anything else.
+    """
+    form = settings.log_format or ("text" if is_terminal(sys.stderr) else "json")
+    logs_everything = logging.getLogger("pysequence_api").level == logging.DEBUG
+    level = logging.DEBUG if logs_everything else logging.INFO
+    _log(_Json() if form == "json" else _ForServer(SERVER_FORMAT), level)
 
 
 def _log(formatter: logging.Formatter, level: int) -> None:

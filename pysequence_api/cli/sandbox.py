@@ -52,7 +52,7 @@ def serve(
     """
     settings = Settings.load(sandbox=True, data_dir=data_dir)
     open_records(settings)  # creates the directory, for its owner alone
-    log_for_server()
+    log_for_server(settings)
     _serve(settings.data_directory.absolute(), host, port, lifetime_seconds)
 
 

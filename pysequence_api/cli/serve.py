@@ -42,7 +42,7 @@ def serve(
     from pysequence_api.api.server import serve as run_api  # noqa: PLC0415 - the web framework, for this command only
 
     settings = load_settings(host, port, sandbox)
-    log_for_server()
+    log_for_server(settings)
     screen = _FirstScreen()
     run_server(lambda: run_api(settings, on_ready=screen.show))
 

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from math import ceil
 from typing import ParamSpec, TypeVar
@@ -16,7 +17,9 @@ import anyio.to_thread
 
 from pysequence_api.errors import (
     GatewayError,
+    LimitExceededError,
     RefusedError,
+    SafeguardError,
     SafeguardsUnavailableError,
     SequenceError,
     TooManyAttemptsError,
@@ -38,6 +41,24 @@ IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that the caller, who gives up after 30 s, hears of it."""
 IDENTIFY_PAGE_TRANSFERS = 100
 WINDOW_SECONDS = 60.0
+
+
+class End(StrEnum):
+    """How a call of `TransferGuard.transfer` ended, for who counts them."""
+
+    COMPLETED = "completed"
+    REPLAYED = "replayed"
+    """The answer to an earlier one with the same idempotency key."""
+    REJECTED = "rejected"
+    """By a limit."""
+    TURNED_AWAY = "turned_away"
+    """By any other safeguard."""
+    REFUSED = "refused"
+    """By Sequence."""
+    FAILED = "failed"
+    """Certainly nothing moved."""
+    UNKNOWN = "unknown"
+
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -74,6 +95,8 @@ class TransferGuard:
         self._one_at_a_time = asyncio.Lock()  # threads of one process need not poll for the file lock
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
         self._on_unsettled = on_unsettled
+        self.ends: Counter[End] = Counter()
+        """How often transfers ended in which way since this was opened."""
 
     async def transfer(self, order: TransferOrder, via: Via, key: str | None = None) -> CompletedTransfer:
         """Move money, or say why not.
@@ -90,7 +113,11 @@ class TransferGuard:
             SequenceError: Sequence, or the way to it, failed, and certainly nothing moved.
             OutcomeUnknownError: it was sent, and nobody knows what became of it.
         """
-        self._admit()
+        try:
+            self._admit()
+        except TooManyAttemptsError:
+            self.ends[End.TURNED_AWAY] += 1
+            raise
         attempt = Attempt(order, via, key)
         task = asyncio.create_task(self._run(attempt), name=f"transfer {attempt.attempt_id}")
         self._running.add(task)
@@ -243,6 +270,24 @@ class TransferGuard:
 
     def _done(self, task: asyncio.Task[CompletedTransfer]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            self.ends[End.UNKNOWN] += 1
+        elif error is None:
+            self.ends[End.REPLAYED if task.result().replayed else End.COMPLETED] += 1
+        else:
+            self.ends[_end_of(error)] += 1
             # Also where the caller has gone, and nobody else would hear of it.
             log.info("%s: %s", task.get_name(), error)
+
+
+def _end_of(error: BaseException) -> End:
+    if isinstance(error, GatewayError) and error.replayed:
+        return End.REPLAYED
+    if isinstance(error, LimitExceededError):
+        return End.REJECTED
+    if isinstance(error, SafeguardError):
+        return End.TURNED_AWAY
+    if isinstance(error, RefusedError):
+        return End.REFUSED
+    return End.FAILED if isinstance(error, SequenceError) and error.nothing_moved else End.UNKNOWN

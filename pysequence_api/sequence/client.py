@@ -23,6 +23,7 @@ from pysequence_api.sequence.models import (
     TransferReceipt,
 )
 from pysequence_api.sequence.texts import quoted
+from pysequence_api.sequence.vitals import TokenLife, Vitals
 
 _Named = TypeVar("_Named", Pod, Pod | Port | ExternalAccount)
 BeforeSend = Callable[[], Awaitable[None]]
@@ -35,6 +36,15 @@ class SequenceClient(ABC):
     @abstractmethod
     def clock_offset_seconds(self) -> float | None:
         """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
+
+    @property
+    @abstractmethod
+    def vitals(self) -> Vitals:
+        """Numbers since the client was opened."""
+
+    @abstractmethod
+    async def token_life(self) -> TokenLife | None:
+        """Say how old the access token in use is, and how long it is good; ``None`` without one. Asks nobody."""
 
     @abstractmethod
     async def accounts(self, organization_id: str | None = None) -> Accounts:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from pysequence_api.errors import InvalidRequestError, NotAuthorisedError
+from pysequence_api.errors import GraphQLError, InvalidRequestError, NotAuthorisedError
 from pysequence_api.sequence.answers import Answer, read_answer
 from pysequence_api.sequence.client import BeforeSend, SequenceClient
 from pysequence_api.sequence.documents import DOCUMENTS, Operation
@@ -39,6 +39,7 @@ from pysequence_api.sequence.sharing import Shared
 from pysequence_api.sequence.texts import quoted
 from pysequence_api.sequence.tokens import TokenSource
 from pysequence_api.sequence.transport import Channel, new_tls
+from pysequence_api.sequence.vitals import TokenLife, Vitals, waiting
 from pysequence_api.settings import Settings
 
 ORIGIN = "https://app.getsequence.io"
@@ -72,6 +73,7 @@ class GraphQLSequenceClient(SequenceClient):
         self._sign_in = sign_in
         self._tokens = tokens
         self._pacer = pacer
+        self._vitals = Vitals()
         self._clock: _ClockReading | None = None
         self._waiting_reads: dict[_Key, Shared[Answer]] = {}
         self._running_reads: set[Shared[Answer]] = set()
@@ -120,6 +122,15 @@ class GraphQLSequenceClient(SequenceClient):
     def clock_offset_seconds(self) -> float | None:
         """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
         return None if self._clock is None else self._clock.offset_now_seconds()
+
+    @property
+    def vitals(self) -> Vitals:
+        """Numbers since the client was opened."""
+        return self._vitals
+
+    async def token_life(self) -> TokenLife | None:
+        """Say how old the access token in use is; see `SequenceClient.token_life`."""
+        return await self._tokens.life()
 
     async def accounts(self, organization_id: str | None = None) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
@@ -173,13 +184,14 @@ class GraphQLSequenceClient(SequenceClient):
             "isInstantTransfer": order.instant,
             "achDescription": order.description,
         }
-        await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
-        turn = await self._pacer.take(Priority.TRANSFER)
-        token = await self._tokens.access_token()  # it may have run out while waiting
-        await before_send()
-        sent_at = datetime.now(UTC)
         request = _Request(self._transfers, Operation.CREATE_PAYMENT, variables, Priority.TRANSFER)
-        answer = await self._send(request, turn, token)
+        with waiting():
+            await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+            turn = await self._turn(request.priority)
+            token = await self._tokens.access_token()  # it may have run out while waiting
+            await before_send()
+            sent_at = datetime.now(UTC)
+            answer = await self._send(request, turn, token)
         organization = read_payment(answer)
         return TransferReceipt(
             organization_id=organization.organization_id,
@@ -225,12 +237,13 @@ class GraphQLSequenceClient(SequenceClient):
         if read is None or read.ending:
             read = Shared(self._read_once(request, close), owner=self._running_reads, withdraw=True)
             self._waiting_reads[key] = read
-        return await read.result()
+        with waiting():
+            return await read.result()
 
     async def _read_once(self, request: "_Request", close: Callable[[], None]) -> Answer:
         try:
             await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
-            turn = await self._pacer.take(request.priority)
+            turn = await self._turn(request.priority)
         finally:
             close()  # from here on it is too late to join
         token = await self._tokens.access_token()  # it may have run out while waiting
@@ -242,22 +255,30 @@ class GraphQLSequenceClient(SequenceClient):
             return await self._send_once(request, turn, token)
         except NotAuthorisedError:
             token = await self._tokens.renew(token)
-        turn = await self._pacer.take(request.priority)
+        turn = await self._turn(request.priority)
         return await self._send_once(request, turn, token)
+
+    async def _turn(self, priority: Priority) -> Turn:
+        with self._vitals.turn():
+            return await self._pacer.take(priority)
 
     async def _send_once(self, request: "_Request", turn: Turn, token: str) -> Answer:
         name = request.operation.value
         body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
-        http_answer = await request.channel.post(
-            name,
-            headers=_headers(token),
-            content=json.dumps(body).encode(),
-            before_first_byte=turn.begin,
-            after_writing=turn.renew,
-        )
-        if http_answer.clock_offset_seconds is not None:
-            self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
-        return read_answer(name, http_answer, secret=token)
+        with self._vitals.exchange(name) as exchange:
+            http_answer = await request.channel.post(
+                name,
+                headers=_headers(token),
+                content=json.dumps(body).encode(),
+                before_first_byte=turn.begin,
+                after_writing=turn.renew,
+            )
+            if http_answer.clock_offset_seconds is not None:
+                self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
+            answer = read_answer(name, http_answer, secret=token)
+            if answer.errors:
+                exchange.outcome = GraphQLError.__name__
+            return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pysequence_api.sequence.answers import parse_json
 from pysequence_api.sequence.sharing import Shared
 from pysequence_api.sequence.texts import plain_text
 from pysequence_api.sequence.transport import Channel
+from pysequence_api.sequence.vitals import TokenLife
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,13 @@ class TokenSource:
             self._static_refused = True
             log.warning("Sequence refuses SEQUENCE_ACCESS_TOKEN (401). From now on it is left aside.")
         return await self._renewed(rejected)
+
+    async def life(self) -> TokenLife | None:
+        """Say how old the token is that would be used now, and how long it is good. Gets no other one."""
+        if self._static_token is not None and not self._static_refused:
+            return _life_of(self._static_token, None)
+        tokens = await anyio.to_thread.run_sync(self._read)
+        return None if tokens is None else _life_of(tokens.access_token, tokens.expires_at)
 
     async def aclose(self) -> None:
         """Bring a renewal that is going on to its end, so that a new refresh token is not lost."""
@@ -210,11 +218,26 @@ class TokenSource:
 
 def expiry_of(token: str) -> float | None:
     """Say when a token runs out, in Unix seconds, if it is a JWT that says so itself."""
+    return _claimed_time(token, "exp")
+
+
+def _claimed_time(token: str, claim: str) -> float | None:
     try:
-        expiry = jwt.decode(token, options={"verify_signature": False}).get("exp")
+        time_claimed = jwt.decode(token, options={"verify_signature": False}).get(claim)
     except (jwt.InvalidTokenError, ValueError, RecursionError):
         return None
-    return float(expiry) if _is_number(expiry) else None
+    return float(time_claimed) if _is_number(time_claimed) else None
+
+
+def _life_of(token: str, expires_at: float | None) -> TokenLife:
+    """Say what a token says of itself; how long it is good, else what the cache says."""
+    issued_at, own_expiry = _claimed_time(token, "iat"), expiry_of(token)
+    expires_at = expires_at if own_expiry is None else own_expiry
+    now = time.time()
+    return TokenLife(
+        age_seconds=None if issued_at is None else now - issued_at,
+        left_seconds=None if expires_at is None else expires_at - now,
+    )
 
 
 def _least(expires_at: float, own_expiry: float | None) -> float:

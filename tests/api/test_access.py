@@ -9,7 +9,7 @@ from pysequence_api.errors import GatewayError
 from tests.api.conftest import KEY, Api
 
 pytestmark = pytest.mark.anyio
-LINE = re.compile(r"[A-Z]+ \S+ [0-9]{3} [0-9]+ ms [A-Za-z0-9._-]+")
+LINE = re.compile(r"[A-Z]+ \S+ [0-9]{3} [0-9]+ ms \(upstream [0-9]+ ms\) from \S+ [A-Za-z0-9._-]+")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+# Targets: prod (what compose builds, with a browser for signing in) and slim (for those who bring a token).
+
+FROM python:3.12-slim-bookworm AS base
+WORKDIR /app
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+# The dependencies change less often than the program, so they are layers of their own, pinned by hash.
+FROM base AS dependencies
+RUN python3 -m venv --without-pip /opt/venv
+COPY requirements/runtime.txt /tmp/
+RUN python3 -m pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/runtime.txt
+
+FROM dependencies AS dependencies-browser
+COPY requirements/browser.txt /tmp/
+RUN python3 -m pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/browser.txt
+
+# The build tool is pinned by hash as well, and stays behind.
+FROM base AS wheel
+RUN python3 -m venv --without-pip /opt/build
+COPY requirements/build.txt /tmp/
+RUN python3 -m pip --python /opt/build/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/build.txt
+COPY pyproject.toml README.md LICENSE /src/
+COPY pysequence_api /src/pysequence_api
+RUN cd /src && /opt/build/bin/python -m hatchling build -t wheel -d /dist
+
+# What runs: no build tool and no compiler, a user that is not root, one directory that it owns.
+FROM base AS runtime
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sequence \
+    && install -d -o sequence -g sequence -m 700 /app/data
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1 SEQUENCE_DATA_DIR=/app/data
+LABEL org.opencontainers.image.title="pysequence-api" \
+      org.opencontainers.image.description="A gateway between programs and your money at GetSequence" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT"
+EXPOSE 8720
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 CMD ["pysequence-api", "health"]
+ENTRYPOINT ["pysequence-api"]
+CMD ["serve"]
+
+FROM runtime AS slim
+COPY --from=dependencies /opt/venv /opt/venv
+RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
+    python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
+ENV PATH=/opt/venv/bin:$PATH
+USER 10001:10001
+
+# Playwright's driver needs libatomic1, which chromium does not bring.
+FROM runtime AS prod
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium libatomic1 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old
+COPY --from=dependencies-browser /opt/venv /opt/venv
+RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
+    python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
+ENV PATH=/opt/venv/bin:$PATH
+USER 10001:10001

@@ -1,0 +1,1 @@
+"""Measures the gateway over the simulated Sequence, on loopback: ``python -m bench``."""

@@ -1,0 +1,123 @@
+"""A server on pretend money, as the documentation takes it for granted, with what its commands name."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.api.conftest import Api, free_port, opened_api
+from tests.shipping.documented import Block
+from tests.shipping.files import ROOT
+
+KEY = "a-key-of-the-documentation"
+COMMAND_TIMEOUT_SECONDS = 120
+CURL_SETTINGS = "fail-with-body\nmax-time = 60\n"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server that runs, and a shell beside it."""
+
+    directory: Path
+    environment: dict[str, str]
+    port: int
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a script, as somebody who pastes it does."""
+        if "curl " in script and shutil.which("curl") is None:
+            pytest.skip("this machine has no curl")
+        script = script.replace("127.0.0.1:8720", f"127.0.0.1:{self.port}")
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+            cwd=self.directory,
+            timeout=COMMAND_TIMEOUT_SECONDS,
+        )
+
+    def run_block(self, block: Block) -> str:
+        """Run the commands of a block, each of which must succeed."""
+        script = "\n".join(block.runnable)
+        done = self.run(f"set -x\n{script}")
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+
+@contextmanager
+def listening(command: list[str], environment: dict[str, str], directory: Path) -> Iterator[str]:
+    """Start a server, and wait until it says where it listens; gives that line."""
+    with (directory / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+async def _attempts(directory: Path) -> dict[str, str]:
+    """Make a transfer that ends and one of unknown outcome."""
+    async with opened_api(directory) as api:
+        completed = (await api.transfer(1_000)).json()
+        api.arm("CreatePayment", {"kind": "status", "status": 504}, "hide_new_transfer")
+        assert (await api.transfer(2_000)).status_code == 502
+        return await _named(api, completed["attempt_id"])
+
+
+async def _named(api: Api, completed: str) -> dict[str, str]:
+    limits = (await api.client.get("/api/limits")).json()
+    order = await api.order()
+    return {
+        "SOURCE_ID": order["source_id"],
+        "DESTINATION_ID": order["destination_id"],
+        "ATTEMPT_ID": completed,
+        "UNKNOWN_ATTEMPT_ID": limits["unsettled"][0]["attempt_id"],
+        "NOTED_HEAD": limits["audit_head"],
+    }
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server on the sandbox, with a transfer that has ended and one that has not."""
+    directory = tmp_path_factory.mktemp("site")
+    programs = directory / "bin"
+    programs.mkdir()
+    wrapper = programs / "pysequence-api"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pysequence_api "$@"\n')
+    wrapper.chmod(0o755)
+    (directory / ".curlrc").write_text(CURL_SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
+            patch.delenv(name)
+        patch.chdir(directory)
+        named = anyio.run(_attempts, directory / "data")
+        port = free_port()
+        environment = dict(os.environ) | {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "CURL_HOME": str(directory),
+            "SEQUENCE_SANDBOX": "1",
+            "SEQUENCE_DATA_DIR": str(directory / "data"),
+            "SEQUENCE_API_KEY": KEY,
+            "SEQUENCE_SERVER_PORT": str(port),
+            "SEQUENCE_API_URL": f"http://127.0.0.1:{port}",
+            "KEY": KEY,
+            "URL": f"http://127.0.0.1:{port}",
+            "TRANSFER_KEY": "rent-2026-11",
+        }
+        with listening([str(wrapper), "serve"], environment, directory) as line:
+            assert line.startswith("Listening"), (directory / "server.log").read_text()
+            yield Site(directory, environment | named, port)

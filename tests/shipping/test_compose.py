@@ -1,0 +1,99 @@
+"""``compose.api.yaml``: valid, what the existing server's operators know, and hardened."""
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pysequence_api.safeguards.guard import IDENTIFY_TIMEOUT_SECONDS
+from pysequence_api.sequence.pacing import GUARD_SECONDS, MAX_WAIT_EXTRA_SECONDS, MAX_WAIT_TURNS
+from pysequence_api.settings import Settings
+from tests.shipping.files import COMPOSE, variables
+
+KNOWN = [
+    "SEQUENCE_EMAIL",
+    "SEQUENCE_PASSWORD",
+    "SEQUENCE_TOTP",
+    "SEQUENCE_ORG_ID",
+    "SEQUENCE_KYC_ID",
+    "SEQUENCE_AUTH0_CLIENT_ID",
+    "SEQUENCE_API_KEY",
+    "SEQUENCE_DATA_DIR=/app/data",
+]
+"""As the existing server's file has them, in its order."""
+NOT_PASSED = {"SEQUENCE_SERVER_PORT", "SEQUENCE_CHROMIUM"}
+"""What the image decides: the port behind ``ports``, and which browser is in it."""
+TOKEN_LOCK_EXTRA_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = YAML(typ="safe", pure=True).load(COMPOSE)
+    return document
+
+
+@pytest.fixture(scope="module")
+def service(compose: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = compose["services"]["api"]
+    return found
+
+
+def validate(path: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_it_is_valid_by_the_compose_specification() -> None:
+    checked = validate(str(COMPOSE))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_validation_finds_something(tmp_path: Any) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(COMPOSE.read_text().replace("cap_drop:", "cap_dropp:"))
+    assert validate(str(wrong)).returncode == 1
+
+
+def test_names_variables_and_volume_are_the_existing_servers(compose: dict[str, Any], service: dict[str, Any]) -> None:
+    assert compose["name"] == "pysequence-api"
+    assert list(compose["services"]) == ["api"]
+    assert compose["volumes"] == {"data": None}
+    assert service["build"]["target"] == "prod"
+    assert service["restart"] == "unless-stopped"
+    assert service["ports"] == ["8720:8720"]
+    assert service["volumes"] == ["data:/app/data"]
+    assert service["environment"][: len(KNOWN)] == KNOWN
+
+
+def test_every_variable_gets_through(service: dict[str, Any]) -> None:
+    passed = {entry.partition("=")[0] for entry in service["environment"]}
+    assert variables() - NOT_PASSED <= passed
+    assert not passed & NOT_PASSED
+
+
+def test_it_is_hardened(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+    assert {"max-size", "max-file"} <= set(service["logging"]["options"])
+    assert service["healthcheck"]["test"] == ["CMD", "pysequence-api", "health"]
+    assert "privileged" not in service
+
+
+def test_stopping_waits_longer_than_a_transfer_can_take(service: dict[str, Any]) -> None:
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    request_seconds = defaults["request_timeout_seconds"]
+    turn_seconds = defaults["request_interval_seconds"] + defaults["request_jitter_seconds"] + GUARD_SECONDS
+    transfer_seconds = (
+        (request_seconds + TOKEN_LOCK_EXTRA_SECONDS)  # renewing the token
+        + (MAX_WAIT_TURNS * turn_seconds + MAX_WAIT_EXTRA_SECONDS)  # the pacing
+        + request_seconds
+        + IDENTIFY_TIMEOUT_SECONDS
+    )
+    minutes = re.fullmatch(r"([0-9]+)m", service["stop_grace_period"])
+    assert minutes is not None
+    assert int(minutes[1]) * 60 > transfer_seconds

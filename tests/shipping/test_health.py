@@ -1,0 +1,92 @@
+"""``pysequence-api health``: what tells Docker whether the container is well."""
+
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+from pysequence_api.cli import app
+from tests.api.conftest import free_port
+from tests.shipping.conftest import Site
+
+HEAVY = {"fastapi", "uvicorn", "httpx", "playwright", "ariadne", "prometheus_client"}
+
+
+def ask(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["health", *arguments])
+    return done.exit_code, done.output
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server that gives one answer to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_that_is_well(site: Site) -> None:
+    done = site.run("pysequence-api health")
+    assert (done.returncode, done.stdout) == (0, f"http://127.0.0.1:{site.port} is well: ok\n")
+    assert ask("--url", f"http://127.0.0.1:{site.port}/")[0] == 0
+
+
+def test_it_asks_where_the_server_listens(site: Site) -> None:
+    for host in ("0.0.0.0", "localhost"):
+        assert site.run(f"SEQUENCE_SERVER_HOST={host} pysequence-api health").returncode == 0
+
+
+def test_it_sends_no_key_and_needs_none(site: Site) -> None:
+    done = site.run("env --unset=SEQUENCE_API_KEY --unset=SEQUENCE_SANDBOX pysequence-api health")
+    assert done.returncode == 0
+
+
+def test_no_server() -> None:
+    code, output = ask("--url", f"http://127.0.0.1:{free_port()}")
+    assert code == 1
+    assert "No server answers at" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"<html>"), (200, b"[]"), (200, b'{"status": "bad"}'), (503, b'{"status": "ok"}'), (404, b"{}")],
+)
+def test_a_server_that_is_not_well(status: int, body: bytes) -> None:
+    with answering(status, body) as url:
+        code, output = ask("--url", url)
+    assert code == 1
+    assert url in output
+
+
+@pytest.mark.parametrize("url", ["pods.example.net", "ftp://x", "http://", "http://x:port", "http://[::1"])
+def test_no_address(url: str) -> None:
+    code, output = ask("--url", url)
+    assert code == 2
+    assert "must be an address" in output
+
+
+def test_it_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from pysequence_api.cli import app;"
+        f" CliRunner().invoke(app, ['health', '--url', 'http://127.0.0.1:{free_port()}']);"
+        " print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == set()

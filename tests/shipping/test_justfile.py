@@ -1,0 +1,74 @@
+"""The recipes: all there, each with a line of help, and each runs as far as that goes without doing anything."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.shipping.files import ROOT
+
+RECIPES = {
+    "api-up",
+    "api-down",
+    "api-logs",
+    "build",
+    "image",
+    "sandbox",
+    "test",
+    "kill-rounds",
+    "lint",
+    "fmt",
+    "check",
+    "bench",
+    "lock",
+}
+
+
+def just(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("just", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]))
+    assert program is not None, "rust-just is a dependency for development"
+    command = [program, "--justfile", str(ROOT / "justfile"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def listed() -> dict[str, str]:
+    """Each recipe with its line of help."""
+    lines = just("--list").stdout.splitlines()[1:]
+    return {line.split()[0]: line.partition("#")[2].strip() for line in lines}
+
+
+def test_the_list_is_the_tour() -> None:
+    recipes = listed()
+    assert set(recipes) == RECIPES
+    assert all(recipes.values()), recipes
+    shown = just()
+    assert shown.returncode == 0
+    assert "api-up" in shown.stdout
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_recipe_can_be_run(recipe: str) -> None:
+    run = just("--dry-run", recipe)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.strip()
+
+
+def test_it_is_in_form() -> None:
+    assert just("--fmt", "--check", "--unstable").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--seconds", "3600"]])
+def test_the_benchmark_is_bounded(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "bench", *arguments]
+    assert subprocess.run(command, capture_output=True, check=False, cwd=ROOT).returncode == 2
+
+
+def test_the_benchmark_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "--seconds", "0.01"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert len([line for line in run.stdout.splitlines() if " /s " in line]) == 7

@@ -1,0 +1,67 @@
+"""The skill: in the form that agents load, and its commands work against a server on pretend money."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.shipping.conftest import Site
+from tests.shipping.documented import Block, blocks_of, shell_blocks
+from tests.shipping.files import SKILL
+
+MAX_NAME_CHARACTERS, MAX_DESCRIPTION_CHARACTERS, MAX_COMPATIBILITY_CHARACTERS = 64, 1024, 500
+
+
+@pytest.fixture(scope="module")
+def front() -> dict[str, Any]:
+    """The front matter."""
+    matter = re.match(r"---\n(.*?)\n---\n", SKILL.read_text(), re.DOTALL)
+    assert matter is not None
+    document: dict[str, Any] = YAML(typ="safe", pure=True).load(matter[1])
+    return document
+
+
+def test_front_matter(front: dict[str, Any]) -> None:
+    assert front["name"] == SKILL.parent.name
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", front["name"])
+    assert len(front["name"]) <= MAX_NAME_CHARACTERS
+    assert 0 < len(front["description"]) <= MAX_DESCRIPTION_CHARACTERS
+    assert 0 < len(front["compatibility"]) <= MAX_COMPATIBILITY_CHARACTERS
+    assert set(front) <= {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
+
+
+def test_it_says_what_it_needs(front: dict[str, Any]) -> None:
+    """OpenClaw loads it only where all of that is there."""
+    needs = front["metadata"]["openclaw"]
+    shell = "".join(block.text for block in blocks_of(SKILL))
+    assert set(needs["requires"]["env"]) == set(re.findall(r"\$(SEQUENCE_\w+)", shell))
+    assert needs["primaryEnv"] == "SEQUENCE_API_KEY"
+    assert {line.split()[0] for block in blocks_of(SKILL) for line in block.commands} == set(needs["requires"]["bins"])
+
+
+@pytest.mark.parametrize("block", shell_blocks(SKILL))
+def test_commands(site: Site, block: Block) -> None:
+    assert block.runnable == block.commands
+    answers = site.run_block(block)
+    assert answers
+    assert '"detail"' not in answers
+
+
+def test_the_same_key_moves_money_once(site: Site) -> None:
+    block = next(block for block in blocks_of(SKILL) if "-X POST" in block.text)
+    first, second = (json.loads(site.run_block(block)) for _ in range(2))
+    assert first["id"]
+    assert first == second
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422, 429, 502, 503])
+def test_it_says_what_to_do_at_each_error(status: int) -> None:
+    assert re.search(rf"^\| {status}\b", SKILL.read_text(), re.MULTILINE)
+
+
+def test_what_never_to_do() -> None:
+    never = SKILL.read_text().partition("## Never")[2].lower()
+    assert "split an amount" in never
+    assert "outcome" in never
