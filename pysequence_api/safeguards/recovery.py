@@ -105,14 +105,14 @@ class Recovery:
         with self._store.held():
             ledger, before = self._store.load(), self._store.load()
             now = self._store.clock()
-            decisions = _Decisions(ledger, lookup, match, now)
+            decisions = _Decisions(ledger, lookup, match, self._sent_at, now)
             for entry in sorted((one for _, one in ledger.entries() if _lacks_id(one)), key=self._sent_at):
-                decisions.identify(entry, self._sent_at(entry))
+                decisions.identify(entry)
             for entry in sorted((one for _, one in ledger.entries() if self._is_open(one)), key=self._sent_at):
                 if any(_alike(entry, one) for _, one in ledger.entries() if self._is_running(one)):
                     decisions.doubt(entry, "an equal transfer is on its way, and what is found could be that one")
                 else:
-                    decisions.close(entry, self._sent_at(entry), timedelta(seconds=self._grace_seconds))
+                    decisions.close(entry, timedelta(seconds=self._grace_seconds))
             if decisions.events:
                 self._store.save(ledger)
                 self._append_or_restore(decisions.events, before)
@@ -260,9 +260,12 @@ class Recovery:
 class _Decisions:
     """One pass over everything that is open, against one lookup."""
 
-    def __init__(self, ledger: Ledger, lookup: Lookup, match: Match, now: datetime) -> None:
+    def __init__(
+        self, ledger: Ledger, lookup: Lookup, match: Match, sent_at: Callable[[Entry], datetime], now: datetime
+    ) -> None:
         claimed = ledger.claimed()
         self._ledger = ledger
+        self._sent_at = sent_at
         self._lookup = lookup
         self._match = match
         self._now = now
@@ -270,9 +273,9 @@ class _Decisions:
         self.events: list[Event] = []
         self.findings: list[Finding] = []
 
-    def identify(self, entry: Entry, sent_at: datetime) -> None:
+    def identify(self, entry: Entry) -> None:
         """Give what completed without an id the oldest transfer that it could be."""
-        transfer = self._take(entry, sent_at)
+        transfer = self._take(entry)
         if transfer is None:
             self.doubt(entry, "Sequence does not show it yet")
             return
@@ -280,9 +283,9 @@ class _Decisions:
         self.events.append(_event(entry, EventType.IDENTIFIED, self._now, transfer_id=transfer.id))
         self.findings.append(_finding(entry, Result.IDENTIFIED, transfer_id=transfer.id))
 
-    def close(self, entry: Entry, sent_at: datetime, grace: timedelta) -> None:
+    def close(self, entry: Entry, grace: timedelta) -> None:
         """End what is open, if it can be known how."""
-        transfer = self._take(entry, sent_at)
+        sent_at, transfer = self._sent_at(entry), self._take(entry)
         if transfer is not None:
             settle_entry(entry, transfer.id, self._now)
             done = _event(entry, EventType.COMPLETED, self._now, transfer_id=transfer.id, reconciled=True)
@@ -307,11 +310,25 @@ class _Decisions:
         """Leave it as it is, and say why."""
         self.findings.append(_finding(entry, Result.IN_DOUBT, reason=reason))
 
-    def _take(self, entry: Entry, sent_at: datetime) -> Transfer | None:
-        for transfer in self._match(_order(entry), tuple(self._free), sent_at):
-            if not (entry.description and transfer.description) or entry.description == transfer.description:
-                self._free.remove(transfer)
-                return transfer
+    def _take(self, entry: Entry) -> Transfer | None:
+        """Take a free transfer for an attempt: one that it could be, or else one that makes such a one free.
+
+        Sequence may show a transfer later than a younger, equal one, which the older attempt has then already got. Equal
+        attempts are interchangeable: what is left for the older one is left for the younger one.
+        """
+        holders = {one.transfer_id: one for _, one in self._ledger.entries() if one.transfer_id is not None}
+        attempts, asked = [entry], {entry.attempt_id}
+        for attempt in attempts:
+            for transfer in self._match(_order(attempt), self._lookup.transfers, self._sent_at(attempt)):
+                if attempt.description and transfer.description and attempt.description != transfer.description:
+                    continue
+                if transfer in self._free:
+                    self._free.remove(transfer)
+                    return transfer
+                holder = holders.get(transfer.id)
+                if holder is not None and holder.attempt_id not in asked:
+                    asked.add(holder.attempt_id)
+                    attempts.append(holder)
         return None
 
 

@@ -14,7 +14,7 @@ from pysequence_api.safeguards.reconcile import PAGE_TRANSFERS
 from pysequence_api.safeguards.records import Attempt
 from pysequence_api.safeguards.recovery import Result
 from pysequence_api.sandbox import Sandbox
-from tests.desk import Desk, open_desk
+from tests.desk import GRACE_SECONDS, Desk, open_desk
 
 pytestmark = pytest.mark.anyio
 
@@ -231,3 +231,20 @@ async def test_a_wrong_clock_releases_nothing(desk: Desk, traveller: time_machin
     [finding] = await desk.find_out()
     assert finding.result is Result.IN_DOUBT
     assert (await desk.guard.limits()).used_cents == 5_000
+
+
+async def test_a_younger_equal_attempt_is_not_released_because_an_older_one_has_its_transfer(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    """Sequence shows the older transfer after the younger one, which the older attempt has taken by then."""
+    await desk.fault(["hide_new_transfer", {"kind": "invisible_seconds", "seconds": 200}])
+    assert (await desk.transfer()).id is None
+    traveller.shift(30)
+    younger = await lose(desk, moved=True)
+    findings = {finding.attempt_id: finding.result for finding in await desk.find_out()}
+    assert Result.IDENTIFIED in findings.values()
+    assert findings[younger] is Result.IN_DOUBT
+    traveller.shift(GRACE_SECONDS + 1)
+    [finding] = await desk.find_out()
+    assert (finding.attempt_id, finding.result) == (younger, Result.COMPLETED)
+    assert {entry["transfer_id"] for entry in desk.ledger()} == {moved["id"] for moved in await desk.moved()}
