@@ -313,7 +313,7 @@ class _Decisions:
     def _take(self, entry: Entry) -> Transfer | None:
         """Take a free transfer for an attempt: one that it could be, or else one that makes such a one free.
 
-        Sequence may show a transfer later than a younger, equal one, which the older attempt has then already got. Equal
+        Sequence may show a transfer later than a younger, equal one, which the older attempt has got by then. Equal
         attempts are interchangeable: what is left for the older one is left for the younger one.
         """
         holders = {one.transfer_id: one for _, one in self._ledger.entries() if one.transfer_id is not None}
