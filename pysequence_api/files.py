@@ -90,14 +90,12 @@ def locked(path: Path, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterato
 def _holder_of(path: Path) -> str:
     """Name the process that holds a lock, where the system says so (Linux, proc(5), ``/proc/locks``)."""
     try:
-        inode = str(path.stat().st_ino)
+        status = path.stat()
+        place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         for line in Path("/proc/locks").read_text().splitlines():
             fields = line.split()
-            if "->" not in fields and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
-                pid = int(fields[4])
-                if pid > 0:
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                    return f"Process {pid} ({command.strip()[:80]})"
+            if "->" not in fields and fields[1] == "FLOCK" and fields[5] == place and int(fields[4]) > 0:
+                return f"Process {fields[4]}"
     except (OSError, ValueError, IndexError):
         return "Another process"
     return "Another process, perhaps in another container,"

@@ -206,6 +206,8 @@ class AuditTrail:
             noted = Head.read(self._head_path)
         except ValueError as error:
             raise _distrusted(f"{HEAD_FILE_NAME} is damaged") from error
+        if not self._path.exists():
+            return verify(None, noted, expect=expect, progress=progress)
         return verify(self._path, noted, expect=expect, progress=progress)
 
     def size_bytes(self) -> int:
@@ -264,6 +266,15 @@ class AuditTrail:
     def newest_first(self) -> Iterator[Line]:
         """Go through the lines from the end of the file."""
         return map(Line.parse, self._raw_newest_first())
+
+    def lines_of(self, attempt_id: str) -> Iterator[Line]:
+        """Go through the lines of one attempt from the end of the file."""
+        name = json.dumps(attempt_id).encode()
+        return (
+            line
+            for raw in self._raw_newest_first()
+            if name in raw and (line := Line.parse(raw)).attempt_id == attempt_id
+        )
 
     def _raw_newest_first(self) -> Iterator[bytes]:
         try:

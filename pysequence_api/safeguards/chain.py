@@ -6,6 +6,7 @@ so that a cut-off end shows as well.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -115,12 +116,16 @@ class _Verifier:
 
 
 def verify(
-    path: Path, head: Head | None, *, expect: str | None = None, progress: Callable[[int], None] = lambda _bytes: None
+    path: Path | None,
+    head: Head | None,
+    *,
+    expect: str | None = None,
+    progress: Callable[[int], None] = lambda _bytes: None,
 ) -> Verification:
     """Hold every line against the one before it, and the end against the head.
 
     Args:
-        path: the audit trail.
+        path: the audit trail; ``None`` if there is none.
         head: what is kept beside it; more lines than it counts are what a crash leaves, as long as they follow.
         expect: a head that was noted elsewhere, which some line must still have.
         progress: called now and then with the number of bytes since the last call.
@@ -131,7 +136,7 @@ def verify(
     verifier = _Verifier(head, expect)
     problem = None
     unreported_bytes = 0
-    with path.open("rb") as file:
+    with path.open("rb") if path else io.BytesIO() as file:
         for raw in file:
             unreported_bytes += len(raw)
             line = raw.removesuffix(b"\n")

@@ -41,6 +41,8 @@ IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that the caller, who gives up after 30 s, hears of it."""
 IDENTIFY_PAGE_TRANSFERS = 100
 WINDOW_SECONDS = 60.0
+DATE_RESOLUTION_SECONDS = 2.0
+"""How exactly a ``Date`` tells a clock's offset: it has whole seconds, and a way to come."""
 
 
 class End(StrEnum):
@@ -169,7 +171,7 @@ class TransferGuard:
 
     async def _reserve(self, attempt: Attempt) -> CompletedTransfer | None:
         try:
-            return await self._recorded(self._records.reserve, attempt)
+            return await self._recorded(self._records.reserve, attempt, self._clock_margin())
         except (SafeguardsUnavailableError, asyncio.CancelledError):
             # Whether it was reserved is not known; nothing was sent.
             with suppress(SafeguardsUnavailableError):
@@ -192,7 +194,8 @@ class TransferGuard:
             if unsent and isinstance(error, SafeguardsUnavailableError):
                 await self._recorded(self._records.withdraw, attempt)
             elif certain:
-                await self._recorded(self._records.release, attempt, text, refused=isinstance(error, RefusedError))
+                refused, prune = isinstance(error, RefusedError), self._clock_is_wrong() is False
+                await self._recorded(self._records.release, attempt, text, refused=refused, prune=prune)
             else:
                 await self._recorded(self._records.doubt, attempt, text)
         except SafeguardsUnavailableError as unrecorded:
@@ -250,13 +253,18 @@ class TransferGuard:
         if self._clock_is_wrong() is not False:
             # Nothing is known yet, or it may have been set right since: Sequence's next answer says.
             with suppress(SequenceError):
-                await self._client.activity_summary()
+                await self._client.activity_summary(urgent=True)
         if self._clock_is_wrong():
             raise self._wrong_clock()
 
     def _clock_is_wrong(self) -> bool | None:
         offset_seconds = self._client.clock_offset_seconds
         return None if offset_seconds is None else abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS
+
+    def _clock_margin(self) -> timedelta:
+        """Say how far Sequence's clock may be from ours: around midnight, both days count for so long."""
+        offset_seconds = self._client.clock_offset_seconds
+        return timedelta(seconds=0 if offset_seconds is None else abs(offset_seconds) + DATE_RESOLUTION_SECONDS)
 
     def _wrong_clock(self) -> SafeguardsUnavailableError:
         return SafeguardsUnavailableError(

@@ -27,6 +27,7 @@ KEPT_DAYS = 2
 MAX_RECORDED_CENTS = 10**15
 """More than this in one entry cannot be."""
 
+_LONG_AGO = datetime.min
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -71,12 +72,23 @@ class _Record(BaseModel):
     key_sha256: Text | None = None
     error: Text | None = None
 
+    @property
+    def order(self) -> tuple[str | None, str | None, int]:
+        """What makes two attempts alike."""
+        return self.source_id, self.destination_id, self.amount_cents
+
+    def newest_time(self) -> datetime | None:
+        """Give the newest of its times that can be read."""
+        texts = (self.timestamp, getattr(self, "settled_at", None), getattr(self, "ended_at", None))
+        return max((time for text in texts if (time := read_time(text)) is not None), default=None)
+
 
 class Entry(_Record):
     """One thing that counts.
 
     An entry of another program has only a transfer id, an amount and a timestamp. ``settled_at`` is when it ended,
-    which may be on a later day. ``answer`` is what the caller got, kept for its idempotency key.
+    which may be on a later day. ``answer`` is what the caller got, kept for its idempotency key. ``audit_head`` is the
+    hash of the audit trail's newest line when it was reserved.
     """
 
     transfer_id: Text | None = None
@@ -85,20 +97,27 @@ class Entry(_Record):
     settled_at: Text | None = None
     organization_id: Text | None = None
     answer: dict[str, Any] | None = None
+    audit_head: Text | None = None
 
     @property
     def unsettled(self) -> bool:
         """Whether the attempt has not ended."""
         return self.state is not State.SETTLED
 
-    def last_day(self, listed: date) -> date:
+    @property
+    def lacks_id(self) -> bool:
+        """Whether it is one of ours that Sequence took under an id that is not known yet."""
+        return self.attempt_id is not None and not self.unsettled and self.transfer_id is None
+
+    def last_day(self, listed: date, margin: timedelta = timedelta()) -> date:
         """Give the last UTC day on which it may have run.
 
         Args:
             listed: the day that it stands under, which says so where no time of its own can be read.
+            margin: how far Sequence's clock may be ahead of ours.
         """
-        times = [time for text in (self.timestamp, self.settled_at) if (time := read_time(text)) is not None]
-        return max((time.date() for time in times), default=listed)
+        time = self.newest_time()
+        return listed if time is None else (time + margin).date()
 
 
 class Ended(_Record):
@@ -172,14 +191,21 @@ class Ledger:
         """Find the entry of an attempt."""
         return next((entry for _, entry in self.entries() if entry.attempt_id == attempt_id), None)
 
-    def used_cents(self, today: date) -> int:
-        """Add up what counts today.
+    def used_cents(self, now: datetime, margin: timedelta = timedelta()) -> int:
+        """Add up what counts today. Around midnight, while it is not certain which day Sequence has, both days count.
 
         That is what may have run today, what has not ended (nobody knows on which day it will run), and what stands
         on a day to come: a clock that was set back frees nothing.
+
+        Args:
+            now: the time.
+            margin: how far Sequence's clock may be from ours.
         """
+        today = (now - margin).date()
         return sum(
-            entry.amount_cents for day, entry in self.entries() if entry.unsettled or entry.last_day(day) >= today
+            entry.amount_cents
+            for day, entry in self.entries()
+            if entry.unsettled or entry.last_day(day, margin) >= today
         )
 
     def claimed(self) -> set[str]:
@@ -217,18 +243,25 @@ class Ledger:
     def remember(self, day: date, entry: Entry, outcome: Outcome, ended_at: datetime, error: str | None) -> None:
         """Remember, under a day, something that does not count."""
         kept = entry.model_dump(include=set(_Record.model_fields), exclude_none=True) | {"error": error}
-        ended = Ended(**kept, outcome=outcome, ended_at=ended_at.isoformat())
+        ended = Ended(**kept, **(entry.model_extra or {}), outcome=outcome, ended_at=ended_at.isoformat())
         self._days.setdefault(day, {}).setdefault(ENDED_KEY, {})[entry.attempt_id or ""] = ended
 
     def prune(self, today: date) -> None:
-        """Drop what is older than the kept days and has ended."""
+        """Drop what ended before the kept days.
+
+        Of what is like an open attempt the claim stays: which transfer that one could be is told from what others have.
+        """
         oldest = today - timedelta(days=KEPT_DAYS)
+        open_orders = {entry.order for _, entry in self.entries() if entry.unsettled}
         for day in [day for day in self._days if day < oldest]:
             lists = self._days[day]
             for value in lists.values():
                 if isinstance(value, list):
-                    value[:] = [entry for entry in value if entry.unsettled or entry.last_day(day) >= oldest]
-            if not any(value for value in lists.values() if isinstance(value, list)):
+                    value[:] = [one for one in value if one.order in open_orders or one.last_day(day) >= oldest]
+            ended: dict[str, Ended] = lists.get(ENDED_KEY, {})
+            for attempt_id in [key for key, one in ended.items() if (one.newest_time() or _LONG_AGO).date() < oldest]:
+                del ended[attempt_id]
+            if not ended and not any(value for value in lists.values() if isinstance(value, list)):
                 del self._days[day]
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -107,9 +107,13 @@ class Attempt:
         hashes = {"request_sha256": self.request_sha256, "key_sha256": self.key_sha256}
         return self.event(EventType.REQUESTED, now, description=self.order.description or None, **hashes)
 
-    def reservation(self, now: datetime, owner: str) -> Entry:
+    def reservation(self, now: datetime, owner: str, audit_head: str | None) -> Entry:
         """Make the ledger's entry."""
-        optional = {"description": self.order.description or None, "key_sha256": self.key_sha256}
+        optional = {
+            "description": self.order.description or None,
+            "key_sha256": self.key_sha256,
+            "audit_head": audit_head,
+        }
         return Entry(
             transfer_id=None,
             amount_cents=self.order.amount_cents,
@@ -184,20 +188,24 @@ class Records:
         """
         with self.store.held():
             ledger = self.store.load()
-            today = self.store.clock().date()
+            now = self.store.clock()
             head = self.store.head()
             return Limits(
                 max_transfer_cents=self._max_transfer_cents,
                 max_daily_cents=self._max_daily_cents,
-                used_cents=ledger.used_cents(today),
+                used_cents=ledger.used_cents(now),
                 remaining_cents=self._remaining_cents(ledger),
-                date=today,
+                date=now.date(),
                 unsettled=tuple(self._unsettled(entry) for _, entry in ledger.entries() if entry.unsettled),
                 audit_head=head.sha256 if head.count else None,
             )
 
-    def reserve(self, attempt: Attempt) -> CompletedTransfer | None:
+    def reserve(self, attempt: Attempt, margin: timedelta = timedelta()) -> CompletedTransfer | None:
         """Check both limits and take what the transfer needs, in one atomic replacement of the ledger.
+
+        Args:
+            attempt: the attempt.
+            margin: how far Sequence's clock may be from ours.
 
         Returns:
             The answer to an earlier request with the same idempotency key; then nothing is reserved.
@@ -214,12 +222,13 @@ class Records:
             if (answer := self._recall(ledger, attempt)) is not None:
                 return answer
             now = self.store.clock()
-            self._check_limits(ledger, attempt, now)
+            self._check_limits(ledger, attempt, now, margin)
+            head = self.store.head()
             try:
                 owner = self.store.owners.own_id()
             except OSError as error:
                 raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
-            ledger.add(now.date(), attempt.reservation(now, owner))
+            ledger.add(now.date(), attempt.reservation(now, owner, head.sha256 if head.count else None))
             self.store.owners.running.add(attempt.attempt_id)
             self.store.save(ledger)
             return None
@@ -249,21 +258,28 @@ class Records:
                 ledger.release(attempt.attempt_id, Outcome.FAILED, self.store.clock(), "it could not be recorded")
                 self.store.save(ledger)
 
-    def release(self, attempt: Attempt, error: str, *, refused: bool) -> None:
+    def release(self, attempt: Attempt, error: str, *, refused: bool, prune: bool = False) -> None:
         """End an attempt that certainly moved nothing. It counts no longer.
 
         Args:
             attempt: the attempt.
             error: why it failed.
             refused: Sequence refused it, so that its idempotency key stays taken.
+            prune: drop what is older than two days; only for a clock that is known to be right.
         """
+
+        def change(ledger: Ledger, _: Entry) -> None:
+            ledger.release(attempt.attempt_id, outcome, now, error)
+            if prune:
+                ledger.prune(now.date())
+
         outcome = Outcome.REFUSED if refused else Outcome.FAILED
         with self.store.held(END_LOCK_TIMEOUT_SECONDS):
             now = self.store.clock()
             failed = attempt.event(EventType.FAILED, now, error=error, outcome=outcome.value)
             # What failed before it was announced (no token, no turn) begins and ends in one write.
             events = [failed] if attempt.announced_at else [attempt.requested(now), failed]
-            self._end(attempt, events, lambda ledger, _: ledger.release(attempt.attempt_id, outcome, now, error))
+            self._end(attempt, events, change)
 
     def doubt(self, attempt: Attempt, error: str) -> None:
         """End an attempt of which nobody knows what became of it. It keeps counting."""
@@ -325,8 +341,8 @@ class Records:
         with self.store.held():
             self.store.owners.close()
 
-    def _check_limits(self, ledger: Ledger, attempt: Attempt, now: datetime) -> None:
-        amount_cents, remaining_cents = attempt.order.amount_cents, self._remaining_cents(ledger)
+    def _check_limits(self, ledger: Ledger, attempt: Attempt, now: datetime, margin: timedelta) -> None:
+        amount_cents, remaining_cents = attempt.order.amount_cents, self._remaining_cents(ledger, margin)
         if amount_cents > self._max_transfer_cents:
             message = f"Amount {amount_cents} cents exceeds per-transfer limit of {self._max_transfer_cents} cents"
         elif amount_cents > remaining_cents:
@@ -357,11 +373,11 @@ class Records:
             return None
         if record.request_sha256 != attempt.request_sha256:
             raise KeyReusedError("This idempotency key was used for another transfer. Use a new one for this.")
-        return self._replay(record)
+        return self._replay(ledger, record)
 
-    def _replay(self, record: Entry | Ended) -> CompletedTransfer:
+    def _replay(self, ledger: Ledger, record: Entry | Ended) -> CompletedTransfer:
         if isinstance(record, Entry) and record.state is State.SETTLED:
-            return entry_answer(record)
+            return entry_answer(record, self._remaining_cents(ledger))
         error: GatewayError
         if isinstance(record, Entry) and self._in_flight(record):
             raise TransferPendingError(
@@ -422,7 +438,15 @@ class Records:
             self.store.append(*events)
         except SafeguardsUnavailableError as error:
             log_unwritten(events, error)
-            self._put_back(attempt, unsettled)
+            if not self._has_line(events[-1]):  # a sync that failed may have left it whole
+                self._put_back(attempt, unsettled)
+
+    def _has_line(self, event: Event) -> bool:
+        try:
+            lines = self.store.audit.lines_of(event.attempt_id or "")
+            return any(line.event_type == event.event_type and line.outcome == event.outcome for line in lines)
+        except OSError:
+            return False
 
     def _put_back(self, attempt: Attempt, entry: Entry) -> None:
         try:
@@ -433,8 +457,8 @@ class Records:
         except SafeguardsUnavailableError as error:
             log.critical("attempt %s could not be kept unsettled: %s", attempt.attempt_id, error)
 
-    def _remaining_cents(self, ledger: Ledger) -> int:
-        return max(0, self._max_daily_cents - ledger.used_cents(self.store.clock().date()))
+    def _remaining_cents(self, ledger: Ledger, margin: timedelta = timedelta()) -> int:
+        return max(0, self._max_daily_cents - ledger.used_cents(self.store.clock(), margin))
 
 
 def settle_entry(entry: Entry, transfer_id: str | None, now: datetime) -> None:
@@ -459,8 +483,8 @@ def attempt_answer(attempt: Attempt, transfer: Transfer | None) -> CompletedTran
     )
 
 
-def entry_answer(entry: Entry) -> CompletedTransfer:
-    """Make the answer again from what the ledger remembers."""
+def entry_answer(entry: Entry, remaining_cents: int) -> CompletedTransfer:
+    """Make the answer again from what the ledger remembers; what was found out later never had one."""
     if entry.answer is not None:
         return CompletedTransfer.model_validate(entry.answer | {"replayed": True})
     return CompletedTransfer(
@@ -471,7 +495,7 @@ def entry_answer(entry: Entry) -> CompletedTransfer:
         destination=Party(id=entry.destination_id),
         created_at=None,
         attempt_id=entry.attempt_id or "",
-        daily_remaining_cents=0,
+        daily_remaining_cents=remaining_cents,
         replayed=True,
     )
 

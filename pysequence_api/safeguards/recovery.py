@@ -19,8 +19,11 @@ from pysequence_api.safeguards.records import Records, settle_entry
 from pysequence_api.safeguards.store import REMEMBERED, Past, log_unwritten
 from pysequence_api.safeguards.times import read_time
 from pysequence_api.sequence.models import Party, Transfer, TransferOrder
+from pysequence_api.sequence.texts import plain_text
 
 ONE_DAY = timedelta(days=1)
+NEAR = timedelta(seconds=300)
+"""More than two clocks are apart that may each be off as far as the safeguards allow."""
 ELSEWHERE = {"EXTERNAL_ENTITY", "MERCHANT"}
 """Parties that need no id to be read: no order can name them."""
 
@@ -70,7 +73,9 @@ class Lookup:
     """What the account's activity shows, and since when it was looked for."""
 
     began_at: datetime
+    since: datetime
     transfers: tuple[Transfer, ...]
+    party_ids: frozenset[str]
     problem: str | None = None
 
 
@@ -96,7 +101,7 @@ class Recovery:
             ledger = self._store.load()
             self._write_missing_lines(ledger)
             findings = self._release_unannounced(ledger)
-            waiting = [entry for _, entry in ledger.entries() if self._is_open(entry) or _lacks_id(entry)]
+            waiting = [entry for _, entry in ledger.entries() if self._is_open(entry) or entry.lacks_id]
             since = min((self._sent_at(entry) for entry in waiting), default=None)
             return findings, since
 
@@ -105,11 +110,11 @@ class Recovery:
         with self._store.held():
             ledger, before = self._store.load(), self._store.load()
             now = self._store.clock()
-            decisions = _Decisions(ledger, lookup, match, self._sent_at, now)
-            for entry in sorted((one for _, one in ledger.entries() if _lacks_id(one)), key=self._sent_at):
+            decisions = _Decisions(ledger, lookup, match, self._sent_at, self._store.was_announced, now)
+            for entry in sorted((one for _, one in ledger.entries() if one.lacks_id), key=self._sent_at):
                 decisions.identify(entry)
             for entry in sorted((one for _, one in ledger.entries() if self._is_open(one)), key=self._sent_at):
-                if any(_alike(entry, one) for _, one in ledger.entries() if self._is_running(one)):
+                if any(entry.order == one.order for _, one in ledger.entries() if self._is_running(one)):
                     decisions.doubt(entry, "an equal transfer is on its way, and what is found could be that one")
                 else:
                     decisions.close(entry, timedelta(seconds=self._grace_seconds))
@@ -163,20 +168,23 @@ class Recovery:
         """
         with self._store.held():
             record = next((one for one in self._store.load().records() if one.attempt_id == attempt_id), None)
-            if record is None:
-                return self._status_from_trail(attempt_id)
-            ended_at = record.ended_at if isinstance(record, Ended) else record.settled_at
-            return AttemptStatus(
-                attempt_id=attempt_id,
-                status=self._status_name(record),
-                amount_cents=record.amount_cents,
-                source_id=record.source_id,
-                destination_id=record.destination_id,
-                transfer_id=record.transfer_id if isinstance(record, Entry) else None,
-                error=record.error,
-                requested_at=read_time(record.timestamp),
-                ended_at=read_time(ended_at),
-            )
+            known = None if record is None else self._status_of(record, attempt_id)
+        # Outside of the lock: the trail may be long, and its lines do not change.
+        return known or self._status_from_trail(attempt_id)
+
+    def _status_of(self, record: Entry | Ended, attempt_id: str) -> AttemptStatus:
+        ended_at = record.ended_at if isinstance(record, Ended) else record.settled_at
+        return AttemptStatus(
+            attempt_id=attempt_id,
+            status=self._status_name(record),
+            amount_cents=record.amount_cents,
+            source_id=record.source_id,
+            destination_id=record.destination_id,
+            transfer_id=record.transfer_id if isinstance(record, Entry) else None,
+            error=record.error,
+            requested_at=read_time(record.timestamp),
+            ended_at=read_time(ended_at),
+        )
 
     def _status_name(self, record: Entry | Ended) -> str:
         if isinstance(record, Ended):
@@ -188,14 +196,9 @@ class Recovery:
     def _status_from_trail(self, attempt_id: str) -> AttemptStatus:
         past = Past()
         transfer_id = None
-        for line in self._store.audit.newest_first():
-            if line.attempt_id == attempt_id:
-                transfer_id = transfer_id or line.transfer_id
-                if line.event_type == EventType.REQUESTED:
-                    past.requested = line
-                    break
-                if line.event_type in {EventType.COMPLETED, EventType.FAILED}:
-                    past.ended = past.ended or line
+        for line in reversed(list(self._store.audit.lines_of(attempt_id))):
+            transfer_id = line.transfer_id or transfer_id
+            past.take(line)
         if past.requested is None:
             raise NotFoundError(f"No attempt {attempt_id[:100]!r} is in the audit trail.")
         ended = past.ended
@@ -232,7 +235,10 @@ class Recovery:
             and entry.state is State.RESERVED
             and not self._store.was_announced(entry.attempt_id or "")
         ]
-        if not never_sent or not self._store.audit.verify().intact:
+        # Only a trail that still holds what it held when they were reserved can show that they were not announced.
+        verify = self._store.audit.verify
+        never_sent = [one for one in never_sent if one.audit_head and verify(expect=one.audit_head).intact]
+        if not never_sent:
             return []
         for entry in never_sent:
             ledger.forget(entry.attempt_id or "")
@@ -243,8 +249,13 @@ class Recovery:
 
     def _write_missing_lines(self, ledger: Ledger) -> None:
         past, now = self._store.past(), self._store.clock()
-        recent = [record for record in ledger.records() if (read_time(record.timestamp) or now) >= now - REMEMBERED]
-        events = [event for record in recent for event in _missing_lines(record, past, now)]
+        events: list[Event] = []
+        for record in ledger.records():
+            if record.attempt_id is None or (record.newest_time() or now) < now - REMEMBERED:
+                continue  # its lines were looked for when it was newer
+            indexed = (read_time(record.timestamp) or now) >= now - REMEMBERED
+            known = past.get(record.attempt_id, Past()) if indexed else self._store.past_of(record.attempt_id)
+            events.extend(_missing_lines(record, known, now))
         if events:
             self._store.append(*events)
 
@@ -260,16 +271,23 @@ class Recovery:
 class _Decisions:
     """One pass over everything that is open, against one lookup."""
 
-    def __init__(
-        self, ledger: Ledger, lookup: Lookup, match: Match, sent_at: Callable[[Entry], datetime], now: datetime
+    def __init__(  # noqa: PLR0917 - what one pass goes by
+        self,
+        ledger: Ledger,
+        lookup: Lookup,
+        match: Match,
+        sent_at: Callable[[Entry], datetime],
+        was_announced: Callable[[str], bool],
+        now: datetime,
     ) -> None:
         claimed = ledger.claimed()
         self._ledger = ledger
         self._sent_at = sent_at
+        self._was_announced = was_announced
         self._lookup = lookup
         self._match = match
         self._now = now
-        self._free = [transfer for transfer in lookup.transfers if transfer.id not in claimed]
+        self._free = {transfer.id: transfer for transfer in lookup.transfers if transfer.id not in claimed}
         self.events: list[Event] = []
         self.findings: list[Finding] = []
 
@@ -293,12 +311,18 @@ class _Decisions:
             self.findings.append(_finding(entry, Result.COMPLETED, transfer_id=transfer.id))
         elif self._lookup.problem is not None:
             self.doubt(entry, self._lookup.problem)
-        elif any(_could_be(entry, sent_at, one) for one in self._free):
-            self.doubt(entry, "a transfer of this amount is there whose parties or time cannot be read")
+        elif sent_at < self._lookup.since:
+            self.doubt(entry, "the lookup did not go back so far")
+        elif not {entry.source_id, entry.destination_id} <= self._lookup.party_ids:
+            self.doubt(entry, "what it names is not in the account that was looked at")
+        elif any(_could_be(entry, sent_at, one) for one in self._free.values()):
+            self.doubt(entry, "a transfer is there that could be it: its parties, time or description do not tell")
         elif self._lookup.began_at - sent_at <= grace:
             self.doubt(entry, f"it is not there yet; that is final after {grace.total_seconds():g} seconds")
         else:
             error = "it was looked for in the activity and is not there"
+            if not self._was_announced(entry.attempt_id or ""):
+                self.events.append(_requested(entry, self._now))  # every end has a beginning
             outcome = Outcome.NOT_EXECUTED.value
             self.events.append(
                 _event(entry, EventType.FAILED, self._now, error=error, outcome=outcome, reconciled=True)
@@ -320,11 +344,10 @@ class _Decisions:
         attempts, asked = [entry], {entry.attempt_id}
         for attempt in attempts:
             for transfer in self._match(_order(attempt), self._lookup.transfers, self._sent_at(attempt)):
-                if attempt.description and transfer.description and attempt.description != transfer.description:
+                if attempt.description and transfer.description not in {None, plain_text(attempt.description)}:
                     continue
-                if transfer in self._free:
-                    self._free.remove(transfer)
-                    return transfer
+                if transfer.id in self._free:
+                    return self._free.pop(transfer.id)
                 holder = holders.get(transfer.id)
                 if holder is not None and holder.attempt_id not in asked:
                     asked.add(holder.attempt_id)
@@ -341,20 +364,11 @@ def _order(entry: Entry) -> TransferOrder:
     )
 
 
-def _lacks_id(entry: Entry) -> bool:
-    return entry.attempt_id is not None and not entry.unsettled and entry.transfer_id is None
-
-
-def _alike(one: Entry, other: Entry) -> bool:
-    return (one.source_id, one.destination_id, one.amount_cents) == (
-        other.source_id,
-        other.destination_id,
-        other.amount_cents,
-    )
-
-
 def _could_be(entry: Entry, sent_at: datetime, transfer: Transfer) -> bool:
-    """Say whether a transfer that did not match cannot be ruled out, because something of it cannot be read."""
+    """Say whether a transfer that did not match cannot be ruled out.
+
+    Something of it cannot be read, or it differs in nothing but a description or a time that two clocks may explain.
+    """
     if transfer.amount_cents not in {None, entry.amount_cents}:
         return False
     if transfer.activity_type not in {None, "ONE_TIME_TRANSFER"}:
@@ -365,7 +379,7 @@ def _could_be(entry: Entry, sent_at: datetime, transfer: Transfer) -> bool:
     created = transfer.created_at
     if isinstance(created, datetime):
         readable = transfer.amount_cents is not None and all(party.id is not None for party, _ in parties)
-        return not readable and created >= sent_at - ONE_DAY
+        return created >= sent_at - (NEAR if readable else ONE_DAY)
     return created is None or created >= (sent_at - ONE_DAY).date()
 
 
@@ -390,15 +404,16 @@ def _event(record: Entry | Ended, event_type: EventType, now: datetime, **more: 
     )
 
 
-def _missing_lines(record: Entry | Ended, past: dict[str, Past], now: datetime) -> Iterable[Event]:
+def _requested(record: Entry | Ended, now: datetime) -> Event:
+    hashes = {"request_sha256": record.request_sha256, "key_sha256": record.key_sha256}
+    return _event(record, EventType.REQUESTED, now, recovered=True, **hashes)
+
+
+def _missing_lines(record: Entry | Ended, known: Past, now: datetime) -> Iterable[Event]:
     """Give the lines that a crash between ledger and audit trail kept from being written."""
-    if record.attempt_id is None:
-        return
-    known = past.get(record.attempt_id, Past())
     if isinstance(record, Ended):
         if known.requested is None:
-            hashes = {"request_sha256": record.request_sha256, "key_sha256": record.key_sha256}
-            yield _event(record, EventType.REQUESTED, now, recovered=True, **hashes)
+            yield _requested(record, now)
         if known.ended is None or known.ended.outcome == State.UNKNOWN:
             yield _event(
                 record, EventType.FAILED, now, error=record.error, outcome=record.outcome.value, recovered=True

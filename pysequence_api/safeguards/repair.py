@@ -75,7 +75,7 @@ def _propose(store: Store) -> Repair:
     except SafeguardsUnavailableError as error:
         problem = str(error)
     ledger = _rebuild(store)
-    return Repair(problem, ledger, ledger.used_cents(store.clock().date()))
+    return Repair(problem, ledger, ledger.used_cents(store.clock()))
 
 
 def _rebuild(store: Store) -> Ledger:

@@ -16,7 +16,7 @@ from pysequence_api.safeguards import audit as audit_file
 from pysequence_api.safeguards import ledger as ledger_file
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Line, Position
 from pysequence_api.safeguards.chain import Head
-from pysequence_api.safeguards.ledger import Ledger
+from pysequence_api.safeguards.ledger import Ledger, Outcome
 from pysequence_api.safeguards.owner import Owners
 from pysequence_api.safeguards.times import Clock, read_time
 
@@ -37,6 +37,15 @@ class Past:
     requested: Line | None = None
     ended: Line | None = None
     identified: bool = False
+
+    def take(self, line: Line) -> None:
+        """Take the next line about it."""
+        if line.event_type == EventType.REQUESTED:
+            self.requested = line
+        elif line.event_type in {EventType.COMPLETED, EventType.FAILED}:
+            self.ended = line
+        elif line.event_type == EventType.IDENTIFIED:
+            self.identified = True
 
 
 class Store:
@@ -100,6 +109,8 @@ class Store:
         known = {record.attempt_id for record in ledger.records()}
         since = self.clock() - REMEMBERED
         for attempt_id, past in self.past().items():
+            if past.ended is not None and past.ended.outcome == Outcome.FAILED:
+                continue  # it counts nothing, and nothing is asked of it any more
             if attempt_id not in known and past.requested and (read_time(past.requested.timestamp) or since) >= since:
                 what = "is missing" if content is None else f"lacks attempt {attempt_id}"
                 raise unavailable(
@@ -159,21 +170,19 @@ class Store:
         self._position = position
         for line in lines:
             if line.attempt_id is not None:
-                past = self._past.setdefault(line.attempt_id, Past())
-                if line.event_type == EventType.REQUESTED:
-                    past.requested = line
-                elif line.event_type in {EventType.COMPLETED, EventType.FAILED}:
-                    past.ended = line
-                elif line.event_type == EventType.IDENTIFIED:
-                    past.identified = True
+                self._past.setdefault(line.attempt_id, Past()).take(line)
         return self._past
 
     def was_announced(self, attempt_id: str) -> bool:
         """Say whether the audit trail shows that an attempt was announced, however long ago."""
-        return any(
-            line.attempt_id == attempt_id and line.event_type == EventType.REQUESTED
-            for line in self.audit.newest_first()
-        )
+        return any(line.event_type == EventType.REQUESTED for line in self.audit.lines_of(attempt_id))
+
+    def past_of(self, attempt_id: str) -> Past:
+        """Give what the whole audit trail says of an attempt, however long ago."""
+        past = Past()
+        for line in reversed(list(self.audit.lines_of(attempt_id))):
+            past.take(line)
+        return past
 
     def announced_at(self, attempt_id: str | None) -> datetime | None:
         """Say when an attempt was announced; ``None`` if the audit trail of the last days shows nothing of it."""

@@ -66,8 +66,12 @@ class SequenceClient(ABC):
         """
 
     @abstractmethod
-    async def activity_summary(self) -> ActivitySummary:
-        """Read this month's numbers."""
+    async def activity_summary(self, *, urgent: bool = False) -> ActivitySummary:
+        """Read this month's numbers.
+
+        Args:
+            urgent: goes ahead of waiting reads, because a transfer waits for it.
+        """
 
     @abstractmethod
     async def activity(

@@ -143,9 +143,10 @@ class GraphQLSequenceClient(SequenceClient):
         data = answer.node(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
         return read_pod_detail(data, organization_id, pod_id)
 
-    async def activity_summary(self) -> ActivitySummary:
+    async def activity_summary(self, *, urgent: bool = False) -> ActivitySummary:
         """Read this month's numbers; see `SequenceClient.activity_summary`."""
-        return read_summary((await self._read(Operation.SUMMARY, {})).node())
+        priority = Priority.URGENT if urgent else Priority.READ
+        return read_summary((await self._read(Operation.SUMMARY, {}, priority)).node())
 
     async def activity(
         self,

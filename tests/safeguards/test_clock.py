@@ -1,9 +1,12 @@
 """A clock that differs from Sequence's stops transfers, and reads go on."""
 
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import time_machine
 
-from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
 from tests.desk import Desk
 
 pytestmark = pytest.mark.anyio
@@ -56,3 +59,27 @@ async def test_old_days_are_not_pruned_by_a_clock_that_nobody_confirmed(
         await desk.transfer(2_000)
     traveller.shift(-30 * 86_400)
     assert (await desk.guard.limits()).used_cents == 1_000
+
+
+@pytest.mark.parametrize("ahead_seconds", [110, -110])
+async def test_around_midnight_no_day_of_sequence_has_more_than_the_limit(
+    desk: Desk, traveller: time_machine.Traveller, ahead_seconds: float
+) -> None:
+    """Sequence's clock may be two minutes from ours, and its day begins when it says so."""
+    theirs = datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=30 if ahead_seconds > 0 else -30)
+    for moment in (theirs, theirs + timedelta(seconds=115)):
+        traveller.move_to(moment - timedelta(seconds=ahead_seconds))
+        off = {"kind": "date_offset_seconds", "seconds": ahead_seconds}
+        await desk.fault(off, operation="*", count=10, when="after")
+        await desk.client.pods()
+        with suppress(LimitExceededError):
+            await desk.transfer(1_000_000)
+        with suppress(LimitExceededError):
+            await desk.transfer(1_000_000)
+        desk.sandbox.faults.clear()
+    moved_by_day: dict[str, int] = {}
+    for transfer in await desk.moved():
+        day = str(datetime.fromisoformat(transfer["created_at"]) + timedelta(seconds=ahead_seconds))[:10]
+        moved_by_day[day] = moved_by_day.get(day, 0) + transfer["amount_cents"]
+    assert moved_by_day
+    assert max(moved_by_day.values()) <= 2_500_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnk
 from pysequence_api.safeguards.audit import Via
 from pysequence_api.safeguards.reconcile import PAGE_TRANSFERS
 from pysequence_api.safeguards.records import Attempt
-from pysequence_api.safeguards.recovery import Result
-from pysequence_api.sandbox import Sandbox
+from pysequence_api.safeguards.recovery import Lookup, Result
+from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
 from tests.desk import GRACE_SECONDS, Desk, open_desk
 
 pytestmark = pytest.mark.anyio
@@ -248,3 +249,84 @@ async def test_a_younger_equal_attempt_is_not_released_because_an_older_one_has_
     [finding] = await desk.find_out()
     assert (finding.attempt_id, finding.result) == (younger, Result.COMPLETED)
     assert {entry["transfer_id"] for entry in desk.ledger()} == {moved["id"] for moved in await desk.moved()}
+
+
+@pytest.mark.parametrize("description", ["Invoice 20261123", "Rent  May", "x" * 255])
+async def test_a_description_that_sequence_shows_differently_hides_nothing(
+    desk: Desk, traveller: time_machine.Traveller, description: str
+) -> None:
+    await lose(desk, moved=True, description=description)
+    traveller.shift(GRACE_SECONDS + 1)
+    [finding] = await desk.find_out()
+    assert finding.result in {Result.COMPLETED, Result.IN_DOUBT}
+    assert (await desk.guard.limits()).used_cents == 5_000
+
+
+async def test_a_transfer_just_before_the_announcement_is_doubt(desk: Desk, traveller: time_machine.Traveller) -> None:
+    """Our clock may have been ahead then, and may have been set right since."""
+    await desk.transfer(key="outside")
+    for name in (".daily_limits.json", ".audit.jsonl", ".audit.head.json"):
+        (desk.directory / name).unlink()
+    traveller.shift(90)
+    await lose(desk, moved=False)
+    traveller.shift(GRACE_SECONDS + 1)
+    [finding] = await desk.find_out()
+    assert finding.result is Result.IN_DOUBT
+
+
+async def test_another_account_proves_nothing(desk: Desk, traveller: time_machine.Traveller) -> None:
+    await lose(desk, moved=False)
+    traveller.shift(GRACE_SECONDS + 1)
+    nobody = {"kind": "nulls", "paths": ["me.memberships.*.organization.pods"]}
+    await desk.fault(nobody, operation="SelectSourceAndDestination", when="after")
+    [finding] = await desk.find_out()
+    assert finding.result is Result.IN_DOUBT
+
+
+async def test_a_transfer_that_two_pages_show_serves_one(desk: Desk, traveller: time_machine.Traveller) -> None:
+    attempts = [await lose(desk, moved=True, key="1"), await lose(desk, moved=False, key="2")]
+    page = await desk.client.activity(ORGANIZATION_ID, first=10)
+    since, _ = datetime.now(UTC) - timedelta(days=1), desk.recovery.begin()
+    lookup = Lookup(datetime.now(UTC), since, page.transfers * 2, frozenset(desk.pod_ids.values()))
+    findings = {finding.attempt_id: finding.result for finding in desk.recovery.decide(lookup, desk.client.match)}
+    assert [findings[attempt_id] for attempt_id in attempts] == [Result.COMPLETED, Result.IN_DOUBT]
+
+
+async def test_a_trail_that_was_moved_away_proves_nothing(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with open_desk(tmp_path, sandbox) as desk:
+        await desk.transfer(1_00)
+        attempt = Attempt(desk.order(), Via.API)
+        desk.records.reserve(attempt)
+        desk.records.announce(attempt)
+    for name in (".audit.jsonl", ".audit.head.json"):
+        (tmp_path / name).unlink()
+    async with open_desk(tmp_path, sandbox) as desk:
+        findings = await desk.find_out()
+        assert Result.NEVER_SENT not in {finding.result for finding in findings}
+        assert (await desk.guard.limits()).used_cents == 5_100
+
+
+async def test_the_transfer_of_an_attempt_that_is_done_is_not_given_away_when_its_day_is_pruned(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    open_attempt = await lose(desk, moved=False, key="1")
+    await desk.transfer(key="2")
+    for _ in range(5):
+        traveller.shift(86_400)
+        await desk.transfer(1_00)
+    assert (await desk.find_out())[0].result is Result.NOT_EXECUTED
+    assert desk.recovery.status(open_attempt).status == "not_executed"
+
+
+async def test_what_a_person_decided_late_gets_its_line_after_a_crash(
+    desk: Desk, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt_id = await lose(desk, moved=False)
+    traveller.shift(3 * 86_400)
+    with monkeypatch.context() as dead:
+        dead.setattr(desk.records.store, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            desk.recovery.resolve(attempt_id, None)
+    await desk.find_out()
+    assert desk.events() == ["requested", "failed", "failed"]
+    assert desk.trail()[-1]["outcome"] == "not_executed"
