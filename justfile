@@ -7,7 +7,7 @@ compose := "docker compose --file compose.api.yaml"
 
 [private]
 default:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # Start the API server
 api-up:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import itertools
 import platform
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -60,12 +61,12 @@ async def _measure(name: str, client: httpx.AsyncClient, ask: Ask, seconds: floa
     begin_seconds = perf_counter()
 
     async def call(caller: int) -> None:
-        number = caller
-        while (asked_at_seconds := perf_counter()) < begin_seconds + seconds:
-            answer = await ask(client, number)
-            answer.raise_for_status()
+        for number in itertools.count(caller, CALLERS):
+            asked_at_seconds = perf_counter()
+            (await ask(client, number)).raise_for_status()
             durations_seconds.append(perf_counter() - asked_at_seconds)
-            number += CALLERS
+            if perf_counter() >= begin_seconds + seconds:  # after one request at least
+                return
 
     await asyncio.gather(*(call(caller) for caller in range(CALLERS)))
     took_seconds = perf_counter() - begin_seconds

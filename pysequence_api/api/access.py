@@ -16,7 +16,6 @@ from pysequence_api.api.security import HEALTH_PATH
 from pysequence_api.sequence.vitals import Upstream, measured
 
 REQUEST_ID_HEADER = b"x-request-id"
-NO_STORE = (b"cache-control", b"no-store")
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH_CHARACTERS = 200
 MAX_LOGGED_METHOD_CHARACTERS = 20
@@ -85,7 +84,7 @@ class _Seen:
 class RequestLog:
     """Gives every request an id, which comes back as ``X-Request-ID`` and stands in its one line in the log.
 
-    Neither the query nor a header is logged. No answer may be stored by a cache.
+    Neither the query nor a header is logged.
 
     Args:
         app: what answers.
@@ -113,21 +112,20 @@ class RequestLog:
                 self._log(seen, upstream)
 
     async def _answer(self, seen: _Seen, receive: Receive, send: Send) -> None:
-        async def send_marked(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                marks = [(REQUEST_ID_HEADER, seen.request_id.encode()), NO_STORE]
-                message["headers"] = [*message.get("headers", ()), *marks]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, seen.request_id.encode())]
             await send(message)
 
         try:
-            await self._app(seen.scope, receive, send_marked)
+            await self._app(seen.scope, receive, send_with_id)
         except Exception:
             log.exception("request %s failed in a way that nobody foresaw", seen.request_id)
             if seen.status:
                 raise  # the answer has begun; the server cuts it off
             detail = f"Internal error (request {seen.request_id}); the server's log has more."
-            await JSONResponse({"detail": detail}, status_code=500)(seen.scope, receive, send_marked)
+            await JSONResponse({"detail": detail}, status_code=500)(seen.scope, receive, send_with_id)
 
     def _log(self, seen: _Seen, upstream: Upstream) -> None:
         left_out: int | None = 0

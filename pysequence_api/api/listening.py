@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import json
 import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -24,6 +26,9 @@ KEEP_ALIVE_SECONDS = 30
 connection fails in a way that its caller cannot explain."""
 SILENCE_SECONDS = 35.0
 """A connection without a whole request for once to twice as long is closed."""
+NO_STORE = ("cache-control", "no-store")
+"""On every answer: no cache may keep what an account holds."""
+NO_REQUEST = {"detail": "This is no HTTP/1.1 request that can be read, or its head is too large."}
 LOGGER_NAME = "pysequence_api.api.http"
 LEAVE_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,6 +87,19 @@ class ImpatientProtocol(H11Protocol):
         self._next_look.cancel()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not for callers
+        """Answer what is no request in the form of every other error."""
+        content = json.dumps(NO_REQUEST).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(content))),
+            NO_STORE,
+            ("connection", "close"),
+        ]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
     def _should_upgrade(self) -> bool:
         return False  # to nothing, and without uvicorn's warnings
 
@@ -116,6 +134,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                headers=[NO_STORE],
                 proxy_headers=False,
                 limit_concurrency=MAX_CONNECTIONS,
                 backlog=MAX_CONNECTIONS,

@@ -3,16 +3,19 @@
 import json
 import logging
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from pysequence_api.api import create_app
+from pysequence_api.api import create_app, listening
+from pysequence_api.api.server import serve
 from pysequence_api.errors import SettingsError
 from pysequence_api.settings import Settings
-from tests.api.conftest import KEY, Api, OpenApi, Server
+from tests.api.conftest import KEY, Api, OpenApi, Server, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +66,31 @@ async def test_nothing_is_stored_and_nobody_says_what_runs_here(sandbox_server: 
     assert answer.headers["cache-control"] == "no-store"
     assert "server" not in answer.headers
     assert "x-powered-by" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"]
+)
+async def test_what_is_no_request_is_answered_like_every_error(sandbox_server: Server, request_bytes: bytes) -> None:
+    status, headers, body = await sandbox_server.raw(request_bytes)
+    assert (status, json.loads(body)) == (400, listening.NO_REQUEST)
+    assert headers["cache-control"] == "no-store"
+    assert "server" not in headers
+
+
+async def test_more_connections_than_there_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "MAX_CONNECTIONS", 1)
+    settings = Settings.load(sandbox=True, data_dir=tmp_path, server_port=free_port())
+    ready = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: serve(settings, on_ready=lambda *_: ready.set()))
+        with anyio.fail_after(10):
+            await ready.wait()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://127.0.0.1:{settings.server_port}/api/health")
+        assert answer.status_code == 503
+        assert answer.headers["cache-control"] == "no-store"
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def test_what_a_proxy_says_is_not_believed(sandbox_server: Server) -> None:
