@@ -52,5 +52,6 @@ RUN apt-get update -qq \
 COPY --from=dependencies-browser /opt/venv /opt/venv
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
-ENV PATH=/opt/venv/bin:$PATH
+# Chromium's own sandbox needs rights that the container does not have (docs/security.md).
+ENV PATH=/opt/venv/bin:$PATH CHROMIUM_FLAGS=--no-sandbox
 USER 10001:10001

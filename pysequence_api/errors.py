@@ -16,6 +16,9 @@ GatewayError (RuntimeError)                 500  exit 1
 └── SequenceError                           502  exit 4   Sequence, or the way to it, failed
     ├── BusyError                           503  exit 4   too many requests wait already
     ├── SignInError                         502  exit 4   no valid access token can be had
+    │   ├── SignInRefusedError              502  exit 4   the sign-in service said no to the credentials
+    │   ├── SignInNeverTriedError           502  exit 4   a login stopped before a password was submitted
+    │   └── SignInWaitsError                502  exit 4   a login failed, and the next one may not be yet
     ├── NeverSentError                      502  exit 4   no connection, nothing was sent
     ├── NotAuthorisedError                  502  exit 4   401, also with a new token
     ├── RateLimitedError                    502  exit 4   429
@@ -144,6 +147,18 @@ class SignInError(SequenceError):
     """There is no valid access token, and none can be had. Nothing was sent."""
 
     nothing_moved = True
+
+
+class SignInRefusedError(SignInError):
+    """The sign-in service said no: to the password, the code, the refresh token, or the account as a whole."""
+
+
+class SignInNeverTriedError(SignInError):
+    """A login stopped before a password was submitted: the network, a page that has changed. It is no refusal."""
+
+
+class SignInWaitsError(SignInError):
+    """A login failed before, and the next one may not be yet, so that the account is not locked."""
 
 
 class NeverSentError(SequenceError):

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from pysequence_api.safeguards.guard import TransferGuard
     from pysequence_api.safeguards.reconcile import Reconciler
     from pysequence_api.sequence.client import SequenceClient
+    from pysequence_api.sequence.sign_in import SignIn
 
 SANDBOX_DATABASE_NAME = "sequence.sqlite"
+REAL_SETTINGS = ("graphql_url", "auth_url", "app_url", "access_token", "email", "password", "totp")
+"""What is set for the real account, and stays out of the simulated Sequence."""
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +122,33 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         yield Gateway(settings, client, guard, reconciler, recovery, organization_id, kyc_id, is_new)
 
 
+@asynccontextmanager
+async def open_sign_in(settings: Settings, debug_directory: Path | None = None) -> AsyncIterator["SignIn"]:
+    """Open signing in alone, without the account behind it.
+
+    Args:
+        settings: for the real account; the simulated Sequence in this process needs no signing in.
+        debug_directory: gets pictures of pages at which a login stopped.
+
+    Raises:
+        InvalidRequestError: for the simulated Sequence.
+        SettingsError: the data directory, or ``SEQUENCE_TOTP``, cannot be used.
+    """
+    from pysequence_api.sequence.sign_in import SignIn  # noqa: PLC0415 - loads an HTTP client
+
+    if settings.sandbox:
+        raise InvalidRequestError(
+            f"The simulated Sequence in this process needs no signing in. Leave {variable('sandbox')} unset for the"
+            " real one; `sandbox serve` runs one with pages to sign in at."
+        )
+    prepare_directory(settings.data_directory)
+    sign_in = SignIn.open(settings, settings.data_directory, debug_directory)
+    try:
+        yield sign_in
+    finally:
+        await sign_in.aclose()
+
+
 def open_records(settings: Settings) -> Records:
     """Open ledger and audit trail alone, without Sequence.
 
@@ -167,14 +197,14 @@ async def _open_sandbox(
         }
         await anyio.to_thread.run_sync(_cache_tokens, directory, json.dumps(tokens).encode())
         # The transport answers every address; what is set for the real account stays out of it.
-        real = {name: Settings.model_fields[name].default for name in ("graphql_url", "auth_url", "access_token")}
+        real = {name: Settings.model_fields[name].default for name in REAL_SETTINGS}
         yield settings.model_copy(update=real | {"auth0_client_id": CLIENT_ID}), sandbox.transport()
     finally:
         await sandbox.aclose()
 
 
 def _cache_tokens(directory: Path, content: bytes) -> None:
-    from pysequence_api.sequence.tokens import CACHE_FILE_NAME, LOCK_FILE_NAME  # noqa: PLC0415
+    from pysequence_api.sequence.cache import CACHE_FILE_NAME, LOCK_FILE_NAME  # noqa: PLC0415
 
     with locked(directory / LOCK_FILE_NAME):
         replace_atomically(directory / CACHE_FILE_NAME, content)

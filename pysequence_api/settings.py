@@ -131,7 +131,9 @@ class Settings(BaseSettings):
     # The account at Sequence.
     email: str | None = Field(None, description="Login email for GetSequence.")
     password: SecretStr | None = Field(None, description="Login password.")
-    totp: SecretStr | None = Field(None, description="Current one-time code for the login.")
+    totp: SecretStr | None = Field(
+        None, description="Secret of the authenticator (base32 or otpauth://), or the current six digits."
+    )
     org_id: str | None = Field(None, description="Organization id, the default of routes that need one.")
     kyc_id: str | None = Field(None, description="KYC application id, the default for transfers.")
     auth0_client_id: str | None = Field(None, description="Auth0 client id, needed to refresh a token.")
@@ -143,6 +145,10 @@ class Settings(BaseSettings):
     graphql_url: SafeUrl = Field("https://app.getsequence.io/api/graphql", description="Where GraphQL requests go.")
     auth_url: SafeUrl = Field("https://auth.getsequence.io", description="Where tokens are refreshed.")
     app_url: SafeUrl = Field("https://app.getsequence.io", description="The web application, for the login.")
+    chromium: Path | None = Field(None, description="Chromium for the login; without it, an installed one is found.")
+    sign_in_step_seconds: float = Field(
+        30.0, gt=0, le=300, allow_inf_nan=False, description="One step of a login in the browser, a page for example."
+    )
     request_interval_seconds: float = Field(
         1.5,
         ge=0,

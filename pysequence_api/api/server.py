@@ -45,6 +45,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
             try:
                 async with anyio.create_task_group() as background:
                     background.start_soon(gateway.reconciler.run_for_ever)
+                    background.start_soon(gateway.client.stay_signed_in)
                     await server.serve(sockets=[listener])
                     background.cancel_scope.cancel()
             finally:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pysequence_api import __version__
-from pysequence_api.cli import audit, health, limits, pods, sandbox, serve, settling, trail, transfer, transfers
+from pysequence_api.cli import audit, auth, health, limits, pods, sandbox, serve, settling, trail, transfer, transfers
 from pysequence_api.cli.logs import log_for_people
 from pysequence_api.cli.output import print_line
 from pysequence_api.cli.program import Program
@@ -34,6 +34,7 @@ limits.app.command("reconcile")(settling.reconcile)
 limits.app.command("resolve", no_args_is_help=True)(settling.resolve)
 limits.app.command("repair")(settling.repair)
 app.add_typer(transfers.app, name="transfers")
+app.add_typer(auth.app, name="auth")
 app.add_typer(audit.app, name="audit")
 app.add_typer(limits.app, name="limits")
 app.add_typer(sandbox.app, name="sandbox")

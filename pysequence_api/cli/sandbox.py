@@ -76,7 +76,14 @@ def _serve(directory: Path, host: str, port: int, lifetime_seconds: int) -> None
 
 
 def _say(tokens: "IssuedTokens", directory: Path, url: str) -> None:
-    from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID  # noqa: PLC0415
+    from pysequence_api.sandbox import (  # noqa: PLC0415
+        CLIENT_ID,
+        EMAIL,
+        KYC_ID,
+        ORGANIZATION_ID,
+        PASSWORD,
+        TOTP_SECRET,
+    )
 
     print_line(f"# The simulated Sequence listens on {url}. NO REAL MONEY is here. Ctrl-C ends it.")
     print_line(f"# Access token: {tokens.access_token}")
@@ -85,6 +92,10 @@ def _say(tokens: "IssuedTokens", directory: Path, url: str) -> None:
     values = {
         "graphql_url": f"{url}/api/graphql",
         "auth_url": url,
+        "app_url": url,
+        "email": EMAIL,
+        "password": PASSWORD,
+        "totp": TOTP_SECRET,
         "access_token": tokens.access_token,
         "org_id": ORGANIZATION_ID,
         "kyc_id": KYC_ID,

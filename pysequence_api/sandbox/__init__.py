@@ -2,8 +2,19 @@
 
 from pysequence_api.sandbox.auth import IssuedTokens
 from pysequence_api.sandbox.database import SandboxFileError
-from pysequence_api.sandbox.identity import CLIENT_ID, KYC_ID, ORGANIZATION_ID
+from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET
 from pysequence_api.sandbox.server import serve
 from pysequence_api.sandbox.service import Sandbox
 
-__all__ = ["CLIENT_ID", "KYC_ID", "ORGANIZATION_ID", "IssuedTokens", "Sandbox", "SandboxFileError", "serve"]
+__all__ = [
+    "CLIENT_ID",
+    "EMAIL",
+    "KYC_ID",
+    "ORGANIZATION_ID",
+    "PASSWORD",
+    "TOTP_SECRET",
+    "IssuedTokens",
+    "Sandbox",
+    "SandboxFileError",
+    "serve",
+]

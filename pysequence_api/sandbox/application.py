@@ -1,4 +1,4 @@
-"""The ASGI application: Sequence's two endpoints with their faults, and the control routes beside them."""
+"""The ASGI application: Sequence's endpoints and sign-in pages, with their faults, and the control routes."""
 
 import time
 from collections.abc import Callable
@@ -40,6 +40,7 @@ from pysequence_api.sandbox.faults import (
 )
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
 from pysequence_api.sandbox.ledger import open_ledger
+from pysequence_api.sandbox.login import Login
 from pysequence_api.sandbox.resolvers import Context
 from pysequence_api.sandbox.timestamps import write_moment
 
@@ -63,13 +64,23 @@ class _Asked:
 class SandboxApplication:
     """Sequence, simulated, for one SQLite file."""
 
-    def __init__(self, path: Path, clock: Callable[[], float], auth: Auth, faults: FaultList, journal: Journal) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        *,
+        auth: Auth,
+        login: Login,
+        faults: FaultList,
+        journal: Journal,
+    ) -> None:
         self._path = path
         self._clock = clock
         self._auth = auth
+        self._login = login
         self._faults = faults
         self._journal = journal
-        self._control = Control(path, clock, auth, faults, journal)
+        self._control = Control(path, clock, auth, login, faults, journal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -108,6 +119,10 @@ class SandboxApplication:
     def _read(self, request: Request) -> _Asked:
         if len(request.body) > MAX_REQUEST_BYTES:
             return _plain(json_answer({"error": "Payload Too Large"}, 413))
+        page = self._login.find(request)
+        if page is not None:
+            operation, run = page
+            return _Asked(operation, None, lambda _: run())
         if request.path not in (GRAPHQL_PATH, TOKEN_PATH):
             return _plain(json_answer({"error": "Not Found"}, 404))
         if request.method != "POST":

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pysequence_api.sandbox.database import connected, writing
 from pysequence_api.sandbox.exchange import Answer, json_answer, model_answer
-from pysequence_api.sandbox.identity import CLIENT_ID, PERSON_ID
+from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, PERSON_ID
 from pysequence_api.sandbox.seed import JWT_SECRET
 
 DEFAULT_LIFETIME_SECONDS = 86_400
@@ -38,7 +38,7 @@ class IssuedTokens:
 
 
 class TokenSettings(BaseModel):
-    """How the token endpoint behaves."""
+    """How signing in and the token endpoint behave."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +46,9 @@ class TokenSettings(BaseModel):
         True, description="True: a refresh answers with a new refresh token and the old one is void. False: with none"
     )
     access_token_lifetime_seconds: int = Field(DEFAULT_LIFETIME_SECONDS, ge=0, le=MAX_LIFETIME_SECONDS)
+    login_gives_refresh_token: bool = Field(False, description="The implicit flow of the web application gives none")
+    max_consecutive_refusals: int = Field(10, ge=1, description="After so many, the account is blocked")
+    code_period_seconds: int = Field(30, ge=1, le=300, description="How long a one-time code is the current one")
 
 
 class _TokenRequest(BaseModel):
@@ -81,7 +84,7 @@ class Auth:
 
     @property
     def settings(self) -> TokenSettings:
-        """How the token endpoint behaves."""
+        """How signing in and the token endpoint behave."""
         with self._lock:
             return self._settings
 
@@ -161,6 +164,7 @@ class Auth:
         claims = {
             "iss": ISSUER,
             "sub": PERSON_ID,
+            "email": EMAIL,
             "aud": AUDIENCE,
             "iat": now,
             "exp": now + lifetime_seconds,

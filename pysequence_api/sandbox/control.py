@@ -16,6 +16,7 @@ from pysequence_api.sandbox.exchange import Answer, Request, json_answer, model_
 from pysequence_api.sandbox.faults import Fault, FaultList
 from pysequence_api.sandbox.journal import Journal
 from pysequence_api.sandbox.ledger import TransferRow, open_ledger
+from pysequence_api.sandbox.login import Login
 from pysequence_api.sandbox.timestamps import write_date, write_moment
 
 CONTROL_PREFIX = "/sandbox/"
@@ -58,6 +59,7 @@ class Control:
     path: Path
     clock: Callable[[], float]
     auth: Auth
+    login: Login
     faults: FaultList
     journal: Journal
 
@@ -73,6 +75,8 @@ class Control:
             ("POST", "tokens"): self._issue_tokens,
             ("GET", "settings"): self._settings,
             ("PUT", "settings"): self._change_settings,
+            ("GET", "sign-ins"): self._sign_ins,
+            ("DELETE", "sign-ins"): self._forget_sign_ins,
         }
         route = routes.get((request.method, request.path.removeprefix(CONTROL_PREFIX)))
         if route is None:
@@ -134,6 +138,13 @@ class Control:
     async def _change_settings(self, request: Request) -> Answer:
         self.auth.settings = TokenSettings.model_validate_json(request.body)
         return model_answer(self.auth.settings)
+
+    async def _sign_ins(self, _: Request) -> Answer:
+        return model_answer(self.login.read())
+
+    async def _forget_sign_ins(self, _: Request) -> Answer:
+        self.login.clear()
+        return model_answer(self.login.read())
 
 
 def _moved(row: TransferRow) -> MovedTransfer:

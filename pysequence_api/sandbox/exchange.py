@@ -45,6 +45,7 @@ class Request:
 
     method: str
     path: str
+    query: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
@@ -97,7 +98,8 @@ async def read_request(scope: Scope, receive: Receive) -> Request | None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     headers = tuple((key.decode("latin-1").lower(), value.decode("latin-1")) for key, value in scope["headers"])
-    return Request(scope["method"], scope["path"], headers, bytes(body[: MAX_REQUEST_BYTES + 1]))
+    query = scope["query_string"].decode("latin-1")
+    return Request(scope["method"], scope["path"], query, headers, bytes(body[: MAX_REQUEST_BYTES + 1]))
 
 
 async def deliver(answer: Answer, now: float, connection: Connection | None, receive: Receive, send: Send) -> None:

@@ -33,6 +33,14 @@ Operation = Literal[
     "TransferReferenceDrawerContentV2",
     "CreatePayment",
     "oauth/token",
+    "login/application",
+    "login/authorize",
+    "login/identifier",
+    "login/submit-identifier",
+    "login/password",
+    "login/submit-password",
+    "login/code",
+    "login/submit-code",
     "*",
 ]
 _HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=2000)]

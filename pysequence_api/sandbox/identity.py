@@ -17,6 +17,10 @@ def stable_id(kind: str, name: str) -> str:
 
 PERSON_ID = stable_id("person", "Alex Rivera")
 PERSON_NAME = "Alex Rivera"
+EMAIL = "alex.rivera@example.com"
+PASSWORD = "correct-Horse-7-battery-staple"
+"""Opens the simulation only. So does the secret, of which one-time codes are made (upstream-graphql, Signing in)."""
+TOTP_SECRET = "JVUW42LNMFXGI33SMUQGC3TEEBWW64TF"
 ORGANIZATION_ID = stable_id("organization", "household")
 """The first organization, which holds nearly everything."""
 SECOND_ORGANIZATION_ID = stable_id("organization", "studio")

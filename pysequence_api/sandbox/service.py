@@ -7,11 +7,12 @@ from pathlib import Path
 import httpx
 
 from pysequence_api.sandbox.application import SandboxApplication
-from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTokens
+from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTokens, TokenSettings
 from pysequence_api.sandbox.database import prepare
 from pysequence_api.sandbox.exchange import ASGIApp
 from pysequence_api.sandbox.faults import FaultList
 from pysequence_api.sandbox.journal import Journal
+from pysequence_api.sandbox.login import Login
 from pysequence_api.sandbox.seed import seed
 from pysequence_api.sandbox.tasks import RunningExchanges
 from pysequence_api.sandbox.transport import SandboxTransport
@@ -21,7 +22,8 @@ CLOSING_SECONDS = 1.0
 
 
 class Sandbox:
-    """A simulated Sequence. Money and tokens are in the file; faults and the journal in this object's memory."""
+    """A simulated Sequence. Money and tokens are in the file; faults, the journal and logins under way in
+    this object's memory."""
 
     app: ASGIApp
 
@@ -38,10 +40,22 @@ class Sandbox:
         """
         prepare(database_path, lambda connection: seed(connection, int(clock() * 1000)))
         self._auth = Auth(database_path, clock)
+        self.login = Login(clock, self._auth)
         self._exchanges = RunningExchanges()
         self.faults = FaultList()
         self.journal = Journal()
-        self.app = SandboxApplication(database_path, clock, self._auth, self.faults, self.journal)
+        self.app = SandboxApplication(
+            database_path, clock, auth=self._auth, login=self.login, faults=self.faults, journal=self.journal
+        )
+
+    @property
+    def settings(self) -> TokenSettings:
+        """How signing in and the token endpoint behave."""
+        return self._auth.settings
+
+    @settings.setter
+    def settings(self, settings: TokenSettings) -> None:
+        self._auth.settings = settings
 
     def issue_tokens(self, lifetime_seconds: int = DEFAULT_LIFETIME_SECONDS) -> IssuedTokens:
         """Issue an access and a refresh token. Blocks for a short write to the file.

@@ -131,6 +131,10 @@ class SequenceClient(ABC):
         """
 
     @abstractmethod
+    async def stay_signed_in(self) -> None:
+        """Renew what gives access shortly before it runs out, until cancelled. Failures are logged, and tried again."""
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Close the connections."""
 

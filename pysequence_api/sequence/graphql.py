@@ -60,17 +60,13 @@ class GraphQLSequenceClient(SequenceClient):
     Args:
         reads: the way for reads, which uses connections again.
         transfers: the way for transfers, each on a fresh connection: one that has been idle can be lost just then.
-        sign_in: the way to the token endpoint.
         tokens: gives the access token.
         pacer: gives requests their turn.
     """
 
-    def __init__(
-        self, *, reads: Channel, transfers: Channel, sign_in: Channel, tokens: TokenSource, pacer: Pacer
-    ) -> None:
+    def __init__(self, *, reads: Channel, transfers: Channel, tokens: TokenSource, pacer: Pacer) -> None:
         self._reads = reads
         self._transfers = transfers
-        self._sign_in = sign_in
         self._tokens = tokens
         self._pacer = pacer
         self._vitals = Vitals()
@@ -83,12 +79,12 @@ class GraphQLSequenceClient(SequenceClient):
         """Make a client. This sends nothing and touches no file.
 
         Args:
-            settings: addresses, pacing, deadline, token and client id.
+            settings: addresses, pacing, deadlines, and all that signing in needs.
             data_directory: where the token cache and the files of the pacing are.
             transport: goes in the place of the network, as the sandbox in process does; its giver closes it.
 
         Raises:
-            SettingsError: a proxy or certificate variable of the environment cannot be used.
+            SettingsError: a proxy or certificate variable of the environment, or ``SEQUENCE_TOTP``, cannot be used.
         """
         timeout_seconds = settings.request_timeout_seconds
         token_url = f"{settings.auth_url}/oauth/token"
@@ -98,19 +94,10 @@ class GraphQLSequenceClient(SequenceClient):
         def channel(url: str, *, keep_alive: bool) -> Channel:
             return Channel(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, tls=tls, transport=transport)
 
-        sign_in = channel(token_url, keep_alive=False)
-        static_token = settings.access_token
         return cls(
             reads=channel(settings.graphql_url, keep_alive=True),
             transfers=channel(settings.graphql_url, keep_alive=False),
-            sign_in=sign_in,
-            tokens=TokenSource(
-                data_directory,
-                channel=sign_in,
-                timeout_seconds=timeout_seconds,
-                client_id=settings.auth0_client_id,
-                static_token=None if static_token is None else static_token.get_secret_value(),
-            ),
+            tokens=TokenSource(settings, data_directory, channel=channel(token_url, keep_alive=False)),
             pacer=Pacer(
                 data_directory,
                 interval_seconds=settings.request_interval_seconds,
@@ -217,12 +204,16 @@ class GraphQLSequenceClient(SequenceClient):
         ]
         return tuple(transfer for _, transfer in sorted(matches, key=lambda match: match[0]))
 
+    async def stay_signed_in(self) -> None:
+        """Renew the access token before it runs out; see `SequenceClient.stay_signed_in`."""
+        await self._tokens.keep_fresh()
+
     async def aclose(self) -> None:
         """Withdraw reads that are going on, and close the connections."""
         for read in tuple(self._running_reads):
             await read.aclose()
         await self._tokens.aclose()
-        for channel in (self._reads, self._transfers, self._sign_in):
+        for channel in (self._reads, self._transfers):
             await channel.aclose()
 
     async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:

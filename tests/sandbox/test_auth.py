@@ -57,7 +57,7 @@ async def test_a_refresh_rotates(caller: Caller) -> None:
 
 async def test_a_refresh_without_rotation_leaves_the_old_token(caller: Caller) -> None:
     settings = {"rotate_refresh_tokens": False, "access_token_lifetime_seconds": 120}
-    assert (await caller.client.put("/sandbox/settings", json=settings)).json() == settings
+    assert (await caller.client.put("/sandbox/settings", json=settings)).json().items() >= settings.items()
     for _ in range(2):
         code, body = await refresh(caller)
         assert code == 200

@@ -62,15 +62,21 @@ async def test_a_jwt_says_itself_when_it_runs_out(house: House) -> None:
     assert len(house.requests("oauth/token")) == 1
 
 
+async def test_a_jwt_outlives_the_day_that_the_cache_assumed(house: House) -> None:
+    house.write_cache(expires_at=time.time() - 86_400)
+    await house.client(access_token=None).activity_summary()
+    assert house.requests("oauth/token") == []
+
+
 async def test_refresh_token_stays_where_no_new_one_comes(house: House) -> None:
-    before = house.write_cache(expires_at=0)
+    before = house.write_cache(lifetime_seconds=0)
     house.arm("oauth/token", {"kind": "nulls", "paths": ["refresh_token"], "missing": True})
     await house.client(access_token=None).activity_summary()
     assert cache(house)["refresh_token"] == before["refresh_token"]
 
 
 async def test_refused_refresh(any_house: House) -> None:
-    before = any_house.write_cache(expires_at=0, refresh_token="no-such-refresh-token")
+    before = any_house.write_cache(lifetime_seconds=0, refresh_token="no-such-refresh-token")
     with pytest.raises(SignInError, match="refused to refresh") as caught:
         await any_house.client(access_token=None).activity_summary()
     assert caught.value.nothing_moved
@@ -83,6 +89,7 @@ async def test_refused_refresh(any_house: House) -> None:
     "fault",
     [
         {"kind": "status", "status": 503},
+        {"kind": "status", "status": 429},
         {"kind": "close"},
         {"kind": "half_body"},
         {"kind": "garbage"},
@@ -90,7 +97,7 @@ async def test_refused_refresh(any_house: House) -> None:
     ],
 )
 async def test_broken_refresh_keeps_the_token(any_house: House, fault: dict[str, Any]) -> None:
-    before = any_house.write_cache(expires_at=0)
+    before = any_house.write_cache(lifetime_seconds=0)
     any_house.arm("oauth/token", fault)
     client = any_house.client(access_token=None)
     with pytest.raises(SignInError, match="the refresh token is kept") as caught:
@@ -101,7 +108,7 @@ async def test_broken_refresh_keeps_the_token(any_house: House, fault: dict[str,
 
 
 async def test_refresh_needs_the_client_id(house: House) -> None:
-    house.write_cache(expires_at=0)
+    house.write_cache(lifetime_seconds=0)
     with pytest.raises(SignInError, match="SEQUENCE_AUTH0_CLIENT_ID is not set"):
         await house.client(access_token=None, auth0_client_id=None).activity_summary()
 
@@ -109,7 +116,7 @@ async def test_refresh_needs_the_client_id(house: House) -> None:
 async def test_nothing_to_sign_in_with(house: House) -> None:
     with pytest.raises(SignInError, match=r"Set SEQUENCE_ACCESS_TOKEN, or put a \.tokens\.json into /"):
         await house.client(access_token=None).activity_summary()
-    house.write_cache(expires_at=0, refresh_token=None)
+    house.write_cache(lifetime_seconds=0, refresh_token=None)
     with pytest.raises(SignInError, match="has run out, and there is no refresh token"):
         await house.client(access_token=None).activity_summary()
 
@@ -150,7 +157,7 @@ async def test_refused_static_token_says_so(any_house: House) -> None:
 
 
 async def test_refused_static_token_gives_way_to_the_cache(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.write_cache(expires_at=0)
+    house.write_cache(lifetime_seconds=0)
     client = house.client(access_token="not-one-of-theirs")
     await client.activity_summary()
     await client.activity_summary()
@@ -159,7 +166,7 @@ async def test_refused_static_token_gives_way_to_the_cache(house: House, caplog:
 
 
 async def test_tasks_share_one_refresh(house: House) -> None:
-    house.write_cache(expires_at=0)
+    house.write_cache(lifetime_seconds=0)
     client = house.client(access_token=None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(client.activity_summary)
@@ -168,7 +175,7 @@ async def test_tasks_share_one_refresh(house: House) -> None:
 
 
 async def test_a_cancelled_caller_does_not_lose_the_new_refresh_token(house: House) -> None:
-    before = house.write_cache(expires_at=0)
+    before = house.write_cache(lifetime_seconds=0)
     house.arm("oauth/token", {"kind": "delay", "seconds": 0.2}, when="after")
     client = house.client(access_token=None)
     with anyio.move_on_after(0.05) as scope:
@@ -184,8 +191,8 @@ async def test_tokens_that_cannot_be_saved_are_used(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pysequence_api.sequence.tokens.replace_atomically", full)
-    house.write_cache(expires_at=0)
+    monkeypatch.setattr("pysequence_api.sequence.cache.replace_atomically", full)
+    house.write_cache(lifetime_seconds=0)
     client = house.client(access_token=None)
     await client.activity_summary()
     await client.activity_summary()
@@ -194,7 +201,7 @@ async def test_tokens_that_cannot_be_saved_are_used(
 
 
 async def test_two_processes_make_one_refresh(tcp_house: House) -> None:
-    tcp_house.write_cache(expires_at=0)
+    tcp_house.write_cache(lifetime_seconds=0)
     tcp_house.arm("oauth/token", {"kind": "delay", "seconds": 0.3})
     settings: dict[str, object] = {
         "base_url": tcp_house.base_url,
@@ -228,7 +235,7 @@ def sdk_auth(house: House, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 async def test_the_sdk_reads_what_we_wrote_and_we_what_it_wrote(house: House, sdk_auth: ModuleType) -> None:
-    house.write_cache(expires_at=0)
+    house.write_cache(lifetime_seconds=0)
     await house.client(access_token=None).activity_summary()
     tokens = sdk_auth._load_tokens()
     assert tokens.access_token == cache(house)["access_token"]
@@ -241,7 +248,7 @@ async def test_the_sdk_reads_what_we_wrote_and_we_what_it_wrote(house: House, sd
 
 async def test_no_token_in_a_log_or_an_error(house: House, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    before = house.write_cache(expires_at=0)
+    before = house.write_cache(lifetime_seconds=0)
     client = house.client(access_token=None)
     await client.activity_summary()
     house.arm("*", {"kind": "status", "status": 401}, count=2)

@@ -1,0 +1,101 @@
+"""One-time codes: which forms of SEQUENCE_TOTP are read, and when which code may be typed."""
+
+import hashlib
+
+import pyotp
+import pytest
+
+from pysequence_api.errors import SettingsError
+from pysequence_api.sequence.codes import LEAST_CODE_LIFE_SECONDS, CodeMaker, FixedCode, read_codes
+
+SECRET = "JVUW42LNMFXGI33SMUQGC3TEEBWW64TF"
+NOON = 1_800_000_000.0  # a multiple of 30
+
+
+def maker(text: str) -> CodeMaker:
+    codes = read_codes(text)
+    assert isinstance(codes, CodeMaker)
+    return codes
+
+
+@pytest.mark.parametrize("text", ["123456", " 123 456\n", "222222"])
+def test_six_digits(text: str) -> None:
+    codes = read_codes(text)
+    assert isinstance(codes, FixedCode)
+    assert codes.text == "".join(text.split())
+    assert codes.text not in repr(codes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        SECRET.lower(),
+        "jvuw 42ln mfxg i33s muqg c3te ebww 64tf",
+        f"otpauth://totp/Sequence:a%40b?secret={SECRET}",
+    ],
+)
+def test_forms_of_a_secret(text: str) -> None:
+    code = maker(text).next(NOON, 0)
+    assert code.text == pyotp.TOTP(SECRET).at(int(NOON))
+    assert code.wait_seconds == 0
+    assert code.text not in repr(code)
+
+
+def test_an_address_says_digits_period_and_algorithm() -> None:
+    codes = maker(f"otpauth://totp/Sequence?secret={SECRET}&issuer=Sequence&digits=8&period=60&algorithm=SHA256")
+    code = codes.next(NOON + 31, 0)
+    assert code.text == pyotp.TOTP(SECRET, digits=8, interval=60, digest=hashlib.sha256).at(int(NOON + 31))
+    assert (code.wait_seconds, code.ends_at) == (0, NOON + 60)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12345",
+        "1234567",
+        "not base 32 at all, is it?",
+        "ABCDEFGH",
+        f"otpauth://hotp/Sequence?secret={SECRET}&counter=1",
+        "otpauth://totp/Sequence",
+        f"otpauth://totp/Sequence?secret={SECRET}&period=0",
+        f"otpauth://totp/Sequence?secret={SECRET}&digits=12",
+        f"otpauth://totp/Sequence?secret={SECRET}1",
+        "otpauth://[",
+    ],
+)
+def test_what_is_none_of_them(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^SEQUENCE_TOTP must be the secret of your authenticator") as caught:
+        read_codes(text)
+    assert text not in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("past_seconds", [0, 1, 24.9])
+def test_a_code_with_enough_left_is_typed_now(past_seconds: float) -> None:
+    assert maker(SECRET).next(NOON + past_seconds, 0).wait_seconds == 0
+
+
+@pytest.mark.parametrize("past_seconds", [25.1, 29.9])
+def test_a_code_about_to_run_out_is_not_typed(past_seconds: float) -> None:
+    code = maker(SECRET).next(NOON + past_seconds, 0)
+    assert code.wait_seconds == pytest.approx(30 - past_seconds)
+    assert code.text == pyotp.TOTP(SECRET).at(int(NOON) + 30)
+    assert code.ends_at - (NOON + past_seconds + code.wait_seconds) >= LEAST_CODE_LIFE_SECONDS
+
+
+def test_never_the_same_one_twice() -> None:
+    codes = maker(SECRET)
+    now, used_until, seen = NOON + 3, 0.0, set()
+    for _ in range(5):
+        code = codes.next(now, used_until)
+        assert code.wait_seconds <= 30
+        now, used_until = now + code.wait_seconds, code.ends_at
+        seen.add(code.text)
+        assert codes.next(now, code.ends_at - 1).text == codes.next(now, used_until).text  # whatever is left of it
+    assert len(seen) == 5
+
+
+def test_a_stamp_from_the_future_is_not_waited_for() -> None:
+    assert maker(SECRET).next(NOON + 3, NOON + 10**6).wait_seconds == 27
