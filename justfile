@@ -37,8 +37,12 @@ test *options:
     {{ bin }}/pytest {{ options }}
 
 # Kill a transfer at each of its steps; takes minutes, needs strace
-kill-rounds *options:
+kill-steps *options:
     {{ bin }}/pytest -m crash {{ options }}
+
+# Kill server and terminal at random moments, round after round
+kill-rounds rounds="20" *options:
+    SEQUENCE_KILL_ROUNDS={{ rounds }} {{ bin }}/pytest -m rounds -n 0 {{ options }}
 
 # Say what is wrong with the code: style and types
 lint:

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +56,9 @@ class House:
     def url(self) -> str:
         return self.variables["SEQUENCE_AUTH_URL"]
 
-    def run(self, *arguments: str, before: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
-        variables = self.variables | {
+    def environment(self) -> dict[str, str]:
+        """Give the variables of a gateway on this data directory."""
+        return (os.environ | self.variables) | {
             "SEQUENCE_DATA_DIR": str(self.directory),
             "SEQUENCE_MAX_DAILY_TRANSFER_CENTS": str(LIMIT_CENTS),
             "SEQUENCE_REQUEST_INTERVAL_SECONDS": "0",
@@ -66,10 +66,14 @@ class House:
             "SEQUENCE_REQUEST_TIMEOUT_SECONDS": "1",
             "SEQUENCE_RECONCILE_GRACE_SECONDS": "2",  # the simulated Sequence shows a transfer at once
         }
-        environment = os.environ | variables
-        return subprocess.run(
-            [*before, *PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+
+    def run(self, *arguments: str, before: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        command = [*before, *PROGRAM, *arguments]
+        return subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120, check=False)
+
+    def pods(self) -> list[dict[str, Any]]:
+        pods: list[dict[str, Any]] = json.loads(self.run("pods", "--json").stdout)["pods"]
+        return pods
 
     def transfer(self, amount_cents: int, *, before: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
         return self.run("transfer", "Emergency Fund", "Rent", "--cents", str(amount_cents), "--yes", before=before)
@@ -114,23 +118,7 @@ class House:
             if line["event_type"] == "transfer_completed"
             or (line["event_type"] == "transfer_failed" and line["outcome"] != "unknown")
         ]
-        assert begun == ended, what
-
-
-@pytest.fixture(scope="module")
-def sequence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Run the simulated Sequence over HTTP, and give the variables that it prints."""
-    directory = tmp_path_factory.mktemp("sequence")
-    command = [*PROGRAM, "sandbox", "serve", "--port", "0", "--data-dir", str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        variables: dict[str, str] = {}
-        while "SEQUENCE_DATA_DIR" not in variables:
-            name, equals, value = server.stdout.readline().strip().partition("=")
-            if equals and name.startswith("SEQUENCE_"):
-                variables[name] = value
-        yield variables
-        server.terminate()
+        assert sorted(begun) == sorted(ended), what
 
 
 @pytest.fixture

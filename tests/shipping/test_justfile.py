@@ -20,6 +20,7 @@ RECIPES = {
     "sandbox",
     "test",
     "kill-rounds",
+    "kill-steps",
     "lint",
     "fmt",
     "check",
