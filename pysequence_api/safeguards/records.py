@@ -190,11 +190,12 @@ class Records:
             ledger = self.store.load()
             now = self.store.clock()
             head = self.store.head()
+            used_cents = ledger.used_cents(now)
             return Limits(
                 max_transfer_cents=self._max_transfer_cents,
                 max_daily_cents=self._max_daily_cents,
-                used_cents=ledger.used_cents(now),
-                remaining_cents=self._remaining_cents(ledger),
+                used_cents=used_cents,
+                remaining_cents=max(0, self._max_daily_cents - used_cents),
                 date=now.date(),
                 unsettled=tuple(self._unsettled(entry) for _, entry in ledger.entries() if entry.unsettled),
                 audit_head=head.sha256 if head.count else None,

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MAX_CLOCK_OFFSET_SECONDS = 120.0
 """Further than this from Sequence's clock, nobody can say which day it is there."""
+
+MAX_CACHED_TIMES = 50_000
+"""The ledger of a busy day is read at every step of a transfer, with the same times in it."""
 
 Clock = Callable[[], datetime]
 
@@ -14,6 +18,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@lru_cache(maxsize=MAX_CACHED_TIMES)
 def read_time(text: str | None) -> datetime | None:
     """Read a time in UTC; ``None`` where it cannot be read, or does not say in which zone it is."""
     try:
