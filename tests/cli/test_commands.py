@@ -312,7 +312,8 @@ def test_a_certain_failure_is_4_and_counts_not(http: Sequence, what: object, say
 
 
 def test_no_token_is_4(http: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SEQUENCE_ACCESS_TOKEN")
+    for name in ("ACCESS_TOKEN", "PASSWORD"):
+        monkeypatch.delenv(f"SEQUENCE_{name}")
     result = call("pods", code=4)
     assert result.stderr.startswith("Error: ")
     assert "SEQUENCE_ACCESS_TOKEN" in result.stderr

@@ -243,7 +243,8 @@ def test_the_sandbox_alone_says_how_to_use_it(sequence: Sequence) -> None:
     assert "NO REAL MONEY" in shown
     assert sequence.url in sequence.screen[0]
     assert "Refresh token: " in shown
-    names = ["GRAPHQL_URL", "AUTH_URL", "ACCESS_TOKEN", "ORG_ID", "KYC_ID", "AUTH0_CLIENT_ID", "DATA_DIR"]
+    names = ["GRAPHQL_URL", "AUTH_URL", "APP_URL", "EMAIL", "PASSWORD", "TOTP"]
+    names += ["ACCESS_TOKEN", "ORG_ID", "KYC_ID", "AUTH0_CLIENT_ID", "DATA_DIR"]
     assert list(sequence.variables) == [f"SEQUENCE_{name}" for name in names]
 
 
