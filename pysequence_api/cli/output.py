@@ -29,6 +29,7 @@ COLUMN_GAP = "  "
 BAR_WIDTH_CELLS = 40
 YELLOW_FROM, RED_FROM = 0.75, 0.95
 """The shares of a limit from which its bar warns."""
+_choices = {"color": True}
 _JOINERS = "\u200c\u200d"  # invisible, but a part of emoji and of words in some scripts
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -49,6 +50,17 @@ class Column:
 def is_watched(stream: TextIO | None) -> bool:
     """Say whether a person looks at a stream, on a terminal that can do more than print characters."""
     return is_terminal(stream) and os.environ.get("TERM") != "dumb"
+
+
+def use_color(wanted: bool) -> None:
+    """Say whether colours may be used at all; ``NO_COLOR`` in the environment forbids them in any case."""
+    _choices["color"] = wanted
+
+
+def new_console(stream: TextIO | None) -> Console:
+    """Make a console on a stream that a person looks at."""
+    no_color = None if _choices["color"] else True  # None: as the environment says
+    return Console(file=stream, force_terminal=True, no_color=no_color, markup=False, highlight=False, emoji=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -211,7 +223,7 @@ def _drawn(stream: TextIO | None, renderable: RenderableType) -> str:
     """Draw for a stream: with colours and line breaks for a person, else only the characters."""
     if not is_watched(stream):
         return f"{renderable.plain}\n" if isinstance(renderable, Text) else ""
-    console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
+    console = new_console(stream)
     with console.capture() as capture:
         console.print(renderable, soft_wrap=isinstance(renderable, Text))  # the terminal wraps; it can be resized
     drawn = capture.get()
