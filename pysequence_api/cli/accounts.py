@@ -8,7 +8,7 @@ import typer
 from pysequence_api.cli.known import read_accounts
 from pysequence_api.cli.output import UNKNOWN, Column, print_json, print_table, warn
 from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.gateway import open_gateway
+from pysequence_api.cli.waiting import open_watched
 from pysequence_api.sequence.models import Accounts
 from pysequence_api.settings import Settings
 
@@ -43,7 +43,7 @@ def list_accounts(
 
 
 async def _read(settings: Settings, org_id: str | None, _: Interrupts) -> Accounts:
-    async with open_gateway(settings) as gateway:
+    async with open_watched(settings) as gateway:
         return await read_accounts(gateway, org_id)
 
 

@@ -13,6 +13,7 @@ import typer
 from pysequence_api.cli.moves import MOVE_COLUMNS, move_row
 from pysequence_api.cli.output import UNKNOWN, is_watched, new_console, note, print_facts, print_json, print_table, warn
 from pysequence_api.cli.running import Interrupts, run
+from pysequence_api.cli.waiting import open_watched
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.sequence.models import ActivityFilter, ActivityPage, ActivitySummary, Transfer
@@ -130,14 +131,15 @@ def _number(number: int | None) -> str:
 
 
 async def _read_summary(settings: Settings, _: Interrupts) -> ActivitySummary:
-    async with open_gateway(settings) as gateway:
+    async with open_watched(settings) as gateway:
         return await gateway.client.activity_summary()
 
 
 async def _read(settings: Settings, wanted: Wanted, _: Interrupts) -> ActivityPage:
-    async with open_gateway(settings) as gateway:
-        if wanted.max_pages == 1:
+    if wanted.max_pages == 1:
+        async with open_watched(settings) as gateway:
             return await _read_page(gateway, wanted, wanted.after)
+    async with open_gateway(settings) as gateway:
         with _progress() as advance:
             return await _read_pages(gateway, wanted, advance)
 

@@ -10,7 +10,7 @@ from pysequence_api.cli.moves import MOVE_COLUMNS, move_row
 from pysequence_api.cli.output import UNKNOWN, Column, print_facts, print_json, print_line, print_table, warn
 from pysequence_api.cli.parties import find_pod
 from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.gateway import open_gateway
+from pysequence_api.cli.waiting import open_watched
 from pysequence_api.money import format_cents
 from pysequence_api.sequence.client import total_of
 from pysequence_api.sequence.models import Accounts, Liability, PodDetail, TotalBalance
@@ -68,12 +68,12 @@ def show(
 
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:
-    async with open_gateway(settings) as gateway:
+    async with open_watched(settings) as gateway:
         return await read_accounts(gateway)
 
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
-    async with open_gateway(settings) as gateway:
+    async with open_watched(settings) as gateway:
         pod = find_pod(name, await read_accounts(gateway))
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 

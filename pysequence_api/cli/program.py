@@ -100,6 +100,8 @@ def _reported_usage(error: typer.TyperException) -> int:
 def _warn_of_unknown_outcome(error: OutcomeUnknownError) -> None:
     note("DO NOT REPEAT THIS TRANSFER: the money may have moved.", "bold red")
     note(f"Attempt {error.attempt_id or 'unknown'} counts against the daily limit until its outcome is known.")
+    note("What is known of it by now: pysequence-api transfers status " + (error.attempt_id or "ATTEMPT_ID"))
+    note("Find out in the account's activity: pysequence-api limits reconcile")
     note("See how it stands: pysequence-api limits show")
 
 

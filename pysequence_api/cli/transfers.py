@@ -8,7 +8,8 @@ import typer
 from pysequence_api.cli.moves import shown_moment, shown_party
 from pysequence_api.cli.output import UNKNOWN, print_facts, print_json, shown_time
 from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.gateway import open_gateway, open_records, open_recovery
+from pysequence_api.cli.waiting import open_watched
+from pysequence_api.gateway import open_records, open_recovery
 from pysequence_api.money import format_cents
 from pysequence_api.safeguards.recovery import AttemptStatus
 from pysequence_api.sequence.models import CompoundDetails, PaymentStatus, TransferDetail
@@ -54,7 +55,7 @@ def status(
 
 
 async def _read(settings: Settings, transfer_id: str, org_id: str | None, _: Interrupts) -> TransferDetail:
-    async with open_gateway(settings) as gateway:
+    async with open_watched(settings) as gateway:
         return await gateway.client.transfer_detail(org_id or gateway.organization_id, transfer_id)
 
 

@@ -145,5 +145,6 @@ def test_the_name_file_is_bounded_and_never_in_the_way(tmp_path: Path) -> None:
     names = Names(tmp_path)
     names.remember({str(number): "x" for number in range(MAX_NAMES + 5)} | {"long": "x" * 1000})
     assert len(names.read()) == MAX_NAMES
-    Names(tmp_path / "missing").remember({"a": "b"})
-    assert Names(tmp_path / "missing").read() == {}
+    nowhere = Names(tmp_path / FILE_NAME)  # a file, where a directory should be
+    nowhere.remember({"a": "b"})
+    assert nowhere.read() == {}
