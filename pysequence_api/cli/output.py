@@ -130,7 +130,8 @@ def print_facts(facts: Sequence[Fact]) -> None:
 def print_bar(used: int, maximum: int) -> None:
     """Draw how much of a limit is used; only for a person."""
     if is_watched(sys.stdout):
-        print_line(_bar(sys.stdout, used, 0, maximum))
+        percent = 100 * used // maximum if maximum else 100
+        print_line(Text.assemble(_bar(sys.stdout, used, 0, maximum), f" {percent} % used"))
 
 
 def with_bar(stream: TextIO | None, text: str, used: int, adding: int, maximum: int) -> str | Text:
@@ -285,7 +286,7 @@ def _bar(stream: TextIO | None, used: int, adding: int, maximum: int) -> Text:
     return Text.assemble(
         (used_one * (full - added), color),
         (added_one * added, f"bold {color}"),
-        (free * (BAR_WIDTH_CELLS - full), "dim"),
+        (free * (BAR_WIDTH_CELLS - full), f"dim {color}"),
     )
 
 
