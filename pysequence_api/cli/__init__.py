@@ -14,8 +14,11 @@ from pysequence_api.cli import (
     activity,
     audit,
     auth,
+    doctor,
     health,
+    key,
     limits,
+    openapi,
     pods,
     sandbox,
     serve,
@@ -40,6 +43,8 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("health")(health.health)
+app.command("doctor")(doctor.doctor)
+app.command("openapi")(openapi.openapi)
 app.command("accounts")(accounts.list_accounts)
 app.command("transfer", no_args_is_help=True)(transfer.transfer)
 audit.app.command("verify")(trail.verify)
@@ -53,6 +58,7 @@ app.add_typer(transfers.app, name="transfers")
 app.add_typer(auth.app, name="auth")
 app.add_typer(audit.app, name="audit")
 app.add_typer(limits.app, name="limits")
+app.add_typer(key.app, name="key")
 app.add_typer(sandbox.app, name="sandbox")
 
 
