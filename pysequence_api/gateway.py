@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
+from pysequence_api.names import Names
 from pysequence_api.safeguards.records import Records
 from pysequence_api.safeguards.recovery import Recovery
 from pysequence_api.safeguards.times import utc_now
@@ -161,6 +162,11 @@ def open_records(settings: Settings) -> Records:
         max_transfer_cents=settings.max_transfer_cents,
         max_daily_cents=settings.max_daily_transfer_cents,
     )
+
+
+def open_names(settings: Settings) -> Names:
+    """Open what is remembered of names; the data directory is there already."""
+    return Names(settings.data_directory)
 
 
 def open_recovery(settings: Settings, records: Records) -> Recovery:

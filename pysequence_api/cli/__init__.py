@@ -9,9 +9,26 @@ from typing import Annotated
 import typer
 
 from pysequence_api import __version__
-from pysequence_api.cli import audit, auth, health, limits, pods, sandbox, serve, settling, trail, transfer, transfers
+from pysequence_api.cli import (
+    accounts,
+    activity,
+    audit,
+    auth,
+    doctor,
+    health,
+    key,
+    limits,
+    openapi,
+    pods,
+    sandbox,
+    serve,
+    settling,
+    trail,
+    transfer,
+    transfers,
+)
 from pysequence_api.cli.logs import log_for_people
-from pysequence_api.cli.output import print_line
+from pysequence_api.cli.output import print_line, use_color
 from pysequence_api.cli.program import Program
 
 __all__ = ["app", "main"]
@@ -26,17 +43,22 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("health")(health.health)
-app.command("pods")(pods.list_pods)
+app.command("doctor")(doctor.doctor)
+app.command("openapi")(openapi.openapi)
+app.command("accounts")(accounts.list_accounts)
 app.command("transfer", no_args_is_help=True)(transfer.transfer)
 audit.app.command("verify")(trail.verify)
 audit.app.command("export")(trail.export)
 limits.app.command("reconcile")(settling.reconcile)
 limits.app.command("resolve", no_args_is_help=True)(settling.resolve)
 limits.app.command("repair")(settling.repair)
+app.add_typer(pods.app, name="pods")
+app.add_typer(activity.app, name="activity")
 app.add_typer(transfers.app, name="transfers")
 app.add_typer(auth.app, name="auth")
 app.add_typer(audit.app, name="audit")
 app.add_typer(limits.app, name="limits")
+app.add_typer(key.app, name="key")
 app.add_typer(sandbox.app, name="sandbox")
 
 
@@ -56,6 +78,7 @@ def _program(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Draw without colours, as NO_COLOR=1 does.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Log everything to standard error, with tracebacks of what is unexpected.")
     ] = False,
@@ -72,4 +95,5 @@ def _program(
     Exit codes: 0 done, 1 unexpected (or you said no), 2 usage or settings, 3 refused by a safeguard, 4 Sequence refused
     or could not be reached, 5 nobody knows whether the money moved, 130 interrupted.
     """
+    use_color(not no_color)
     log_for_people(debug=debug)

@@ -1,42 +1,27 @@
 """``audit tail``: what happened to transfers. Reads one file only."""
 
 import json
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import islice
 from signal import SIGINT
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
-from pysequence_api.cli.output import (
-    COLUMN_GAP,
-    note,
-    print_json_line,
-    print_line,
-    safe,
-    shown_time,
-    wait_for_reader,
-)
+from pysequence_api.cli.events import fitting, whole
+from pysequence_api.cli.following import LiveScreen
+from pysequence_api.cli.known import known_names
+from pysequence_api.cli.output import is_watched, note, print_cut, print_json_line, print_line, wait_for_reader
 from pysequence_api.cli.program import SIGNALLED
 from pysequence_api.cli.trail import line_filter
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import open_records
-from pysequence_api.money import format_cents
-from pysequence_api.safeguards.audit import EventType, Line
-from pysequence_api.safeguards.times import read_time
+from pysequence_api.safeguards.audit import AuditTrail, Line
 from pysequence_api.settings import Settings
 
 MAX_LINES = 100_000
-TIME_WIDTH, EVENT_WIDTH, AMOUNT_WIDTH = 25, 19, 14
-NOTHING = "-"
-STYLES = {
-    EventType.REQUESTED: "cyan",
-    EventType.COMPLETED: "green",
-    EventType.IDENTIFIED: "green",
-    EventType.FAILED: "bold red",
-    EventType.REJECTED: "yellow",
-}
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The audit trail.")
 
@@ -56,7 +41,8 @@ def tail(
     """Show the end of the audit trail, and follow it.
 
     Each line has the time, what happened, the amount, source and destination, the transfer and the error, if there is
-    one. Needs neither Sequence nor a network.
+    one. A terminal gets local times, names where they are known, and what fits its width; a pipe gets everything.
+    Needs neither Sequence nor a network.
 
     \b
     Example:
@@ -65,11 +51,11 @@ def tail(
     """
     settings = Settings.load()
     trail = open_records(settings).audit
-    print_one = _print_json if as_json else _print
+    print_one = _printer(settings, as_json=as_json)
     is_wanted = line_filter(event, since, attempt, min_cents)
     try:
         if follow:
-            _follow(filter(is_wanted, trail.follow(count, wait=wait_for_reader)), print_one)
+            _follow(trail, count, is_wanted, print_one)
         else:
             lines = list(islice(filter(is_wanted, trail.newest_first()), count))[::-1]
             for line in lines:
@@ -83,10 +69,17 @@ def tail(
         ) from error
 
 
-def _follow(lines: Iterable[Line], print_one: Callable[[Line], None]) -> None:
+def _follow(
+    trail: AuditTrail, count: int, is_wanted: Callable[[Line], bool], print_one: Callable[[Line], None]
+) -> None:
+    # What is drawn for a window is drawn again when that changes; what goes into a pipe is written once.
+    is_window = is_watched(sys.stdout)
+    screen = LiveScreen(print_one)
+    show, wait = (screen.show, screen.wait) if is_window else (print_one, wait_for_reader)
     try:
-        for line in lines:
-            print_one(line)
+        with screen.watching() if is_window else nullcontext():
+            for line in filter(is_wanted, trail.follow(count, wait=wait)):
+                show(line)
     except KeyboardInterrupt:
         raise typer.Exit(SIGNALLED + SIGINT) from None  # the usual way to end it needs no words
 
@@ -103,26 +96,10 @@ def _finite(value: dict[str, Any]) -> Any:
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
-def _print(line: Line) -> None:
-    if line.unreadable is not None:
-        print_line(Text(f"unreadable line: {safe(line.unreadable)}", "bold red"))
-        return
-    moment = read_time(line.timestamp)
-    time = shown_time(moment) if moment else safe(line.timestamp or NOTHING)
-    event = safe(line.event_type or NOTHING)
-    amount = NOTHING if line.amount_cents is None else format_cents(line.amount_cents)
-    parties = f"{safe(line.source or NOTHING)} -> {safe(line.destination or NOTHING)}"
-    rest = [parties, safe(line.transfer_id or NOTHING), safe(line.error or "")]
-    print_line(
-        Text.assemble(
-            f"{time:{TIME_WIDTH}}{COLUMN_GAP}",
-            (f"{event:{EVENT_WIDTH}}", _style(line)),
-            f"{COLUMN_GAP}{amount:>{AMOUNT_WIDTH}}{COLUMN_GAP}{COLUMN_GAP.join(rest).rstrip()}",
-        )
-    )
-
-
-def _style(line: Line) -> str:
-    if line.outcome == "unknown":
-        return "bold white on red"
-    return next((style for event, style in STYLES.items() if event == line.event_type), "")
+def _printer(settings: Settings, *, as_json: bool) -> Callable[[Line], None]:
+    if as_json:
+        return _print_json
+    if not is_watched(sys.stdout):
+        return lambda line: print_line(whole(line))
+    names = known_names(settings)
+    return lambda line: print_cut(fitting(line, names))

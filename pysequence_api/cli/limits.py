@@ -1,11 +1,14 @@
 """``limits show``: what may still move today. Reads files only."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pysequence_api.cli.events import Recent, named, transfers_of
+from pysequence_api.cli.known import known_names
 from pysequence_api.cli.output import (
     UNKNOWN,
     Column,
@@ -20,6 +23,7 @@ from pysequence_api.cli.output import (
 from pysequence_api.gateway import open_records
 from pysequence_api.money import format_cents
 from pysequence_api.safeguards.records import Limits, Unsettled
+from pysequence_api.safeguards.times import read_time
 from pysequence_api.settings import Settings
 
 COLUMNS = (
@@ -31,6 +35,14 @@ COLUMNS = (
     Column("Source", style="dim"),
     Column("Destination", style="dim"),
 )
+TRANSFER_COLUMNS = (
+    Column("Last today"),
+    Column("Became"),
+    Column("Amount", right=True),
+    Column("From"),
+    Column("To"),
+)
+MAX_TRANSFERS_SHOWN = 5
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The per-transfer and the daily limit.")
 
@@ -39,7 +51,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The per-tra
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/limits answers.")] = False,
 ) -> None:
-    """Show both limits, what is used and left today, and what has not ended.
+    """Show both limits, what is used and left today, what has not ended, and the last transfers of the day.
 
     A day is a UTC day. What is unsettled counts as used. Needs neither Sequence nor a network.
 
@@ -49,11 +61,13 @@ def show(
       pysequence-api limits show --json | jq .remaining_cents
     """
     settings = Settings.load()
-    limits = open_records(settings).limits()
+    records = open_records(settings)
+    limits = records.limits()
     if as_json:
         print_json(limits.model_dump(mode="json"))
-    else:
-        _draw(limits, settings.data_directory.absolute())
+        return
+    _draw(limits, settings.data_directory.absolute())
+    _draw_transfers(transfers_of(limits.date, records.audit, MAX_TRANSFERS_SHOWN), known_names(settings))
 
 
 def _draw(limits: Limits, directory: Path) -> None:
@@ -63,7 +77,7 @@ def _draw(limits: Limits, directory: Path) -> None:
             ("Per day", f"at most {format_cents(limits.max_daily_cents)}"),
             ("Used today", format_cents(limits.used_cents)),
             ("Left today", format_cents(limits.remaining_cents)),
-            ("Day", f"{limits.date} (UTC), ends {shown_time(end_of(limits.date))}"),
+            ("Day", f"{limits.date} (UTC), ends {shown_time(end_of(limits.date))}, {_left(end_of(limits.date))}"),
             ("Unsettled", str(len(limits.unsettled))),
             ("Audit head", limits.audit_head or "none yet"),
             ("Data directory", str(directory)),
@@ -79,6 +93,28 @@ def _draw(limits: Limits, directory: Path) -> None:
 def end_of(day: date) -> datetime:
     """Give the moment at which a UTC day ends."""
     return datetime.combine(day + timedelta(days=1), time(), UTC)
+
+
+def _left(end: datetime) -> str:
+    minutes = max(0, int((end - datetime.now(UTC)).total_seconds() // 60))
+    return f"in {minutes // 60} h {minutes % 60} min"
+
+
+def _draw_transfers(recent: Sequence[Recent], names: Mapping[str, str]) -> None:
+    if recent:
+        print_line()
+        print_table(TRANSFER_COLUMNS, [_transfer_row(one, names) for one in recent])
+
+
+def _transfer_row(one: Recent, names: Mapping[str, str]) -> tuple[str, ...]:
+    moment, cents = read_time(one.line.timestamp), one.line.amount_cents
+    return (
+        shown_time(moment) if moment else UNKNOWN,
+        one.state,
+        UNKNOWN if cents is None else format_cents(cents),
+        named(one.line.source, names),
+        named(one.line.destination, names),
+    )
 
 
 def _row(one: Unsettled) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -26,11 +25,16 @@ from pysequence_api.errors import GatewayError
 
 UNKNOWN = "unknown"
 COLUMN_GAP = "  "
-BAR_WIDTH_CELLS = 40
+BAR_WIDTH_CELLS = 20
+BAR_CHARACTERS, PLAIN_BAR_CHARACTERS = ("█", "▓", "░"), ("#", "+", ".")
+"""Used, added and free; told apart without colours too."""
 YELLOW_FROM, RED_FROM = 0.75, 0.95
 """The shares of a limit from which its bar warns."""
+_choices = {"color": True, "status": False}
 _JOINERS = "\u200c\u200d"  # invisible, but a part of emoji and of words in some scripts
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+Fact = tuple[str, str | Text]
+"""A name and its value; a `Text` is drawn as it is, and holds nothing that is not safe."""
 
 
 class ReaderGoneError(Exception):
@@ -49,6 +53,17 @@ class Column:
 def is_watched(stream: TextIO | None) -> bool:
     """Say whether a person looks at a stream, on a terminal that can do more than print characters."""
     return is_terminal(stream) and os.environ.get("TERM") != "dumb"
+
+
+def use_color(wanted: bool) -> None:
+    """Say whether colours may be used at all; ``NO_COLOR`` in the environment forbids them in any case."""
+    _choices["color"] = wanted
+
+
+def new_console(stream: TextIO | None) -> Console:
+    """Make a console on a stream that a person looks at."""
+    no_color = None if _choices["color"] else True  # None: as the environment says
+    return Console(file=stream, force_terminal=True, no_color=no_color, markup=False, highlight=False, emoji=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -107,7 +122,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total:
     return _write(sys.stdout, _drawn(sys.stdout, table))
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+def print_facts(facts: Sequence[Fact]) -> None:
     """Write things of the result that have a name each, one a line."""
     _write(sys.stdout, _facts(sys.stdout, facts))
 
@@ -115,11 +130,60 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def print_bar(used: int, maximum: int) -> None:
     """Draw how much of a limit is used; only for a person."""
     if is_watched(sys.stdout):
-        share = used / maximum if maximum else 1.0
-        color = "red" if share >= RED_FROM else "yellow" if share >= YELLOW_FROM else "green"
-        bar = ProgressBar(maximum or 1, used if maximum else 1, BAR_WIDTH_CELLS, complete_style=color)
-        bar.finished_style = color
-        _write(sys.stdout, _drawn(sys.stdout, bar))
+        percent = 100 * used // maximum if maximum else 100
+        print_line(Text.assemble(_bar(sys.stdout, used, 0, maximum), f" {percent} % used"))
+
+
+def with_bar(stream: TextIO | None, text: str, used: int, adding: int, maximum: int) -> str | Text:
+    """Put a bar before a text, if a person looks at the stream.
+
+    Args:
+        stream: where it will be written.
+        text: what the bar shows, in words.
+        used: how much of the limit is used.
+        adding: how much would be added.
+        maximum: the limit.
+    """
+    if not is_watched(stream):
+        return text
+    return Text.assemble(_bar(stream, used, adding, maximum), f" {safe(text)}")
+
+
+def print_cut(text: Text) -> None:
+    """Write a line of the result: cut to the window's width for a person, else whole."""
+    if is_watched(sys.stdout):
+        text.truncate(window_columns(), overflow="ellipsis" if _can_encode(sys.stdout, "…") else "crop")
+    print_line(text)
+
+
+def clear_screen() -> None:
+    """Begin the screen of the result again."""
+    _write(sys.stdout, "\x1b[H\x1b[2J")
+
+
+def window_columns() -> int:
+    """Give the width of the window, as it is now."""
+    return new_console(sys.stdout).width
+
+
+def window_lines() -> int:
+    """Give the height of the window, as it is now."""
+    return new_console(sys.stdout).height
+
+
+def show_status(text: str) -> None:
+    """Show a line beside the result that the next one, or anything else that is written, replaces."""
+    width = new_console(sys.stderr).width - 1  # the last column would make some terminals wrap
+    end_status()
+    _write(sys.stderr, f"\r{safe(text)[:width]}")
+    _choices["status"] = True
+
+
+def end_status() -> None:
+    """Take the line of `show_status` away, if one is shown."""
+    if _choices["status"]:
+        _choices["status"] = False
+        _write(sys.stderr, "\r\x1b[K")
 
 
 def note(text: str, style: str = "") -> None:
@@ -127,7 +191,7 @@ def note(text: str, style: str = "") -> None:
     _write(sys.stderr, _drawn(sys.stderr, Text(_safe_lines(text), style)))
 
 
-def note_facts(facts: Sequence[tuple[str, str]]) -> None:
+def note_facts(facts: Sequence[Fact]) -> None:
     """Say things beside the result that have a name each, one a line."""
     _write(sys.stderr, _facts(sys.stderr, facts))
 
@@ -195,23 +259,50 @@ def _padding(cell: str, width: int) -> str:
     return " " * (width - cell_len(cell))
 
 
-def _facts(stream: TextIO | None, facts: Sequence[tuple[str, str]]) -> str:
+def _facts(stream: TextIO | None, facts: Sequence[Fact]) -> str:
     width = max(cell_len(name) for name, _ in facts)
     if not is_watched(stream):
-        return "".join(f"{name:{width}}{COLUMN_GAP}{safe(value)}\n" for name, value in facts)
+        return "".join(f"{name:{width}}{COLUMN_GAP}{_plain(value)}\n" for name, value in facts)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in facts:
-        grid.add_row(Text(name), Text(safe(value)))
+        grid.add_row(Text(name), value if isinstance(value, Text) else Text(safe(value)))
     return _drawn(stream, grid)
+
+
+def _plain(value: str | Text) -> str:
+    return value.plain if isinstance(value, Text) else safe(value)
+
+
+def _bar(stream: TextIO | None, used: int, adding: int, maximum: int) -> Text:
+    share = (used + adding) / maximum if maximum else 1.0
+    color = "red" if share >= RED_FROM else "yellow" if share >= YELLOW_FROM else "green"
+    full = min(BAR_WIDTH_CELLS, round(share * BAR_WIDTH_CELLS))
+    # What is added shows, however little it is.
+    full = max(full, 1) if used + adding else full
+    added = min(full, max(1, round(adding / maximum * BAR_WIDTH_CELLS) if maximum else full)) if adding else 0
+    used_one, added_one, free = BAR_CHARACTERS if _can_encode(stream, "".join(BAR_CHARACTERS)) else PLAIN_BAR_CHARACTERS
+    return Text.assemble(
+        (used_one * (full - added), color),
+        (added_one * added, f"bold {color}"),
+        (free * (BAR_WIDTH_CELLS - full), f"dim {color}"),
+    )
+
+
+def _can_encode(stream: TextIO | None, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _drawn(stream: TextIO | None, renderable: RenderableType) -> str:
     """Draw for a stream: with colours and line breaks for a person, else only the characters."""
     if not is_watched(stream):
         return f"{renderable.plain}\n" if isinstance(renderable, Text) else ""
-    console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
+    console = new_console(stream)
     with console.capture() as capture:
         console.print(renderable, soft_wrap=isinstance(renderable, Text))  # the terminal wraps; it can be resized
     drawn = capture.get()
@@ -225,6 +316,7 @@ def _write(stream: TextIO | None, text: str) -> None:
         ReaderGoneError: to standard output, and nobody reads it.
         GatewayError: to standard output, and that is not possible.
     """
+    end_status()
     if stream is None:
         return
     try:

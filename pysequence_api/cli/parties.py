@@ -1,5 +1,6 @@
 """Which pod, port or account a person means by a name or an id."""
 
+import difflib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from pysequence_api.sequence.models import Accounts, AccountType, ExternalAccoun
 
 MAX_LISTED = 10
 """How many matches are listed, when several match."""
+MAX_PROPOSED = 3
+LEAST_LIKENESS = 0.6
+"""How alike a name must be to be proposed for a typo, as ``difflib`` measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,39 @@ def find_side(wanted: str, accounts: Accounts, kind: AccountType | None) -> Side
         return matches[0]
     if matches:
         raise NotFoundError(_ambiguous(wanted, matches))
-    if kind is not None and wanted.strip():
+    proposal = _proposal(wanted, sides)
+    if kind is not None and wanted.strip() and not proposal:
         return Side(wanted, kind, is_listed=False)
     raise NotFoundError(
-        f"Nothing is named {wanted!r}, in whole or in part, and no pod, port or account has that id."
-        " `pysequence-api pods` lists the pods."
+        f"Nothing is named {wanted!r}, in whole or in part, and no pod, port or account has that id.{proposal}"
+        " `pysequence-api accounts` lists them all."
         " For an id that the account does not list, say of what: --source-type or --destination-type."
     )
+
+
+def find_pod(wanted: str, accounts: Accounts) -> Pod:
+    """Find the pod that is meant, by the same rules.
+
+    Raises:
+        NotFoundError: none or several match; the message says which.
+    """
+    sides = [_side(pod, AccountType.POD) for pod in accounts.pods]
+    matches = _matches(wanted, sides)
+    if len(matches) > 1:
+        raise NotFoundError(_ambiguous(wanted, matches))
+    if not matches:
+        raise NotFoundError(
+            f"No pod is named {wanted!r}, in whole or in part, or has that id.{_proposal(wanted, sides)}"
+            " `pysequence-api pods` lists them."
+        )
+    return next(pod for pod in accounts.pods if pod.id == matches[0].id)
+
+
+def _proposal(wanted: str, sides: Sequence[Side]) -> str:
+    """Ask whether the nearest names are meant, if any is near. None is ever taken without asking."""
+    names = {_folded(side.name): side.name for side in sides if side.name}
+    near = difflib.get_close_matches(_folded(wanted), names, MAX_PROPOSED, LEAST_LIKENESS)
+    return f" Did you mean {' or '.join(repr(names[each]) for each in near)}?" if near else ""
 
 
 def _matches(wanted: str, sides: Sequence[Side]) -> list[Side]:

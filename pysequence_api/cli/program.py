@@ -1,6 +1,7 @@
 """How a command ends: each failure as one line on standard error, and as an exit code."""
 
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from pysequence_api.errors import GatewayError, OutcomeUnknownError, SettingsErr
 UNEXPECTED, USAGE = 1, 2
 SIGNALLED = 128
 """A command that a signal ended ends with this plus the signal's number: 130 after Ctrl-C."""
+LEAST_HELP_COLUMNS = 52
+"""In a narrower window, click would still write help this wide."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,9 @@ class Program(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run a command, and end the process with its exit code."""
+        columns = shutil.get_terminal_size().columns
+        if columns < LEAST_HELP_COLUMNS:
+            extra.setdefault("terminal_width", columns)
         run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
         if not standalone_mode:
             return run()
@@ -64,6 +70,10 @@ def _ended(run: Callable[[], Any]) -> int:
         result = run()
     except ReaderGoneError:
         return 0  # what was asked for was done
+    except SystemExit:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            return 0  # so click ends when the reader of the help has gone
+        raise
     except Exception as error:  # noqa: BLE001 - no failure may end in a traceback
         return _reported(_alone(error))
     return result if isinstance(result, int) else 0  # an exit code, if a command raised `typer.Exit`
@@ -100,6 +110,8 @@ def _reported_usage(error: typer.TyperException) -> int:
 def _warn_of_unknown_outcome(error: OutcomeUnknownError) -> None:
     note("DO NOT REPEAT THIS TRANSFER: the money may have moved.", "bold red")
     note(f"Attempt {error.attempt_id or 'unknown'} counts against the daily limit until its outcome is known.")
+    note("What is known of it by now: pysequence-api transfers status " + (error.attempt_id or "ATTEMPT_ID"))
+    note("Find out in the account's activity: pysequence-api limits reconcile")
     note("See how it stands: pysequence-api limits show")
 
 

@@ -1,62 +1,30 @@
 """``transfer``: the one command that moves money."""
 
 import re
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from pysequence_api.cli.asking import can_ask, confirm
-from pysequence_api.cli.output import note, note_facts, print_facts, print_json, print_line, warn
-from pysequence_api.cli.parties import Side, find_side
+from pysequence_api.cli.confirmation import show_plan
+from pysequence_api.cli.output import note, print_facts, print_json, print_line
+from pysequence_api.cli.parties import Side
+from pysequence_api.cli.plan import Plan, Wish, make_plan
 from pysequence_api.cli.program import InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, run
+from pysequence_api.cli.waiting import waiting_shown
 from pysequence_api.errors import GatewayError, InvalidRequestError
-from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.gateway import open_gateway
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer, Limits
-from pysequence_api.sequence.models import MAX_DESCRIPTION_CHARACTERS, AccountType, TransferOrder
+from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer
+from pysequence_api.sequence.models import MAX_DESCRIPTION_CHARACTERS, AccountType
 from pysequence_api.settings import Settings
 
 SAID_NO = 1
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
 UNDER_WAY = "The transfer is under way. Waiting until it has ended and is recorded."
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked for on the command line."""
-
-    source: str
-    destination: str
-    amount_cents: int
-    source_type: AccountType | None
-    destination_type: AccountType | None
-    description: str
-    instant: bool
-    kyc_id: str | None
-    idempotency_key: str | None
-    yes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What would happen."""
-
-    order: TransferOrder
-    source: Side
-    destination: Side
-    limits: Limits
-    directory: str
-    is_sandbox: bool
-
-    @property
-    def left_cents(self) -> int:
-        """What would be left of today after it; below 0 if there is not enough."""
-        return self.limits.remaining_cents - self.order.amount_cents
 
 
 def transfer(
@@ -84,6 +52,9 @@ def transfer(
         str | None,
         typer.Option(metavar="KEY", help="A name of your own for this transfer; sent again, it moves nothing again."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do everything but send, and record nothing. Ends with 3 if refused.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the transfer as one JSON document.")] = False,
 ) -> None:
@@ -99,6 +70,7 @@ def transfer(
     \b
     Example:
       pysequence-api transfer Groceries Rent '$25'
+      pysequence-api transfer Groceries Rent '$25' --dry-run
       pysequence-api transfer groceries rent --cents 2500 --description "October" --yes --json
     """
     wish = Wish(
@@ -112,8 +84,9 @@ def transfer(
         kyc_id=kyc_id,
         idempotency_key=_checked_key(idempotency_key),
         yes=yes,
+        dry_run=dry_run,
     )
-    if not yes and not can_ask():
+    if not (yes or dry_run or can_ask()):
         raise InvalidRequestError("Nobody can be asked here, because this is no terminal. Nothing was sent. Add --yes.")
     settings = Settings.load()
     run(partial(_transfer, settings, wish, as_json), left="Nothing was sent.")
@@ -174,89 +147,50 @@ def _checked_key(key: str | None) -> str | None:
 
 async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
-        plan = await _plan(gateway, wish)
-        _show(plan)
+        with waiting_shown():
+            plan = await make_plan(gateway, wish)
+        show_plan(plan)
+        if wish.dry_run:
+            with waiting_shown():
+                replayed = await gateway.guard.rehearse(plan.order, Via.CLI, wish.idempotency_key)
+            return _print_rehearsed(plan, replayed, as_json=as_json)
         if not wish.yes and not await confirm(f"Send {format_cents(wish.amount_cents)}?"):
             note("Nothing was sent.")
             raise typer.Exit(SAID_NO)
         interrupts.finish(UNDER_WAY)
-        done = await gateway.guard.transfer(plan.order, Via.CLI, wish.idempotency_key)
+        with waiting_shown():
+            done = await gateway.guard.transfer(plan.order, Via.CLI, wish.idempotency_key)
         _report(done, plan, as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
+    return None
 
 
-async def _plan(gateway: Gateway, wish: Wish) -> Plan:
-    kyc_id = wish.kyc_id or gateway.kyc_id
-    accounts = await gateway.client.accounts()
-    source = find_side(wish.source, accounts, wish.source_type)
-    destination = find_side(wish.destination, accounts, wish.destination_type)
-    if source.id == destination.id:
-        raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
-    directory = gateway.settings.data_directory.absolute()
-    return Plan(
-        order=_order(wish, source, destination, kyc_id),
-        source=source,
-        destination=destination,
-        limits=await gateway.guard.limits(),
-        directory=f"{directory}{' (new: no transfer is recorded there yet)' if gateway.data_directory_is_new else ''}",
-        is_sandbox=gateway.settings.sandbox,
-    )
+def _print_rehearsed(plan: Plan, replayed: CompletedTransfer | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_rehearsed(plan, would_be_sent=replayed is None))
+    elif replayed is not None:
+        print_line("This idempotency key was used before: nothing would be sent, and the answer of then be given.")
+    else:
+        amount, source, destination = format_cents(plan.order.amount_cents), plan.source, plan.destination
+        print_line(f"Would transfer {amount} from {source.shown_name} to {destination.shown_name}. Nothing was sent.")
 
 
-def _order(wish: Wish, source: Side, destination: Side, kyc_id: str) -> TransferOrder:
-    try:
-        return TransferOrder(
-            kyc_id=kyc_id,
-            source_id=source.id,
-            source_type=source.type,
-            destination_id=destination.id,
-            destination_type=destination.type,
-            amount_cents=wish.amount_cents,
-            description=wish.description,
-            instant=wish.instant,
-        )
-    except ValidationError as error:
-        problems = "; ".join(f"{each['loc'][-1:]} {each['msg']}" for each in error.errors(include_url=False))
-        raise InvalidRequestError(f"Such a transfer cannot be: {problems}. Nothing was sent.") from None
+def _rehearsed(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
+    def side(one: Side, after_cents: int | None) -> dict[str, Any]:
+        balances = {"balance_cents": one.balance_cents, "balance_after_cents": after_cents}
+        return {"id": one.id, "name": one.name, "type": one.type.value, **balances}
 
-
-def _show(plan: Plan) -> None:
-    order, limits = plan.order, plan.limits
-    after = "too little for this" if plan.left_cents < 0 else f"after this {format_cents(plan.left_cents)}"
-    note(f"Transfer {format_cents(order.amount_cents)}", "bold")
-    note_facts(
-        [
-            ("  from", _described(plan.source)),
-            ("  to", _described(plan.destination)),
-            ("  description", order.description or "none"),
-            ("  instant", "yes" if order.instant else "no"),
-            ("  per transfer", f"at most {format_cents(limits.max_transfer_cents)}"),
-            ("  left today", f"{format_cents(limits.remaining_cents)}, {after}"),
-            ("  recorded in", plan.directory),
-            ("  money", "pretended: this is the sandbox" if plan.is_sandbox else "real"),
-        ]
-    )
-    for doubt in _doubts(plan):
-        warn(doubt)
-
-
-def _doubts(plan: Plan) -> list[str]:
-    amount_cents, limits, source = plan.order.amount_cents, plan.limits, plan.source
-    doubts = [f"The account does not list {side.id!r}." for side in (source, plan.destination) if not side.is_listed]
-    if amount_cents > limits.max_transfer_cents:
-        doubts.append("This is more than the per-transfer limit, so that it will be refused.")
-    elif plan.left_cents < 0:
-        doubts.append("This is more than what is left of today, so that it will be refused.")
-    if source.balance_cents is not None and source.balance_cents < amount_cents:
-        doubts.append(f"{source.shown_name!r} holds less than that.")
-    if source.can_be_source is False:
-        doubts.append(f"Sequence says that no money can come from {source.shown_name!r}.")
-    return doubts
-
-
-def _described(side: Side) -> str:
-    return f"{side.name or 'unnamed'} ({side.type.lower()} {side.id}), balance {side.shown_balance}"
+    return {
+        "dry_run": True,
+        "would_be_sent": would_be_sent,
+        "amount_cents": plan.order.amount_cents,
+        "amount": format_cents(plan.order.amount_cents),
+        "source": side(plan.source, plan.source_after_cents),
+        "destination": side(plan.destination, plan.destination_after_cents),
+        "daily_remaining_cents": plan.left_cents if would_be_sent else plan.limits.remaining_cents,
+        "warnings": plan.doubts,
+    }
 
 
 def _report(done: CompletedTransfer, plan: Plan, as_json: bool) -> None:
@@ -266,6 +200,8 @@ def _report(done: CompletedTransfer, plan: Plan, as_json: bool) -> None:
             return
         if done.replayed:
             note("This idempotency key was used before. Nothing was sent now; this is the answer of then.")
+        if done.id is None:
+            note(f"Sequence does not show its id yet. Later: pysequence-api transfers status {done.attempt_id}")
         print_line(f"Transferred {done.amount} from {plan.source.shown_name} to {plan.destination.shown_name}.")
         print_facts(
             [

@@ -126,6 +126,18 @@ class TransferGuard:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
+    async def rehearse(self, order: TransferOrder, via: Via, key: str | None = None) -> CompletedTransfer | None:
+        """Say what `transfer` would say before sending, and change nothing.
+
+        Returns:
+            The answer to an earlier request with the same key; ``None`` if it would be sent now.
+
+        Raises:
+            GatewayError: it would be refused.
+        """
+        await self._check_clock()
+        return await self._recorded(self._records.rehearse, Attempt(order, via, key), self._clock_margin())
+
     async def limits(self) -> Limits:
         """Say what is used and left today.
 

@@ -234,6 +234,26 @@ class Records:
             self.store.save(ledger)
             return None
 
+    def rehearse(self, attempt: Attempt, margin: timedelta = timedelta()) -> CompletedTransfer | None:
+        """Do what `reserve` does, and write nothing: neither a reservation nor a line about a refusal.
+
+        Args:
+            attempt: the attempt.
+            margin: how far Sequence's clock may be from ours.
+
+        Returns:
+            The answer to an earlier request with the same idempotency key.
+
+        Raises:
+            GatewayError: as `reserve` does.
+        """
+        with self.store.held():
+            ledger = self.store.load()
+            answer = self._recall(ledger, attempt)
+            if answer is None and (problem := self._over_limit(ledger, attempt, margin)) is not None:
+                raise LimitExceededError(problem)
+            return answer
+
     def announce(self, attempt: Attempt) -> None:
         """Put on disk that the transfer is now sent.
 
@@ -343,12 +363,8 @@ class Records:
             self.store.owners.close()
 
     def _check_limits(self, ledger: Ledger, attempt: Attempt, now: datetime, margin: timedelta) -> None:
-        amount_cents, remaining_cents = attempt.order.amount_cents, self._remaining_cents(ledger, margin)
-        if amount_cents > self._max_transfer_cents:
-            message = f"Amount {amount_cents} cents exceeds per-transfer limit of {self._max_transfer_cents} cents"
-        elif amount_cents > remaining_cents:
-            message = f"Amount {amount_cents} cents exceeds daily remaining limit of {remaining_cents} cents"
-        else:
+        message = self._over_limit(ledger, attempt, margin)
+        if message is None:
             return
         rejected = attempt.event(EventType.REJECTED, now, error=message).model_copy(update={"attempt_id": None})
         try:
@@ -356,6 +372,14 @@ class Records:
         except SafeguardsUnavailableError as error:
             log_unwritten([rejected], error)
         raise LimitExceededError(message)
+
+    def _over_limit(self, ledger: Ledger, attempt: Attempt, margin: timedelta) -> str | None:
+        amount_cents, remaining_cents = attempt.order.amount_cents, self._remaining_cents(ledger, margin)
+        if amount_cents > self._max_transfer_cents:
+            return f"Amount {amount_cents} cents exceeds per-transfer limit of {self._max_transfer_cents} cents"
+        if amount_cents > remaining_cents:
+            return f"Amount {amount_cents} cents exceeds daily remaining limit of {remaining_cents} cents"
+        return None
 
     def _recall(self, ledger: Ledger, attempt: Attempt) -> CompletedTransfer | None:
         if attempt.key is None:

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from pysequence_api.errors import BusyError
 from pysequence_api.sequence.pace import SharedPace
+from pysequence_api.sequence.phases import Phase, report
 
 MAX_WAITING_REQUESTS = 32
 """How many distinct requests of a process wait for their turn; more are turned away."""
@@ -51,6 +52,7 @@ class Turn:
         """Pass the gate: call this right before the first byte goes out."""
         if self._pacer is not None:
             await self._pacer._pass_gate(self)
+        report(Phase.ANSWER)
 
     async def renew(self) -> None:
         """Note that the request is out: the next one's distance counts from now."""
@@ -87,6 +89,7 @@ class Pacer:
         Raises:
             BusyError: too many requests wait already, or it took too long. Nothing was sent.
         """
+        report(Phase.TURN)
         turn = Turn(None if self._off else self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
         if self._off:
             return turn

@@ -30,6 +30,7 @@ from pysequence_api.sequence.cache import (
 )
 from pysequence_api.sequence.jwts import expiry_of, issue_of
 from pysequence_api.sequence.login import Login, longest_login_seconds, missing_credentials, open_record
+from pysequence_api.sequence.phases import Phase, report
 from pysequence_api.sequence.refresh import refresh
 from pysequence_api.sequence.refusals import SignInRecord
 from pysequence_api.sequence.sharing import Shared
@@ -233,6 +234,7 @@ class TokenSource:
 
     async def _renewed(self, rejected: str | None, least_life_seconds: float = LEAST_LIFE_SECONDS) -> str:
         """Renew, one at a time: who comes while it goes on gets what it brings."""
+        report(Phase.SIGN_IN)
         going_on = next((renewal for renewal in self._renewals if not renewal.ending), None)
         renewal = going_on or Shared(
             self._renew_in_thread(rejected, least_life_seconds), owner=self._renewals, withdraw=False

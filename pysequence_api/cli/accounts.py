@@ -1,0 +1,65 @@
+"""``accounts``: everything that can hold money."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from pysequence_api.cli.known import read_accounts
+from pysequence_api.cli.output import UNKNOWN, Column, print_json, print_table, warn
+from pysequence_api.cli.running import Interrupts, run
+from pysequence_api.cli.waiting import open_watched
+from pysequence_api.sequence.models import Accounts
+from pysequence_api.settings import Settings
+
+COLUMNS = (
+    Column("Kind"),
+    Column("Name"),
+    Column("Id", style="dim"),
+    Column("At"),
+    Column("Number"),
+    Column("Balance", right=True),
+)
+
+
+def list_accounts(
+    org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="Only this organization.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/accounts answers.")] = False,
+) -> None:
+    """List pods, ports (where income arrives) and external accounts, with their balances.
+
+    \b
+    Example:
+      pysequence-api accounts
+      pysequence-api accounts --json | jq -r '.accounts[].name'
+    """
+    accounts = run(partial(_read, Settings.load(), org_id))
+    if as_json:
+        print_json(accounts.model_dump(mode="json"))
+    else:
+        print_table(COLUMNS, _rows(accounts))
+    if not accounts.complete:
+        warn("Sequence left out a part of the account, so that something may be missing here.")
+
+
+async def _read(settings: Settings, org_id: str | None, _: Interrupts) -> Accounts:
+    async with open_watched(settings) as gateway:
+        return await read_accounts(gateway, org_id)
+
+
+def _rows(accounts: Accounts) -> list[tuple[str, ...]]:
+    inside = [("pod", pod) for pod in accounts.pods] + [("port", port) for port in accounts.ports]
+    return [
+        *((kind, one.name or "", one.id, "Sequence", "", one.balance or UNKNOWN) for kind, one in inside),
+        *(
+            (
+                (one.type or "account").lower().replace("_", " "),
+                one.name or "",
+                one.id,
+                one.institution or "",
+                one.account_number or "",
+                one.balance or UNKNOWN,
+            )
+            for one in accounts.accounts
+        ),
+    ]

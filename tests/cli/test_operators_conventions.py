@@ -1,0 +1,157 @@
+"""What holds for every command: help with an example, colours only where wanted, pipes, and a quick start."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pysequence_api.cli import app
+from tests.cli.operators import ON_ITS_OWN_TERMINAL, TIMEOUT_SECONDS, call, environment, seated
+
+HEAVY = ("fastapi", "starlette", "uvicorn", "httpx", "ariadne", "graphql", "playwright")
+LOADED = "import sys; from pysequence_api.cli import app; app(sys.argv[1:], standalone_mode=False)"
+COMPLETED = ON_ITS_OWN_TERMINAL.replace("fcntl.ioctl(0, termios.TIOCSCTTY, 0)", "")
+RUNNER = CliRunner()
+Path_ = tuple[str, ...]
+
+
+def commands(command: object = None, path: Path_ = ()) -> Iterator[tuple[Path_, object]]:
+    """Walk the whole tree."""
+    command = command or typer.main.get_command(app)
+    yield path, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, (*path, name))
+
+
+TREE = list(commands())
+
+
+def test_the_tree_has_what_an_operator_looks_for() -> None:
+    paths = {" ".join(path) for path, _ in TREE}
+    assert {"pods show", "accounts", "activity summary", "transfers show", "transfers status", "doctor"} <= paths
+    assert {"key new", "openapi", "transfer", "limits show", "audit tail"} <= paths
+
+
+@pytest.mark.parametrize("path", [path for path, command in TREE if getattr(command, "callback", None)])
+def test_every_command_has_help_with_an_example(path: Path_) -> None:
+    command = dict(TREE)[path]
+    help_text = getattr(command, "help", "") or ""
+    if getattr(command, "commands", None) and not getattr(command, "invoke_without_command", False):
+        assert getattr(command, "commands", None) or help_text
+        return
+    assert "Example:" in help_text, path
+    assert f"pysequence-api {' '.join(path)}".strip() in help_text
+    for parameter in command.params:  # type: ignore[attr-defined]
+        assert getattr(parameter, "help", None), (path, parameter.name)
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_help_fits_the_window(tmp_path: Path, columns: int) -> None:
+    with seated(environment(tmp_path), "transfer", "--help", columns=columns) as seat:
+        assert seat.end() == 0
+    prose = seat.text.partition("Example:")[0].splitlines()
+    assert max(map(len, prose[1:])) <= columns
+
+
+@pytest.mark.parametrize("arguments", ["--help", "audit tail", "limits show", "key new", "transfers status none"])
+def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, arguments: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", LOADED, *arguments.split()],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines() if "|" in line}
+    assert "typer" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", ["pods", "openapi", "--help"])
+def test_head_ends_it_without_a_word(tmp_path: Path, arguments: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pysequence_api", *arguments.split()],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()  # as `head` does when it has enough
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert "Exception" not in errors
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"), [({"NO_COLOR": "1"}, []), ({}, ["--no-color"]), ({"TERM": "dumb"}, [])]
+)
+def test_no_colours_for_who_wants_none(tmp_path: Path, variables: dict[str, str], options: list[str]) -> None:
+    with seated(
+        environment(tmp_path, **variables), *options, "transfer", "Groceries", "Rent", "$5", "--dry-run"
+    ) as seat:
+        assert seat.end() == 0
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-7]", seat.raw)
+    if "TERM" in variables:
+        assert "\x1b" not in seat.raw
+
+
+@pytest.mark.parametrize("arguments", ["limits show", "transfer Groceries Rent $5 --dry-run"])
+def test_a_narrow_window_loses_nothing(tmp_path: Path, arguments: str) -> None:
+    with seated(environment(tmp_path), *arguments.split(), columns=40) as seat:
+        assert seat.end() == 0
+    assert "…" not in seat.text
+    assert "Traceback" not in seat.text
+
+
+def test_an_error_has_one_form(tmp_path: Path) -> None:
+    for arguments in ("pods show nothing", "transfers show nothing", "activity --first 0", "nonsense"):
+        result = RUNNER.invoke(
+            app, arguments.split(), env={"SEQUENCE_SANDBOX": "1", "SEQUENCE_DATA_DIR": str(tmp_path)}
+        )
+        assert result.exit_code == 2, result.output
+        assert re.fullmatch(r"Error: .+[.?)] .+\n|Error: .+[.?)]\n", result.stderr), result.stderr
+
+
+def test_a_key_has_256_bits_and_is_new_every_time() -> None:
+    first, second = RUNNER.invoke(app, ["key", "new"]), RUNNER.invoke(app, ["key", "new"])
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", first.stdout)
+    assert first.stdout != second.stdout
+    assert "SEQUENCE_API_KEY" in first.stderr
+    assert first.stdout.strip() not in first.stderr
+
+
+def test_the_schema_is_the_servers_own_and_needs_nothing(tmp_path: Path) -> None:
+    env = environment(tmp_path / "none")
+    env.pop("SEQUENCE_SANDBOX")
+    document = json.loads(call(env, "openapi").stdout)
+    assert "/api/transfers" in document["paths"]
+    assert document["openapi"].startswith("3.")
+    assert not (tmp_path / "none").exists(), "and touches nothing"
+
+
+@pytest.mark.parametrize(
+    ("shell", "variables"),
+    [
+        ("bash", {"COMP_WORDS": "pysequence-api tran", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "pysequence-api tran"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "pysequence-api tran", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_a_shell_completes_the_name_of_a_command(tmp_path: Path, shell: str, variables: dict[str, str]) -> None:
+    env = environment(tmp_path, _PYSEQUENCE_API_COMPLETE=f"complete_{shell}", **variables)
+    result = subprocess.run(
+        [sys.executable, "-c", COMPLETED], env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+    assert "transfer" in result.stdout, result.stderr
+    assert "transfers" in result.stdout
+    assert "pods" not in result.stdout

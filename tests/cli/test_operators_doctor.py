@@ -1,0 +1,221 @@
+"""`doctor` finds what is wrong, says what to do, and never ends in a traceback."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jwt
+import pytest
+from typer.testing import CliRunner, Result
+
+from pysequence_api import checks
+from pysequence_api.checks.account import _check_clock, _judge
+from pysequence_api.checks.files import file_system_of
+from pysequence_api.cli import app
+
+RUNNER = CliRunner()
+NAMES = ["settings", "data directory", "file modes", "space", "file system", "ledger", "audit chain", "token"]
+MOUNTS = """\
+22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:2 / /srv/my\\040money rw - nfs4 server:/money rw
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A sandbox on a data directory of its own, and no server."""
+    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
+    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SEQUENCE_SERVER_PORT", str(free_port()))
+    monkeypatch.setenv("TERM", "dumb")
+    return tmp_path / "sandbox"
+
+
+def call(*arguments: str, code: int = 0) -> Result:
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def findings(code: int = 0) -> dict[str, dict[str, Any]]:
+    document = json.loads(call("doctor", "--json", code=code).stdout)
+    assert document["exit_code"] == code
+    assert document["ok"] is (code == 0)
+    assert all(each["fix"] or each["level"] == "ok" or each["name"] == "Sequence" for each in document["findings"])
+    return {each["name"]: each for each in document["findings"]}
+
+
+def test_all_is_well_in_a_sandbox_that_was_used() -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    found = findings()
+    assert [*NAMES, "Sequence", "clock", "server"] == list(found)
+    assert {each["level"] for name, each in found.items() if name != "server"} == {"ok"}
+    assert found["server"]["level"] == "warning"
+    lines = call("doctor").stdout.splitlines()
+    assert len(lines) == len(found)
+    assert all(line.split()[0] in {"ok", "warning", "problem"} for line in lines)
+
+
+def test_settings_that_are_wrong_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CENTS", "many")
+    assert "SEQUENCE_MAX_TRANSFER_CENTS" in findings(2)["settings"]["said"]
+
+
+def test_a_damaged_ledger_is_3(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    (directory / ".daily_limits.json").write_text("{")
+    assert findings(3)["ledger"]["fix"] == "pysequence-api limits repair"
+
+
+def test_a_changed_trail_is_3(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    path = directory / ".audit.jsonl"
+    path.write_text(path.read_text().replace('"amount_cents": 100', '"amount_cents": 200', 1))
+    assert "line 2 does not follow line 1" in findings(3)["audit chain"]["said"]
+
+
+def test_files_that_others_can_read_are_2(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    (directory / ".names.json").chmod(0o644)
+    assert "chmod 600" in findings(2)["file modes"]["fix"]
+
+
+def test_a_directory_that_others_can_change_is_warned_of(directory: Path) -> None:
+    call("pods")
+    directory.chmod(0o777)
+    assert "chmod 700" in findings()["data directory"]["fix"]
+
+
+def test_a_directory_that_is_a_file_is_2(directory: Path) -> None:
+    directory.write_text("")
+    assert findings(2)["data directory"]["level"] == "problem"
+
+
+@pytest.mark.parametrize(("free_bytes", "level", "code"), [(10, "problem", 3), (5_000_000, "warning", 0)])
+def test_a_disk_that_is_nearly_full(free_bytes: int, level: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(free_bytes))
+    assert findings(code)["space"]["level"] == level
+
+
+def test_a_file_system_over_the_network_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert file_system_of(Path("/srv/my money/data"), MOUNTS) == "nfs4"
+    assert file_system_of(Path("/srv/mine"), MOUNTS) == "ext4"
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.replace("ext4", "cifs"))
+    monkeypatch.setattr(checks.files, "MOUNTS", mounts)
+    assert "local disk" in findings(2)["file system"]["fix"]
+
+
+def test_what_has_no_end_is_warned_of(directory: Path) -> None:
+    call("pods")
+    now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+    entry = {"transfer_id": None, "amount_cents": 5, "timestamp": now, "attempt_id": "a-1", "state": "unknown"}
+    path = directory / ".daily_limits.json"
+    path.write_text(json.dumps({now[:10]: {"__global__": [entry]}}))
+    path.chmod(0o600)
+    assert findings()["ledger"]["fix"] == "pysequence-api limits reconcile"
+
+
+def test_without_token_and_network_it_is_4_with_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SEQUENCE_SANDBOX")
+    found = findings(4)
+    assert "SEQUENCE_ACCESS_TOKEN" in found["token"]["fix"]
+    assert found["Sequence"]["level"] == "problem"
+    token = jwt.encode({"exp": time.time() + 7200}, "k" * 32, algorithm="HS256")
+    cache = {"access_token": token, "refresh_token": None, "expires_at": time.time() + 9999}
+    (tmp_path / ".tokens.json").write_text(json.dumps(cache))
+    (tmp_path / ".tokens.json").chmod(0o600)
+    monkeypatch.setenv("SEQUENCE_GRAPHQL_URL", f"http://127.0.0.1:{free_port()}/")
+    found = findings(4)
+    assert found["token"]["level"] == "ok"
+    assert "no connection" in found["Sequence"]["said"]
+    (tmp_path / ".tokens.json").write_text("{")
+    assert findings(4)["token"]["level"] == "problem"
+    monkeypatch.setenv("SEQUENCE_ACCESS_TOKEN", jwt.encode({"exp": 5}, "k" * 32, algorithm="HS256"))
+    assert "run out" in findings(4)["token"]["said"]
+
+
+@pytest.mark.parametrize(
+    ("left_seconds", "renewable", "level"),
+    [(None, False, "ok"), (-1, False, "problem"), (-1, True, "ok"), (60, False, "warning"), (90_000, False, "ok")],
+)
+def test_a_token_is_judged_by_its_life(left_seconds: int | None, renewable: bool, level: str) -> None:
+    expires_at = None if left_seconds is None else time.time() + left_seconds
+    assert _judge("here", expires_at, renewable=renewable).level == level
+
+
+@pytest.mark.parametrize(("offset", "level"), [(None, "warning"), (1, "ok"), (-60, "warning"), (200, "problem")])
+def test_the_clock_is_held_against_sequences(offset: float | None, level: str) -> None:
+    assert _check_clock(offset).level == level
+
+
+@contextmanager
+def answering(health: bytes, status: int, limits: dict[str, Any]) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_health = self.path == "/api/health"
+            content = health if is_health else json.dumps(limits).encode()
+            self.send_response(200 if is_health else status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+LIMITS = {"max_transfer_cents": 1_000_000, "max_daily_cents": 2_500_000}
+
+
+@pytest.mark.parametrize(
+    ("answers", "name", "level", "code"),
+    [
+        ((b'{"status": "ok"}', 200, LIMITS), "server key", "ok", 0),
+        ((b'{"status": "ok"}', 200, LIMITS | {"max_daily_cents": 1}), "server key", "warning", 0),
+        ((b'{"status": "ok"}', 401, {}), "server key", "problem", 2),
+        ((b'{"status": "ok"}', 500, {}), "server key", "problem", 1),
+        ((b"hello", 200, {}), "server", "problem", 1),
+    ],
+)
+def test_a_running_server_and_its_key(
+    answers: tuple[bytes, int, dict[str, Any]], name: str, level: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(*answers) as port:
+        monkeypatch.setenv("SEQUENCE_SERVER_PORT", str(port))
+        assert findings(code)[name]["level"] == level
+
+
+def test_what_is_unexpected_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(checks, "check_space", fail)
+    found = findings(1)
+    assert found["space"]["said"] == "ZeroDivisionError"
+    assert found["ledger"]["level"] == "ok", "and the others are looked at all the same"

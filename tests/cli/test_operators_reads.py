@@ -1,0 +1,150 @@
+"""Everything that the API can read, in the terminal: on the simulated Sequence in process."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pysequence_api.cli import activity, app
+from pysequence_api.names import FILE_NAME, MAX_NAMES, Names
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A sandbox on a data directory of its own."""
+    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
+    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TERM", "dumb")
+    return tmp_path / "sandbox"
+
+
+def call(*arguments: str, code: int = 0) -> Result:
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def call_json(*arguments: str) -> Any:
+    return json.loads(call(*arguments, "--json").stdout)
+
+
+def test_a_pod_is_shown_by_its_name() -> None:
+    shown = call("pods", "show", "grocer").stdout
+    assert "Groceries" in shown
+    assert "$876.43" in shown
+    assert "CREATED" in shown
+    document = call_json("pods", "show", "Groceries")
+    assert {"goal_cents", "liability", "recent_transfers", "account_number"} <= set(document)
+    assert json.loads(call("pods", "--json", "show", document["id"]).stdout)["name"] == "Groceries"
+
+
+def test_a_pod_that_is_not_there_proposes_the_nearest() -> None:
+    result = call("pods", "show", "Grozeries", code=2)
+    assert "Did you mean 'Groceries'?" in result.stderr
+    assert "match" in call("pods", "show", "taxes", code=2).stderr
+    assert "Did you mean" not in call("pods", "show", "qqqqq", code=2).stderr
+
+
+def test_accounts_are_the_apis_own() -> None:
+    document = call_json("accounts")
+    assert set(document) == {"pods", "ports", "accounts", "organization_ids", "complete"}
+    lines = call("accounts").stdout.splitlines()
+    assert lines[0].split() == ["KIND", "NAME", "ID", "AT", "NUMBER", "BALANCE"]
+    assert len(lines) == 1 + len(document["pods"]) + len(document["ports"]) + len(document["accounts"])
+    organization_id = document["organization_ids"][0]
+    assert call_json("accounts", "--org-id", organization_id)["organization_ids"] == [organization_id]
+    call("accounts", "--org-id", "nobody", code=2)
+
+
+def test_activity_pages_with_its_cursor() -> None:
+    first = call_json("activity", "--first", "2")
+    assert len(first["transfers"]) == 2
+    second = call_json("activity", "--first", "2", "--after", first["page_info"]["end_cursor"])
+    assert {each["id"] for each in first["transfers"]}.isdisjoint(each["id"] for each in second["transfers"])
+    result = call("activity")
+    assert len(result.stdout.splitlines()) == 11
+    assert "There are more: --after " in result.stderr
+
+
+def test_activity_filters_as_the_api_does() -> None:
+    failed = call_json("activity", "--status", "FAILED,PENDING", "--status", "CANCELLED", "--first", "50")["transfers"]
+    assert {each["status"] for each in failed} <= {"FAILED", "PENDING", "CANCELLED"}
+    assert failed
+    incoming = call_json("activity", "--direction", "INCOMING", "--type", "ACH", "--type", "DIRECT_DEPOSIT")
+    assert {each["activity_type"] for each in incoming["transfers"]} <= {"ACH", "DIRECT_DEPOSIT"}
+    assert {each["direction"] for each in incoming["transfers"]} == {"INCOMING"}
+    outside = call_json("activity", "--hide-internal", "--first", "50")["transfers"]
+    assert "INTERNAL" not in {each["direction"] for each in outside}
+    named = call_json("activity", "--name", "Groceries")["transfers"]
+    assert all("Groceries" in json.dumps(each) for each in named)
+    day = failed[0]["created_at"][:10]
+    assert {each["created_at"][:10] for each in call_json("activity", "--from", day, "--to", day)["transfers"]} == {day}
+
+
+@pytest.mark.parametrize("wrong", [["--from", "2026-02-30"], ["--from", "2026-02-02", "--to", "2026-02-01"]])
+def test_days_that_cannot_be_are_2(wrong: list[str]) -> None:
+    call("activity", *wrong, code=2)
+
+
+def test_all_follows_the_pages_to_the_end() -> None:
+    document = call_json("activity", "--all")
+    assert document["page_info"]["has_next_page"] is False
+    ids = [each["id"] for each in document["transfers"]]
+    assert len(ids) == len(set(ids)) > 300
+
+
+def test_all_has_a_bound_and_says_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "MAX_PAGES", 2)
+    result = call("activity", "--all", "--first", "3", "--json")
+    document = json.loads(result.stdout)
+    assert len(document["transfers"]) == 6
+    assert document["page_info"]["end_cursor"] in result.stderr
+
+
+def test_the_summary_is_this_month_in_numbers() -> None:
+    document = call_json("activity", "summary")
+    assert set(document) == {"transfer_count", "rule_executions", "total_incoming_cents", "total_incoming"}
+    assert document["total_incoming"] in call("activity", "summary").stdout
+
+
+def test_a_transfer_is_shown_as_sequence_knows_it() -> None:
+    transfer = call_json("activity", "--first", "1")["transfers"][0]
+    document = call_json("transfers", "show", transfer["id"])
+    assert document["id"] == transfer["id"]
+    assert {"details", "rule"} <= set(document)
+    shown = call("transfers", "show", transfer["id"]).stdout
+    assert transfer["amount"] in shown
+    call("transfers", "show", "nobody", code=2)
+    call("transfers", "show", transfer["id"], "--org-id", "nobody", code=2)
+
+
+@pytest.mark.parametrize("command", ["pods", "accounts", "pods show Groceries"])
+def test_names_are_remembered_for_screens_that_ask_nobody(command: str, directory: Path) -> None:
+    call(*command.split())
+    path = directory / FILE_NAME
+    assert "Groceries" in json.loads(path.read_text()).values()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 5, "b": "", "c": "Rent"}', "[" * 100_000])
+def test_a_damaged_name_file_only_costs_names(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+    names = Names(tmp_path)
+    assert set(names.read().values()) <= {"Rent"}
+    names.remember({"d": "Food"})
+    assert names.read()["d"] == "Food"
+
+
+def test_the_name_file_is_bounded_and_never_in_the_way(tmp_path: Path) -> None:
+    names = Names(tmp_path)
+    names.remember({str(number): "x" for number in range(MAX_NAMES + 5)} | {"long": "x" * 1000})
+    assert len(names.read()) == MAX_NAMES
+    nowhere = Names(tmp_path / FILE_NAME)  # a file, where a directory should be
+    nowhere.remember({"a": "b"})
+    assert nowhere.read() == {}

@@ -1,0 +1,171 @@
+"""A confirmation worth reading, a rehearsal that changes nothing, and a screen that says what is waited for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pysequence_api.cli import app
+from pysequence_api.cli.program import _reported
+from pysequence_api.cli.words import cents_in_words
+from pysequence_api.errors import GatewayError, OutcomeUnknownError
+from pysequence_api.sandbox import Sandbox
+from pysequence_api.sequence.phases import Phase, observed, report
+from tests.cli.operators import environment, seated
+from tests.desk import open_desk
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A sandbox on a data directory of its own."""
+    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
+    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TERM", "dumb")
+    return tmp_path / "sandbox"
+
+
+def call(*arguments: str, code: int = 0) -> Result:
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        name: path.read_bytes()
+        for name in (".audit.jsonl", ".daily_limits.json")
+        if (path := directory / name).exists()
+    }
+
+
+@pytest.mark.parametrize(
+    ("cents", "words"),
+    [
+        (1, "one cent"),
+        (100, "one dollar"),
+        (2_500, "twenty-five dollars"),
+        (125_050, "one thousand two hundred fifty dollars and fifty cents"),
+        (10_000_001, "one hundred thousand dollars and one cent"),
+        (
+            2_147_483_647,
+            "twenty-one million four hundred seventy-four thousand eight hundred thirty-six dollars"
+            " and forty-seven cents",
+        ),
+        (2_000_000, "twenty thousand dollars"),
+        (200_000, "two thousand dollars"),
+    ],
+)
+def test_an_amount_in_words_shows_a_slipped_digit(cents: int, words: str) -> None:
+    assert cents_in_words(cents) == words
+
+
+def test_the_confirmation_shows_balances_before_and_after() -> None:
+    shown = call("transfer", "Groceries", "Rent", "$25", "--dry-run").stderr
+    assert "balance $876.43, after this $851.43" in shown
+    assert "balance $4,125.00, after this $4,150.00" in shown
+    assert "twenty-five dollars" in shown
+    assert "after this $24,975.00" in shown
+
+
+def test_a_rehearsal_changes_nothing(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$25", "--yes")
+    before = files(directory)
+    document: dict[str, Any] = json.loads(call("transfer", "Groceries", "Rent", "$25", "--dry-run", "--json").stdout)
+    assert document["would_be_sent"] is True
+    assert document["source"]["balance_after_cents"] == document["source"]["balance_cents"] - 2500
+    assert document["daily_remaining_cents"] == 2_495_000
+    assert files(directory) == before
+    assert "Nothing was sent." in call("transfer", "Groceries", "Rent", "$25", "--dry-run").stdout
+
+
+@pytest.mark.parametrize(("amount", "limit"), [("$15,000", "per-transfer limit"), ("$3,000", "daily remaining limit")])
+def test_a_rehearsal_of_what_would_be_refused_is_3_and_leaves_no_trace(
+    amount: str, limit: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEQUENCE_MAX_DAILY_TRANSFER_CENTS", "200000")
+    result = call("transfer", "Emergency Fund", "Rent", amount, "--dry-run", code=3)
+    assert limit in result.stderr
+    assert result.stdout == ""
+    assert files(directory) == {".audit.jsonl": b""}
+
+
+def test_a_rehearsal_warns_of_too_little_money() -> None:
+    result = call("transfer", "Empty Envelope", "Rent", "$5", "--dry-run", "--json")
+    assert "holds less" in result.stderr
+    assert any("holds less" in warning for warning in json.loads(result.stdout)["warnings"])
+
+
+def test_a_rehearsal_with_a_used_key_says_so(directory: Path) -> None:
+    arguments = ("transfer", "Groceries", "Rent", "$25", "--idempotency-key", "once")
+    call(*arguments, "--yes")
+    assert "was used before" in call(*arguments, "--dry-run").stdout
+    assert json.loads(call(*arguments, "--dry-run", "--json").stdout)["would_be_sent"] is False
+    call("transfer", "Groceries", "Rent", "$26", "--idempotency-key", "once", "--dry-run", code=3)
+
+
+def test_a_damaged_ledger_refuses_a_rehearsal_too(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    (directory / ".daily_limits.json").write_text("{")
+    call("transfer", "Groceries", "Rent", "$1", "--dry-run", code=3)
+
+
+@pytest.mark.parametrize(("source", "near"), [("Grozeries", "'Groceries'"), ("Emergancy Fund", "'Emergency Fund'")])
+def test_a_typo_proposes_the_nearest_and_sends_nothing(source: str, near: str) -> None:
+    assert f"Did you mean {near}" in call("transfer", source, "Rent", "$1", "--yes", code=2).stderr
+    assert near in call("transfer", source, "Rent", "$1", "--yes", "--source-type", "POD", code=2).stderr
+    assert call("audit", "tail").stdout == ""
+
+
+def test_the_limits_are_bars_with_this_transfer_in_them(tmp_path: Path) -> None:
+    with seated(environment(tmp_path), "transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run") as seat:
+        assert seat.end() == 0
+    assert "▓" * 20 + " at most $10,000.00" in seat.text
+    assert "\x1b[1;31m" in seat.raw, "a limit that is nearly reached is red"
+    assert "▓" * 8 + "░" * 12 in seat.text
+
+
+def test_what_is_waited_for_is_on_the_screen(tmp_path: Path) -> None:
+    env = environment(tmp_path, SEQUENCE_REQUEST_INTERVAL_SECONDS="0.8")
+    with seated(env, "transfer", "Groceries", "Rent", "$25", "--yes") as seat:
+        seat.wait_for("waiting for its turn")
+        assert seat.end() == 0
+    assert "\r\x1b[K" in seat.raw, "and is taken away again"
+    assert "Transferred $25.00 from Groceries to Rent." in seat.text
+
+
+@pytest.mark.anyio
+async def test_a_transfer_tells_what_it_waits_for(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "sequence.sqlite")
+    seen: list[Phase] = []
+    try:
+        async with open_desk(tmp_path / "data", sandbox) as desk:
+            with observed(seen.append):
+                await desk.transfer()
+                assert set(seen) == {Phase.TURN, Phase.ANSWER}
+                await desk.fault({"kind": "status", "status": 401, "body": ""}, count=2)
+                with pytest.raises(GatewayError):
+                    await desk.transfer()
+    finally:
+        await sandbox.aclose()
+    assert seen[-3:] == [Phase.TURN, Phase.ANSWER, Phase.SIGN_IN]
+
+
+def test_nobody_has_to_look() -> None:
+    report(Phase.TURN)
+    seen: list[Phase] = []
+    with observed(seen.append):
+        report(Phase.SIGN_IN)
+    report(Phase.ANSWER)
+    assert seen == [Phase.SIGN_IN]
+
+
+def test_an_unknown_outcome_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _reported(OutcomeUnknownError("Nobody knows.", attempt_id="a-1")) == 5
+    shown = capsys.readouterr().err
+    assert "DO NOT REPEAT" in shown
+    assert "transfers status a-1" in shown
+    assert "limits reconcile" in shown
