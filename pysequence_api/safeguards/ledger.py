@@ -77,6 +77,11 @@ class _Record(BaseModel):
         """What makes two attempts alike."""
         return self.source_id, self.destination_id, self.amount_cents
 
+    def changed_at(self) -> datetime | None:
+        """Give the time of its last change that the audit trail has a line about."""
+        times = (self.newest_time(), read_time(getattr(self, "identified_at", None)))
+        return max((time for time in times if time is not None), default=None)
+
     def newest_time(self) -> datetime | None:
         """Give the newest of its times that can be read."""
         texts = (self.timestamp, getattr(self, "settled_at", None), getattr(self, "ended_at", None))
@@ -88,7 +93,7 @@ class Entry(_Record):
 
     An entry of another program has only a transfer id, an amount and a timestamp. ``settled_at`` is when it ended,
     which may be on a later day. ``answer`` is what the caller got, kept for its idempotency key. ``audit_head`` is the
-    hash of the audit trail's newest line when it was reserved.
+    hash of the audit trail's newest line when it was reserved. ``identified_at`` is when it got its id, if later.
     """
 
     transfer_id: Text | None = None
@@ -98,6 +103,7 @@ class Entry(_Record):
     organization_id: Text | None = None
     answer: dict[str, Any] | None = None
     audit_head: Text | None = None
+    identified_at: Text | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -258,12 +264,17 @@ class Ledger:
             lists = self._days[day]
             for value in lists.values():
                 if isinstance(value, list):
-                    value[:] = [one for one in value if one.order in open_orders or one.last_day(day) >= oldest]
+                    value[:] = [one for one in value if one.order in open_orders or _newest_day(one, day) >= oldest]
             ended: dict[str, Ended] = lists.get(ENDED_KEY, {})
             for attempt_id in [key for key, one in ended.items() if (one.newest_time() or _LONG_AGO).date() < oldest]:
                 del ended[attempt_id]
             if not ended and not any(value for value in lists.values() if isinstance(value, list)):
                 del self._days[day]
+
+
+def _newest_day(entry: Entry, listed: date) -> date:
+    changed_at = entry.changed_at()
+    return listed if changed_at is None else changed_at.date()
 
 
 def _parse_day(key: str, value: object) -> dict[str, Any]:

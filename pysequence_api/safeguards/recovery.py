@@ -113,7 +113,8 @@ class Recovery:
             decisions = _Decisions(ledger, lookup, match, self._sent_at, self._store.was_announced, now)
             for entry in sorted((one for _, one in ledger.entries() if one.lacks_id), key=self._sent_at):
                 decisions.identify(entry)
-            for entry in sorted((one for _, one in ledger.entries() if self._is_open(one)), key=self._sent_at):
+            # What was never announced comes last and takes nothing: only with another trail could it have moved.
+            for entry in sorted((one for _, one in ledger.entries() if self._is_open(one)), key=self._order_of):
                 if any(entry.order == one.order for _, one in ledger.entries() if self._is_running(one)):
                     decisions.doubt(entry, "an equal transfer is on its way, and what is found could be that one")
                 else:
@@ -227,6 +228,9 @@ class Recovery:
         times = (self._store.announced_at(entry.attempt_id), read_time(entry.timestamp))
         return next((time for time in times if time is not None), self._store.clock())
 
+    def _order_of(self, entry: Entry) -> tuple[bool, datetime]:
+        return not self._store.was_announced(entry.attempt_id or ""), self._sent_at(entry)
+
     def _release_unannounced(self, ledger: Ledger) -> list[Finding]:
         never_sent = [
             entry
@@ -251,7 +255,7 @@ class Recovery:
         past, now = self._store.past(), self._store.clock()
         events: list[Event] = []
         for record in ledger.records():
-            if record.attempt_id is None or (record.newest_time() or now) < now - REMEMBERED:
+            if record.attempt_id is None or (record.changed_at() or now) < now - REMEMBERED:
                 continue  # its lines were looked for when it was newer
             indexed = (read_time(record.timestamp) or now) >= now - REMEMBERED
             known = past.get(record.attempt_id, Past()) if indexed else self._store.past_of(record.attempt_id)
@@ -298,12 +302,14 @@ class _Decisions:
             self.doubt(entry, "Sequence does not show it yet")
             return
         entry.transfer_id = transfer.id
+        entry.identified_at = self._now.isoformat()
         self.events.append(_event(entry, EventType.IDENTIFIED, self._now, transfer_id=transfer.id))
         self.findings.append(_finding(entry, Result.IDENTIFIED, transfer_id=transfer.id))
 
     def close(self, entry: Entry, grace: timedelta) -> None:
         """End what is open, if it can be known how."""
-        sent_at, transfer = self._sent_at(entry), self._take(entry)
+        sent_at, was_announced = self._sent_at(entry), self._was_announced(entry.attempt_id or "")
+        transfer = self._take(entry) if was_announced else None
         if transfer is not None:
             settle_entry(entry, transfer.id, self._now)
             done = _event(entry, EventType.COMPLETED, self._now, transfer_id=transfer.id, reconciled=True)
@@ -321,7 +327,7 @@ class _Decisions:
             self.doubt(entry, f"it is not there yet; that is final after {grace.total_seconds():g} seconds")
         else:
             error = "it was looked for in the activity and is not there"
-            if not self._was_announced(entry.attempt_id or ""):
+            if not was_announced:
                 self.events.append(_requested(entry, self._now))  # every end has a beginning
             outcome = Outcome.NOT_EXECUTED.value
             self.events.append(

@@ -330,3 +330,17 @@ async def test_what_a_person_decided_late_gets_its_line_after_a_crash(
     await desk.find_out()
     assert desk.events() == ["requested", "failed", "failed"]
     assert desk.trail()[-1]["outcome"] == "not_executed"
+
+
+async def test_what_was_never_announced_takes_no_transfer_of_another(
+    tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
+) -> None:
+    async with open_desk(tmp_path, sandbox) as desk:
+        never_sent = Attempt(desk.order(), Via.API)
+        desk.records.reserve(never_sent)
+    async with open_desk(tmp_path, sandbox) as desk:
+        lost = await lose(desk, moved=True, key="1")
+        traveller.shift(GRACE_SECONDS + 1)
+        findings = {finding.attempt_id: finding.result for finding in await desk.find_out()}
+        assert findings == {lost: Result.COMPLETED, never_sent.attempt_id: Result.NOT_EXECUTED}
+        assert desk.events()[-2:] == ["requested", "failed"]
