@@ -27,6 +27,7 @@ def commands() -> set[str]:
         for name, command in group.commands.items():
             full_name = f"{prefix} {name}"
             found |= below(command, full_name) if isinstance(command, TyperGroup) else {full_name}
+            found |= {full_name} if getattr(command, "invoke_without_command", False) else set()
         return found
 
     tree = get_command(app)
