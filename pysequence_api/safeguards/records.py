@@ -528,7 +528,8 @@ def entry_answer(entry: Entry, remaining_cents: int) -> CompletedTransfer:
 def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:
     """Make the error of an attempt of which nobody knows what became of it."""
     return OutcomeUnknownError(
-        f"Nobody knows whether the money moved: {why} It counts as spent until that is known. Do not send it again.",
+        f"Nobody knows whether the money moved: {why.rstrip('.')}. It counts as spent until that is known."
+        " Do not send it again.",
         attempt_id=attempt_id,
     )
 
