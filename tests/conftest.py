@@ -1,10 +1,14 @@
 """What all tests share."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has this ignored in what it runs in the background, and every process that a test starts would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("long", max_examples=100_000)  # for hours, with --hypothesis-profile=long
 
 
