@@ -98,7 +98,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
     directory = settings.data_directory
     records = open_records(settings)
-    await anyio.to_thread.run_sync(_prepare, records)
+    await anyio.to_thread.run_sync(_prepare, records, open_recovery(settings, records))
     is_new = not await anyio.to_thread.run_sync(records.audit.size_bytes)
     async with AsyncExitStack() as stack:
         organization_id, kyc_id = settings.org_id, settings.kyc_id
@@ -174,9 +174,10 @@ def open_recovery(settings: Settings, records: Records) -> Recovery:
     return Recovery(records, grace_seconds=settings.reconcile_grace_seconds)
 
 
-def _prepare(records: Records) -> None:
+def _prepare(records: Records, recovery: Recovery) -> None:
     try:
         records.store.prepare()
+        recovery.begin()  # what a crash kept from the trail is written before anything else happens
         head = records.store.head()
         log.info("audit trail: %d entries, head %s", head.count, head.sha256)
     except SafeguardsUnavailableError as error:

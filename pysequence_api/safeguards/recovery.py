@@ -253,13 +253,13 @@ class Recovery:
 
     def _write_missing_lines(self, ledger: Ledger) -> None:
         past, now = self._store.past(), self._store.clock()
-        events: list[Event] = []
-        for record in ledger.records():
-            if record.attempt_id is None or (record.changed_at() or now) < now - REMEMBERED:
-                continue  # its lines were looked for when it was newer
-            indexed = (read_time(record.timestamp) or now) >= now - REMEMBERED
-            known = past.get(record.attempt_id, Past()) if indexed else self._store.past_of(record.attempt_id)
-            events.extend(_missing_lines(record, known, now))
+        records = [record for record in ledger.records() if record.attempt_id is not None]
+        # What is older than the index is looked for in the whole trail: nobody may have been here for days.
+        old = {one.attempt_id for one in records if (read_time(one.timestamp) or now) < now - REMEMBERED}
+        past = past | self._store.past_of(old) if old else past
+        events = [
+            event for one in records for event in _missing_lines(one, past.get(one.attempt_id or "", Past()), now)
+        ]
         if events:
             self._store.append(*events)
 

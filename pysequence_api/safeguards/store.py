@@ -4,7 +4,7 @@ Everything here blocks. What is said of the files holds only while `Store.held` 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -177,11 +177,12 @@ class Store:
         """Say whether the audit trail shows that an attempt was announced, however long ago."""
         return any(line.event_type == EventType.REQUESTED for line in self.audit.lines_of(attempt_id))
 
-    def past_of(self, attempt_id: str) -> Past:
-        """Give what the whole audit trail says of an attempt, however long ago."""
-        past = Past()
-        for line in reversed(list(self.audit.lines_of(attempt_id))):
-            past.take(line)
+    def past_of(self, attempt_ids: Collection[str | None]) -> dict[str, Past]:
+        """Give what the whole audit trail says of some attempts, however long ago, in one pass."""
+        past: dict[str, Past] = {}
+        for line in self.audit.oldest_first():
+            if line.attempt_id is not None and line.attempt_id in attempt_ids:
+                past.setdefault(line.attempt_id, Past()).take(line)
         return past
 
     def announced_at(self, attempt_id: str | None) -> datetime | None:

@@ -344,3 +344,19 @@ async def test_what_was_never_announced_takes_no_transfer_of_another(
         findings = {finding.attempt_id: finding.result for finding in await desk.find_out()}
         assert findings == {lost: Result.COMPLETED, never_sent.attempt_id: Result.NOT_EXECUTED}
         assert desk.events()[-2:] == ["requested", "failed"]
+
+
+async def test_an_end_that_a_crash_kept_from_the_trail_is_written_however_late(
+    desk: Desk, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempt(desk.order(), Via.API)
+    desk.records.reserve(attempt)
+    desk.records.announce(attempt)
+    with monkeypatch.context() as dead:
+        dead.setattr(desk.records.store, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            desk.records.release(attempt, "no connection", refused=False)
+    traveller.shift(10 * 86_400)
+    await desk.find_out()
+    await desk.find_out()
+    assert desk.events() == ["requested", "failed"]
