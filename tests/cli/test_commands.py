@@ -1,9 +1,7 @@
 """The commands on the simulated Sequence in process, as a script uses them."""
 
 import json
-import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +23,6 @@ def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TERM", "dumb")
     return tmp_path / "sandbox"
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """Undo that a transfer has its process ignore what comes too late to end it."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def call(*arguments: str, code: int = 0) -> Result:
