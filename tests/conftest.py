@@ -29,7 +29,7 @@ def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """Undo that a transfer has its process ignore what comes too late to end it; what a test starts would inherit it."""
+    """Undo that a transfer has its process ignore what comes too late to end it: what a test starts inherits it."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
