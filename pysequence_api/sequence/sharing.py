@@ -23,8 +23,9 @@ class Shared(Generic[T]):
         self._task = asyncio.create_task(work)
         self._withdraw = withdraw
         self._callers = 0
+        self._owner = owner
         owner.add(self)
-        self._task.add_done_callback(lambda _: owner.discard(self))
+        self._task.add_done_callback(self._ended)
 
     @property
     def ending(self) -> bool:
@@ -57,3 +58,8 @@ class Shared(Generic[T]):
         if self._withdraw:
             self._task.cancel()
         await asyncio.wait([self._task])
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        self._owner.discard(self)
+        if not task.cancelled():
+            task.exception()  # taken note of here too: its callers may all have gone
