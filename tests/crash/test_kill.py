@@ -29,6 +29,7 @@ MAX_CALLS = 40
 MAX_LOOKS = 20
 KILLED = 137
 LEDGER, TRAIL, HEAD = ".daily_limits.json.new", ".audit.jsonl", ".audit.head.json.new"
+NAMES = ".names.json.new"
 TARGETS = [
     ("write", LEDGER),
     ("fsync", LEDGER),
@@ -38,6 +39,9 @@ TARGETS = [
     ("write", HEAD),
     ("fsync", HEAD),
     ("rename", HEAD),
+    ("write", NAMES),
+    ("fsync", NAMES),
+    ("rename", NAMES),
     ("fsync", "."),
     ("sendto", None),
 ]
