@@ -183,7 +183,8 @@ class TransferGuard:
 
     async def _reserve(self, attempt: Attempt) -> CompletedTransfer | None:
         try:
-            return await self._recorded(self._records.reserve, attempt, self._clock_margin())
+            prune = self._clock_is_wrong() is False
+            return await self._recorded(self._records.reserve, attempt, self._clock_margin(), prune=prune)
         except (SafeguardsUnavailableError, asyncio.CancelledError):
             # Whether it was reserved is not known; nothing was sent.
             with suppress(SafeguardsUnavailableError):
@@ -206,8 +207,8 @@ class TransferGuard:
             if unsent and isinstance(error, SafeguardsUnavailableError):
                 await self._recorded(self._records.withdraw, attempt)
             elif certain:
-                refused, prune = isinstance(error, RefusedError), self._clock_is_wrong() is False
-                await self._recorded(self._records.release, attempt, text, refused=refused, prune=prune)
+                refused = isinstance(error, RefusedError)
+                await self._recorded(self._records.release, attempt, text, refused=refused)
             else:
                 await self._recorded(self._records.doubt, attempt, text)
         except SafeguardsUnavailableError as unrecorded:
@@ -233,12 +234,7 @@ class TransferGuard:
     async def _settle(
         self, attempt: Attempt, receipt: TransferReceipt, candidates: tuple[Transfer, ...], *, last: bool
     ) -> CompletedTransfer | None:
-        settle = partial(
-            self._records.settle,
-            organization_id=receipt.organization_id,
-            last=last,
-            prune=self._clock_is_wrong() is False,
-        )
+        settle = partial(self._records.settle, organization_id=receipt.organization_id, last=last)
         try:
             return await self._recorded(settle, attempt, candidates)
         except SafeguardsUnavailableError as unrecorded:

@@ -29,6 +29,7 @@ from pysequence_api.errors import (
 from pysequence_api.money import format_cents
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Via
 from pysequence_api.safeguards.ledger import FILE_NAME, Ended, Entry, Ledger, Outcome, State
+from pysequence_api.safeguards.lines import write_missing_lines
 from pysequence_api.safeguards.store import Store, log_unwritten, unavailable
 from pysequence_api.safeguards.times import Clock, read_time, utc_now
 from pysequence_api.sequence.models import Moment, Party, Transfer, TransferOrder
@@ -174,6 +175,7 @@ class Records:
         self.store = Store(directory, clock)
         self._max_transfer_cents = max_transfer_cents
         self._max_daily_cents = max_daily_cents
+        self._pruned_on: date | None = None
 
     @property
     def audit(self) -> AuditTrail:
@@ -201,12 +203,15 @@ class Records:
                 audit_head=head.sha256 if head.count else None,
             )
 
-    def reserve(self, attempt: Attempt, margin: timedelta = timedelta()) -> CompletedTransfer | None:
+    def reserve(
+        self, attempt: Attempt, margin: timedelta = timedelta(), *, prune: bool = False
+    ) -> CompletedTransfer | None:
         """Check both limits and take what the transfer needs, in one atomic replacement of the ledger.
 
         Args:
             attempt: the attempt.
             margin: how far Sequence's clock may be from ours.
+            prune: drop what ended more than two days ago, once a day; only for a clock that is known to be right.
 
         Returns:
             The answer to an earlier request with the same idempotency key; then nothing is reserved.
@@ -229,6 +234,10 @@ class Records:
                 owner = self.store.owners.own_id()
             except OSError as error:
                 raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
+            if prune and now.date() != self._pruned_on:
+                write_missing_lines(self.store, ledger)  # of what is dropped, nobody could write them any more
+                ledger.prune(now.date())
+                self._pruned_on = now.date()
             ledger.add(now.date(), attempt.reservation(now, owner, head.sha256 if head.count else None))
             self.store.owners.running.add(attempt.attempt_id)
             self.store.save(ledger)
@@ -279,20 +288,17 @@ class Records:
                 ledger.release(attempt.attempt_id, Outcome.FAILED, self.store.clock(), "it could not be recorded")
                 self.store.save(ledger)
 
-    def release(self, attempt: Attempt, error: str, *, refused: bool, prune: bool = False) -> None:
+    def release(self, attempt: Attempt, error: str, *, refused: bool) -> None:
         """End an attempt that certainly moved nothing. It counts no longer.
 
         Args:
             attempt: the attempt.
             error: why it failed.
             refused: Sequence refused it, so that its idempotency key stays taken.
-            prune: drop what is older than two days; only for a clock that is known to be right.
         """
 
         def change(ledger: Ledger, _: Entry) -> None:
             ledger.release(attempt.attempt_id, outcome, now, error)
-            if prune:
-                ledger.prune(now.date())
 
         outcome = Outcome.REFUSED if refused else Outcome.FAILED
         with self.store.held(END_LOCK_TIMEOUT_SECONDS):
@@ -314,7 +320,7 @@ class Records:
             self._end(attempt, [failed], change)
 
     def settle(
-        self, attempt: Attempt, candidates: Sequence[Transfer], *, organization_id: str | None, last: bool, prune: bool
+        self, attempt: Attempt, candidates: Sequence[Transfer], *, organization_id: str | None, last: bool
     ) -> CompletedTransfer | None:
         """End an attempt that Sequence took, under the oldest transfer that no other attempt has.
 
@@ -323,7 +329,6 @@ class Records:
             candidates: the transfers that could be it, oldest first.
             organization_id: where to look for it later, if it is not among them.
             last: end it without an id, if none of them is free.
-            prune: drop what is older than two days; only for a clock that is known to be right.
 
         Returns:
             The answer for the caller; ``None`` if none was free and it has not ended.
@@ -342,8 +347,6 @@ class Records:
             def change(ledger: Ledger, entry: Entry) -> None:
                 settle_entry(entry, transfer.id if transfer else None, now)
                 entry.organization_id = organization_id
-                if prune:
-                    ledger.prune(now.date())
                 nonlocal answer
                 answer = answer.model_copy(update={"daily_remaining_cents": self._remaining_cents(ledger)})
                 if attempt.key is not None:

@@ -4,19 +4,19 @@ What the account's activity shows settles or releases them. Doubt keeps them uns
 decides. Every method of `Recovery` blocks and belongs into a worker thread; each takes the data lock once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
 from pysequence_api.safeguards.audit import Event, EventType, Via
 from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
+from pysequence_api.safeguards.lines import event_of, requested_of, write_missing_lines
 from pysequence_api.safeguards.records import Records, settle_entry
-from pysequence_api.safeguards.store import REMEMBERED, Past, log_unwritten
+from pysequence_api.safeguards.store import Past, log_unwritten
 from pysequence_api.safeguards.times import read_time
 from pysequence_api.sequence.models import Party, Transfer, TransferOrder
 from pysequence_api.sequence.texts import plain_text
@@ -99,7 +99,7 @@ class Recovery:
         """
         with self._store.held():
             ledger = self._store.load()
-            self._write_missing_lines(ledger)
+            write_missing_lines(self._store, ledger)
             findings = self._release_unannounced(ledger)
             waiting = [entry for _, entry in ledger.entries() if self._is_open(entry) or entry.lacks_id]
             since = min((self._sent_at(entry) for entry in waiting), default=None)
@@ -149,11 +149,11 @@ class Recovery:
             now = self._store.clock()
             if transfer_id is not None:
                 settle_entry(entry, transfer_id, now)
-                event = _event(entry, EventType.COMPLETED, now, transfer_id=transfer_id, resolved=True)
+                event = event_of(entry, EventType.COMPLETED, now, transfer_id=transfer_id, resolved=True)
             else:
                 error = "a person found that it was not executed"
                 ledger.release(attempt_id, Outcome.NOT_EXECUTED, now, error)
-                event = _event(
+                event = event_of(
                     entry, EventType.FAILED, now, error=error, outcome=Outcome.NOT_EXECUTED.value, resolved=True
                 )
             event = event.model_copy(update={"via": Via.CLI})
@@ -251,18 +251,6 @@ class Recovery:
             _finding(entry, Result.NEVER_SENT, reason="its process ended before it was sent") for entry in never_sent
         ]
 
-    def _write_missing_lines(self, ledger: Ledger) -> None:
-        past, now = self._store.past(), self._store.clock()
-        records = [record for record in ledger.records() if record.attempt_id is not None]
-        # What is older than the index is looked for in the whole trail: nobody may have been here for days.
-        old = {one.attempt_id for one in records if (read_time(one.timestamp) or now) < now - REMEMBERED}
-        past = past | self._store.past_of(old) if old else past
-        events = [
-            event for one in records for event in _missing_lines(one, past.get(one.attempt_id or "", Past()), now)
-        ]
-        if events:
-            self._store.append(*events)
-
     def _append_or_restore(self, events: list[Event], before: Ledger) -> None:
         try:
             self._store.append(*events)
@@ -303,7 +291,7 @@ class _Decisions:
             return
         entry.transfer_id = transfer.id
         entry.identified_at = self._now.isoformat()
-        self.events.append(_event(entry, EventType.IDENTIFIED, self._now, transfer_id=transfer.id))
+        self.events.append(event_of(entry, EventType.IDENTIFIED, self._now, transfer_id=transfer.id))
         self.findings.append(_finding(entry, Result.IDENTIFIED, transfer_id=transfer.id))
 
     def close(self, entry: Entry, grace: timedelta) -> None:
@@ -312,7 +300,7 @@ class _Decisions:
         transfer = self._take(entry) if was_announced else None
         if transfer is not None:
             settle_entry(entry, transfer.id, self._now)
-            done = _event(entry, EventType.COMPLETED, self._now, transfer_id=transfer.id, reconciled=True)
+            done = event_of(entry, EventType.COMPLETED, self._now, transfer_id=transfer.id, reconciled=True)
             self.events.append(done)
             self.findings.append(_finding(entry, Result.COMPLETED, transfer_id=transfer.id))
         elif self._lookup.problem is not None:
@@ -328,10 +316,10 @@ class _Decisions:
         else:
             error = "it was looked for in the activity and is not there"
             if not was_announced:
-                self.events.append(_requested(entry, self._now))  # every end has a beginning
+                self.events.append(requested_of(entry, self._now))  # every end has a beginning
             outcome = Outcome.NOT_EXECUTED.value
             self.events.append(
-                _event(entry, EventType.FAILED, self._now, error=error, outcome=outcome, reconciled=True)
+                event_of(entry, EventType.FAILED, self._now, error=error, outcome=outcome, reconciled=True)
             )
             self.findings.append(_finding(entry, Result.NOT_EXECUTED, reason=error))
             self._ledger.release(entry.attempt_id or "", Outcome.NOT_EXECUTED, self._now, error)
@@ -395,37 +383,3 @@ def _is_other(party: Party, party_id: str | None) -> bool:
 
 def _finding(entry: Entry, result: Result, **more: str | None) -> Finding:
     return Finding(attempt_id=entry.attempt_id or "", amount_cents=entry.amount_cents, result=result, **more)
-
-
-def _event(record: Entry | Ended, event_type: EventType, now: datetime, **more: Any) -> Event:
-    return Event(
-        timestamp=now,
-        event_type=event_type,
-        amount_cents=record.amount_cents,
-        source=record.source_id or "",
-        destination=record.destination_id or "",
-        attempt_id=record.attempt_id,
-        via=Via(record.via) if record.via in set(Via) else None,
-        **more,
-    )
-
-
-def _requested(record: Entry | Ended, now: datetime) -> Event:
-    hashes = {"request_sha256": record.request_sha256, "key_sha256": record.key_sha256}
-    return _event(record, EventType.REQUESTED, now, recovered=True, **hashes)
-
-
-def _missing_lines(record: Entry | Ended, known: Past, now: datetime) -> Iterable[Event]:
-    """Give the lines that a crash between ledger and audit trail kept from being written."""
-    if isinstance(record, Ended):
-        if known.requested is None:
-            yield _requested(record, now)
-        if known.ended is None or known.ended.outcome == State.UNKNOWN:
-            yield _event(
-                record, EventType.FAILED, now, error=record.error, outcome=record.outcome.value, recovered=True
-            )
-    elif record.state is State.SETTLED and known.requested is not None:
-        if known.ended is None or known.ended.event_type == EventType.FAILED:
-            yield _event(record, EventType.COMPLETED, now, transfer_id=record.transfer_id, recovered=True)
-        elif record.transfer_id is not None and known.ended.transfer_id is None and not known.identified:
-            yield _event(record, EventType.IDENTIFIED, now, transfer_id=record.transfer_id, recovered=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,15 @@ async def lose(desk: Desk, *, moved: bool, **more: Any) -> str:
         await desk.transfer(**more)
     assert unknown.value.attempt_id is not None
     return unknown.value.attempt_id
+
+
+@contextmanager
+def dying_before_the_trail(desk: Desk) -> Iterator[None]:
+    """End the process between ledger and audit trail."""
+    with pytest.MonkeyPatch.context() as dead:
+        dead.setattr(desk.records.store, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 async def test_what_moved_is_found_and_settled_under_its_id(desk: Desk) -> None:
@@ -319,14 +330,12 @@ async def test_the_transfer_of_an_attempt_that_is_done_is_not_given_away_when_it
 
 
 async def test_what_a_person_decided_late_gets_its_line_after_a_crash(
-    desk: Desk, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, traveller: time_machine.Traveller
 ) -> None:
     attempt_id = await lose(desk, moved=False)
     traveller.shift(3 * 86_400)
-    with monkeypatch.context() as dead:
-        dead.setattr(desk.records.store, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            desk.recovery.resolve(attempt_id, None)
+    with dying_before_the_trail(desk):
+        desk.recovery.resolve(attempt_id, None)
     await desk.find_out()
     assert desk.events() == ["requested", "failed", "failed"]
     assert desk.trail()[-1]["outcome"] == "not_executed"
@@ -347,16 +356,28 @@ async def test_what_was_never_announced_takes_no_transfer_of_another(
 
 
 async def test_an_end_that_a_crash_kept_from_the_trail_is_written_however_late(
-    desk: Desk, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, traveller: time_machine.Traveller
 ) -> None:
     attempt = Attempt(desk.order(), Via.API)
     desk.records.reserve(attempt)
     desk.records.announce(attempt)
-    with monkeypatch.context() as dead:
-        dead.setattr(desk.records.store, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            desk.records.release(attempt, "no connection", refused=False)
+    with dying_before_the_trail(desk):
+        desk.records.release(attempt, "no connection", refused=False)
     traveller.shift(10 * 86_400)
     await desk.find_out()
     await desk.find_out()
     assert desk.events() == ["requested", "failed"]
+
+
+async def test_what_a_crash_kept_from_the_trail_is_written_before_its_day_is_dropped(
+    desk: Desk, traveller: time_machine.Traveller
+) -> None:
+    attempt = Attempt(desk.order(), Via.API)
+    desk.records.reserve(attempt)
+    desk.records.announce(attempt)
+    with dying_before_the_trail(desk):
+        desk.records.release(attempt, "no connection", refused=False)
+    traveller.shift(10 * 86_400)  # asleep, and the first thing after that is a transfer
+    await desk.transfer()
+    assert desk.events() == ["requested", "failed", "requested", "completed"]
+    assert [entry["state"] for entry in desk.ledger()] == ["settled"]

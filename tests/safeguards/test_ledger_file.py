@@ -33,10 +33,10 @@ def theirs(amount_cents: int, timestamp: str = NOON) -> dict[str, Any]:
 
 def settle(records: Records, amount_cents: int = 100, *, prune: bool = False, transfer_id: str = "t") -> None:
     attempt = attempt_of(amount_cents)
-    records.reserve(attempt)
+    records.reserve(attempt, prune=prune)
     records.announce(attempt)
     transfer = Transfer(id=transfer_id, amount_cents=amount_cents, source=Party(), destination=Party())
-    assert records.settle(attempt, [transfer], organization_id="org", last=True, prune=prune) is not None
+    assert records.settle(attempt, [transfer], organization_id="org", last=True) is not None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_over_midnight_a_transfer_counts_on_both_days(tmp_path: Path, clock: Set
     records.announce(attempt)
     clock.advance(seconds=2)
     assert records.limits().used_cents == 1_000_000
-    records.settle(attempt, [], organization_id=None, last=True, prune=False)
+    records.settle(attempt, [], organization_id=None, last=True)
     assert records.limits().used_cents == 1_000_000
     clock.now -= timedelta(seconds=2)
     assert records.limits().used_cents == 1_000_000

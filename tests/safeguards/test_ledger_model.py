@@ -68,12 +68,13 @@ class LedgerMachine(RuleBasedStateMachine):
         target=attempts,
         amount_cents=st.integers(1, MAX_TRANSFER_CENTS) | st.sampled_from([1, 500_000, MAX_TRANSFER_CENTS]),
         process=st.integers(0, 1),
+        prune=st.booleans(),
     )
-    def reserve(self, amount_cents: int, process: int) -> MultipleResults[Taken] | Taken:
+    def reserve(self, amount_cents: int, process: int, prune: bool) -> MultipleResults[Taken] | Taken:
         records, attempt = self.processes[process], attempt_of(amount_cents, key=str(uuid4()))
         fits = self.used_cents() + amount_cents <= MAX_DAILY_CENTS
         try:
-            records.reserve(attempt)
+            records.reserve(attempt, prune=prune)
         except LimitExceededError as error:
             left = MAX_DAILY_CENTS - self.used_cents()
             message = f"Amount {amount_cents} cents exceeds daily remaining limit of {left} cents"
@@ -103,11 +104,11 @@ class LedgerMachine(RuleBasedStateMachine):
         records.doubt(attempt, "timed out")
         self.model[attempt.attempt_id].unknown = True
 
-    @rule(taken=consumes(sent), identified=st.booleans(), prune=st.booleans())
-    def settle(self, taken: tuple[Records, Attempt], identified: bool, prune: bool) -> None:
+    @rule(taken=consumes(sent), identified=st.booleans())
+    def settle(self, taken: tuple[Records, Attempt], identified: bool) -> None:
         records, attempt = taken
         transfer = Transfer(id=f"transfer-of-{attempt.attempt_id}", amount_cents=1, source=Party(), destination=Party())
-        end = records.settle(attempt, [transfer] * identified, organization_id=None, last=True, prune=prune)
+        end = records.settle(attempt, [transfer] * identified, organization_id=None, last=True)
         self.model[attempt.attempt_id].last_day = self.today
         assert end is not None
         assert (end.id is not None) == identified
