@@ -16,7 +16,6 @@ from bench.server import KEY, running_server
 
 CALLERS = 8
 """How many ask at once."""
-LEDGER_ENTRIES = 10_000
 
 Ask = Callable[[httpx.AsyncClient, int], Awaitable[httpx.Response]]
 
@@ -25,29 +24,35 @@ def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="how long each measurement runs (default: 3)")
-    seconds = parser.parse_args().seconds
+    parser.add_argument(
+        "--entries", type=int, default=10_000, help="how many transfers the full ledger begins with (default: 10000)"
+    )
+    options = parser.parse_args()
+    seconds, entries = options.seconds, options.entries
     if not 0 < seconds <= 60:
         parser.error("--seconds must be more than 0 and at most 60")
+    if not 1 <= entries <= 100_000:
+        parser.error("--entries must be at least 1 and at most 100000")
     print(f"Python {platform.python_version()}, {CALLERS} callers at once, {seconds:g} s each, all on one machine.")
     print("Compare these numbers with each other, not with those of another machine.\n")
-    asyncio.run(_measure_all(seconds))
+    asyncio.run(_measure_all(seconds, entries))
 
 
-async def _measure_all(seconds: float) -> None:
+async def _measure_all(seconds: float, entries: int) -> None:
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fresh = await stack.enter_async_context(running_server(directory / "fresh"))
-        full = await stack.enter_async_context(running_server(directory / "full", ledger_entries=LEDGER_ENTRIES))
+        full = await stack.enter_async_context(running_server(directory / "full", ledger_entries=entries))
         pods = (await fresh.get("/api/pods")).json()
         measurements: list[tuple[str, httpx.AsyncClient, Ask]] = [
             ("GET /api/health, no key, no file", fresh, _get("/api/health")),
             ("GET /api/pods, equal reads: one request upstream serves all who wait", fresh, _get("/api/pods")),
             ("GET /api/activity, distinct reads: each is a request upstream", fresh, _distinct),
             ("GET /api/limits, ledger empty", fresh, _get("/api/limits")),
-            (f"GET /api/limits, ledger of {LEDGER_ENTRIES:,} entries today", full, _get("/api/limits")),
+            (f"GET /api/limits, ledger of {entries:,} entries today", full, _get("/api/limits")),
             ("POST /api/transfers, ledger empty at first", fresh, _transfer(pods[0]["id"], pods[1]["id"])),
             (
-                f"POST /api/transfers, ledger of {LEDGER_ENTRIES:,} entries",
+                f"POST /api/transfers, ledger of {entries:,} entries",
                 full,
                 _transfer(pods[0]["id"], pods[1]["id"]),
             ),

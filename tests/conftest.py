@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has this ignored in what it runs in the background, and every process that a test starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Every process that a test starts would compile the whole program anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 settings.register_profile("long", max_examples=100_000)  # for hours, with --hypothesis-profile=long
 
 

@@ -200,7 +200,7 @@ def test_an_unknown_outcome_is_5_and_names_the_attempt(sequence: Sequence, tmp_p
 
 
 def test_ctrl_c_under_way_waits_for_the_end_and_is_130(sequence: Sequence, tmp_path: Path) -> None:
-    sequence.arm({"kind": "delay", "seconds": 4})
+    sequence.arm({"kind": "delay", "seconds": 2.5})
     with started(sequence.environment(tmp_path), *TRANSFER, "--yes") as process:
         wait_until_written(tmp_path / ".audit.jsonl", "transfer_requested")
         process.send_signal(signal.SIGINT)
@@ -217,7 +217,7 @@ def test_ctrl_c_under_way_waits_for_the_end_and_is_130(sequence: Sequence, tmp_p
 
 
 def test_a_terminated_transfer_is_finished_too(sequence: Sequence, tmp_path: Path) -> None:
-    sequence.arm({"kind": "delay", "seconds": 4})
+    sequence.arm({"kind": "delay", "seconds": 2.5})
     with started(sequence.environment(tmp_path), *TRANSFER, "--yes") as process:
         wait_until_written(tmp_path / ".audit.jsonl", "transfer_requested")
         process.send_signal(signal.SIGTERM)
