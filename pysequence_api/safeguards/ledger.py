@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -54,12 +55,12 @@ class Outcome(StrEnum):
 
 
 class _Record(BaseModel):
-    """What is remembered of an attempt, whether it counts or not.
+    """What is remembered of an attempt, whether it counts or not. It never changes: a `changed` one takes its place.
 
     ``timestamp`` is when it was reserved.
     """
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     amount_cents: Annotated[int, Field(strict=True, ge=1, le=MAX_RECORDED_CENTS)]
     timestamp: Text | None = None
@@ -77,13 +78,23 @@ class _Record(BaseModel):
         """What makes two attempts alike."""
         return self.source_id, self.destination_id, self.amount_cents
 
+    def changed(self, **values: Any) -> Self:
+        """Make one that differs in these values."""
+        return self.model_validate(self.model_dump(exclude_unset=True) | values)
+
     def changed_at(self) -> datetime | None:
         """Give the time of its last change that the audit trail has a line about."""
-        times = (self.newest_time(), read_time(getattr(self, "identified_at", None)))
+        times = (self.newest_time, read_time(getattr(self, "identified_at", None)))
         return max((time for time in times if time is not None), default=None)
 
+    @cached_property
+    def json_text(self) -> str:
+        """How it stands in the file."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True))
+
+    @cached_property
     def newest_time(self) -> datetime | None:
-        """Give the newest of its times that can be read."""
+        """The newest of its times that can be read."""
         texts = (self.timestamp, getattr(self, "settled_at", None), getattr(self, "ended_at", None))
         return max((time for text in texts if (time := read_time(text)) is not None), default=None)
 
@@ -122,7 +133,7 @@ class Entry(_Record):
             listed: the day that it stands under, which says so where no time of its own can be read.
             margin: how far Sequence's clock may be ahead of ours.
         """
-        time = self.newest_time()
+        time = self.newest_time
         return listed if time is None else (time + margin).date()
 
 
@@ -178,13 +189,23 @@ class Ledger:
         return ledger
 
     def dump(self) -> bytes:
-        """Write the file's new content."""
-        document: dict[str, Any] = {
-            day.isoformat(): {name: _dump_part(name, part) for name, part in lists.items()}
+        """Write the file's new content, on one line.
+
+        It is put together from what every entry remembers of its own text: a busy day has thousands of them.
+        """
+        days = {
+            day.isoformat(): _object({name: _part_text(name, part) for name, part in lists.items()})
             for day, lists in sorted(self._days.items())
         }
-        # On one line: with indents, Python writes JSON several times slower, which a busy day would feel.
-        return (json.dumps(document | self._other) + "\n").encode()
+        return (_object(days | {name: json.dumps(value) for name, value in self._other.items()}) + "\n").encode()
+
+    def copy(self) -> Self:
+        """Make one that can be changed without changing this one."""
+        days = {
+            day: {name: part.copy() if isinstance(part, (list, dict)) else part for name, part in lists.items()}
+            for day, lists in self._days.items()
+        }
+        return type(self)(days, self._other)
 
     def entries(self) -> Iterator[tuple[date, Entry]]:
         """Go through everything that counts, with the day that it stands under; oldest day first."""
@@ -233,6 +254,13 @@ class Ledger:
         """Count something under a day."""
         self._days.setdefault(day, {}).setdefault(GLOBAL_LIST, []).append(entry)
 
+    def replace(self, entry: Entry) -> None:
+        """Put a changed entry in the place of what the ledger has of its attempt."""
+        for lists in self._days.values():
+            for value in lists.values():
+                if isinstance(value, list):
+                    value[:] = [entry if one.attempt_id == entry.attempt_id else one for one in value]
+
     def forget(self, attempt_id: str) -> None:
         """Remember nothing of an attempt."""
         for lists in self._days.values():
@@ -266,7 +294,7 @@ class Ledger:
                 if isinstance(value, list):
                     value[:] = [one for one in value if one.order in open_orders or _newest_day(one, day) >= oldest]
             ended: dict[str, Ended] = lists.get(ENDED_KEY, {})
-            for attempt_id in [key for key, one in ended.items() if (one.newest_time() or _LONG_AGO).date() < oldest]:
+            for attempt_id in [key for key, one in ended.items() if (one.newest_time or _LONG_AGO).date() < oldest]:
                 del ended[attempt_id]
             if not ended and not any(value for value in lists.values() if isinstance(value, list)):
                 del self._days[day]
@@ -295,10 +323,16 @@ def _parse_part(name: str, part: object) -> Any:
     return _ENDED.validate_python(part) if name == ENDED_KEY else part
 
 
-def _dump_part(name: str, part: Any) -> Any:
+def _part_text(name: str, part: Any) -> str:
     if isinstance(part, list):
-        return _ENTRIES.dump_python(part, mode="json", exclude_unset=True)
-    return _ENDED.dump_python(part, mode="json", exclude_unset=True) if name == ENDED_KEY else part
+        return f"[{', '.join(entry.json_text for entry in part)}]"
+    if name == ENDED_KEY:
+        return _object({attempt_id: one.json_text for attempt_id, one in part.items()})
+    return json.dumps(part)
+
+
+def _object(texts: dict[str, str]) -> str:
+    return f"{{{', '.join(f'{json.dumps(name)}: {text}' for name, text in texts.items())}}}"
 
 
 def _day(key: str) -> date:

@@ -311,9 +311,8 @@ class Records:
     def doubt(self, attempt: Attempt, error: str) -> None:
         """End an attempt of which nobody knows what became of it. It keeps counting."""
 
-        def change(_: Ledger, entry: Entry) -> None:
-            entry.state = State.UNKNOWN
-            entry.error = error
+        def change(ledger: Ledger, entry: Entry) -> None:
+            ledger.replace(entry.changed(state=State.UNKNOWN, error=error))
 
         with self.store.held(END_LOCK_TIMEOUT_SECONDS):
             failed = attempt.event(EventType.FAILED, self.store.clock(), error=error, outcome=State.UNKNOWN.value)
@@ -345,12 +344,11 @@ class Records:
             answer = attempt_answer(attempt, transfer)
 
             def change(ledger: Ledger, entry: Entry) -> None:
-                settle_entry(entry, transfer.id if transfer else None, now)
-                entry.organization_id = organization_id
                 nonlocal answer
                 answer = answer.model_copy(update={"daily_remaining_cents": self._remaining_cents(ledger)})
-                if attempt.key is not None:
-                    entry.answer = answer.model_dump(mode="json")
+                kept = {} if attempt.key is None else {"answer": answer.model_dump(mode="json")}
+                transfer_id = transfer.id if transfer else None
+                ledger.replace(settled_entry(entry, transfer_id, now, organization_id=organization_id, **kept))
 
             event = attempt.event(EventType.COMPLETED, now, transfer_id=transfer.id if transfer else None)
             self._end(attempt, [event], change)
@@ -454,7 +452,7 @@ class Records:
                 raise unavailable(f"{FILE_NAME} lacks attempt {attempt.attempt_id}")
             if not entry.unsettled:
                 return  # ended already, with a line of its own
-            unsettled = entry.model_copy(update={"state": State.UNKNOWN, "error": "its end could not be recorded"})
+            unsettled = entry.changed(state=State.UNKNOWN, error="its end could not be recorded")
             change(ledger, entry)
             self.store.save(ledger)
         except SafeguardsUnavailableError as error:
@@ -489,11 +487,9 @@ class Records:
         return max(0, self._max_daily_cents - ledger.used_cents(self.store.clock(), margin))
 
 
-def settle_entry(entry: Entry, transfer_id: str | None, now: datetime) -> None:
-    """Mark an entry as executed by Sequence."""
-    entry.state = State.SETTLED
-    entry.transfer_id = transfer_id
-    entry.settled_at = now.isoformat()
+def settled_entry(entry: Entry, transfer_id: str | None, now: datetime, **more: Any) -> Entry:
+    """Make the entry of an attempt that Sequence executed."""
+    return entry.changed(state=State.SETTLED, transfer_id=transfer_id, settled_at=now.isoformat(), **more)
 
 
 def attempt_answer(attempt: Attempt, transfer: Transfer | None) -> CompletedTransfer:

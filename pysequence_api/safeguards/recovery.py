@@ -15,7 +15,7 @@ from pysequence_api.errors import InvalidRequestError, NotFoundError, Safeguards
 from pysequence_api.safeguards.audit import Event, EventType, Via
 from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
 from pysequence_api.safeguards.lines import event_of, requested_of, write_missing_lines
-from pysequence_api.safeguards.records import Records, settle_entry
+from pysequence_api.safeguards.records import Records, settled_entry
 from pysequence_api.safeguards.store import Past, log_unwritten
 from pysequence_api.safeguards.times import read_time
 from pysequence_api.sequence.models import Party, Transfer, TransferOrder
@@ -148,7 +148,7 @@ class Recovery:
                 raise InvalidRequestError(f"Transfer {transfer_id!r} belongs to another attempt.")
             now = self._store.clock()
             if transfer_id is not None:
-                settle_entry(entry, transfer_id, now)
+                ledger.replace(settled_entry(entry, transfer_id, now))
                 event = event_of(entry, EventType.COMPLETED, now, transfer_id=transfer_id, resolved=True)
             else:
                 error = "a person found that it was not executed"
@@ -289,8 +289,7 @@ class _Decisions:
         if transfer is None:
             self.doubt(entry, "Sequence does not show it yet")
             return
-        entry.transfer_id = transfer.id
-        entry.identified_at = self._now.isoformat()
+        self._ledger.replace(entry.changed(transfer_id=transfer.id, identified_at=self._now.isoformat()))
         self.events.append(event_of(entry, EventType.IDENTIFIED, self._now, transfer_id=transfer.id))
         self.findings.append(_finding(entry, Result.IDENTIFIED, transfer_id=transfer.id))
 
@@ -299,7 +298,7 @@ class _Decisions:
         sent_at, was_announced = self._sent_at(entry), self._was_announced(entry.attempt_id or "")
         transfer = self._take(entry) if was_announced else None
         if transfer is not None:
-            settle_entry(entry, transfer.id, self._now)
+            self._ledger.replace(settled_entry(entry, transfer.id, self._now))
             done = event_of(entry, EventType.COMPLETED, self._now, transfer_id=transfer.id, reconciled=True)
             self.events.append(done)
             self.findings.append(_finding(entry, Result.COMPLETED, transfer_id=transfer.id))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.safeguards.audit import FILE_NAME as TRAIL_NAME
 from pysequence_api.safeguards.audit import EventType, Line
-from pysequence_api.safeguards.ledger import FILE_NAME, Entry, Ledger, Outcome, State
+from pysequence_api.safeguards.ledger import FILE_NAME, MAX_RECORDED_CENTS, Entry, Ledger, Outcome, State
 from pysequence_api.safeguards.store import Store, unavailable
 from pysequence_api.safeguards.times import read_time
 
@@ -79,24 +80,24 @@ def _propose(store: Store) -> Repair:
 
 
 def _rebuild(store: Store) -> Ledger:
-    entries: list[tuple[datetime, Entry]] = []
-    ours: dict[str, Entry] = {}
+    entries: dict[str, tuple[datetime, Entry]] = {}
     failures: dict[str, tuple[Outcome, datetime, str | None]] = {}
-    for line in store.audit.oldest_first():
+    for number, line in enumerate(store.audit.oldest_first(), 1):
         time, amount_cents = read_time(line.timestamp), line.amount_cents
         if time is None or amount_cents is None or amount_cents < 1:
             continue
+        if amount_cents > MAX_RECORDED_CENTS:
+            raise unavailable(f"line {number} of {TRAIL_NAME} says {amount_cents} cents, which cannot be")
         if line.event_type == EventType.REQUESTED:
-            entry = _requested(line, time, amount_cents)
-            entries.append((time, entry))
-            ours[entry.attempt_id or ""] = entry
-        elif line.attempt_id in ours:
+            entries[line.attempt_id or f"line {number}"] = time, _requested(line, time, amount_cents)
+        elif line.attempt_id in entries:
             if line.event_type == EventType.FAILED and line.outcome in set(Outcome):
                 failures[line.attempt_id] = Outcome(line.outcome), time, line.error
             else:
-                _apply(ours[line.attempt_id], line, time)
+                requested_at, entry = entries[line.attempt_id]
+                entries[line.attempt_id] = requested_at, _applied(entry, line, time)
     ledger = Ledger({}, {})
-    for time, entry in entries:
+    for time, entry in entries.values():
         if (failure := failures.get(entry.attempt_id or "")) is not None:
             ledger.remember(time.date(), entry, *failure)
         else:
@@ -125,10 +126,8 @@ def _requested(line: Line, time: datetime, amount_cents: int) -> Entry:
     )
 
 
-def _apply(entry: Entry, line: Line, time: datetime) -> None:
+def _applied(entry: Entry, line: Line, time: datetime) -> Entry:
     if line.event_type in {EventType.COMPLETED, EventType.IDENTIFIED}:
-        entry.state = State.SETTLED
-        entry.transfer_id = line.transfer_id or entry.transfer_id
-        entry.settled_at = entry.settled_at or time.isoformat()
-    elif line.event_type == EventType.FAILED:
-        entry.error = line.error
+        transfer_id, settled_at = line.transfer_id or entry.transfer_id, entry.settled_at or time.isoformat()
+        return entry.changed(state=State.SETTLED, transfer_id=transfer_id, settled_at=settled_at)
+    return entry.changed(error=line.error) if line.event_type == EventType.FAILED else entry

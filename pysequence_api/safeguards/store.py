@@ -65,6 +65,7 @@ class Store:
         self._position: Position | None = None
         self._past: dict[str, Past] = {}
         self._past_of: date | None = None
+        self._read: tuple[bytes, Ledger] | None = None
 
     @contextmanager
     def held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
@@ -105,7 +106,11 @@ class Store:
             content = read_bytes(self.ledger_path)
         except OSError as error:
             raise unavailable(f"{ledger_file.FILE_NAME} cannot be read ({error.strerror})") from error
-        ledger = Ledger.parse(content)
+        if self._read is None or self._read[0] != content:
+            ledger = Ledger.parse(content)
+            self._read = None if content is None else (content, ledger.copy())
+        else:
+            ledger = self._read[1].copy()
         known = {record.attempt_id for record in ledger.records()}
         since = self.clock() - REMEMBERED
         for attempt_id, past in self.past().items():
@@ -125,10 +130,12 @@ class Store:
         Raises:
             SafeguardsUnavailableError: it cannot be written.
         """
+        content = ledger.dump()
         try:
-            replace_atomically(self.ledger_path, ledger.dump())
+            replace_atomically(self.ledger_path, content)
         except OSError as error:
             raise unavailable(f"{ledger_file.FILE_NAME} cannot be written ({error.strerror})") from error
+        self._read = content, ledger.copy()
 
     def append(self, *events: Event) -> None:
         """Append to the audit trail.

@@ -109,6 +109,13 @@ def test_repair_counts_what_the_existing_server_requested(tmp_path: Path, clock:
     assert repair.propose(records.store).used_cents == 300
 
 
+def test_repair_stops_at_an_amount_that_cannot_be(tmp_path: Path, clock: SetClock) -> None:
+    line = {"timestamp": "2026-11-23T09:00:00Z", "event_type": "transfer_requested", "amount_cents": 10**16}
+    (tmp_path / ".audit.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(SafeguardsUnavailableError, match=r"line 1 of \.audit\.jsonl says 10000000000000000 cents"):
+        repair.propose(open_records(tmp_path, clock).store)
+
+
 class FullDisk:
     """Fails every write to files of the given names, as a full disk does."""
 

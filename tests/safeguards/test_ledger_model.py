@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from pysequence_api.errors import LimitExceededError
+from pysequence_api.safeguards.ledger import FILE_NAME, Ledger
 from pysequence_api.safeguards.records import Attempt, Records
 from pysequence_api.sequence.models import Party, Transfer
 
@@ -137,6 +138,15 @@ class LedgerMachine(RuleBasedStateMachine):
             assert {one.attempt_id for one in limits.unsettled} == {
                 attempt_id for attempt_id, one in self.model.items() if one.last_day is None
             }
+
+    @invariant()
+    def what_is_remembered_is_what_stands_in_the_file(self) -> None:
+        path = Path(self.folder.name) / FILE_NAME
+        if path.exists():
+            content = path.read_bytes()
+            read = Ledger.parse(content)
+            assert read.dump() == content
+            assert all(list(records.store.load().records()) == list(read.records()) for records in self.processes)
 
     @invariant()
     def no_day_can_have_moved_more_than_the_limit(self) -> None:
