@@ -25,6 +25,8 @@ GLOBAL_LIST = "__global__"
 ENDED_KEY = "__ended__"
 KEPT_DAYS = 2
 """Days before today that are kept."""
+DAYS_WITHOUT_ID = 30
+"""Days before today that an id is looked for which Sequence did not show."""
 MAX_RECORDED_CENTS = 10**15
 """More than this in one entry cannot be."""
 
@@ -284,10 +286,16 @@ class Ledger:
     def prune(self, today: date) -> None:
         """Drop what ended before the kept days.
 
-        Of what is like an open attempt the claim stays: which transfer that one could be is told from what others have.
+        What lacks its id stays while that is looked for. Of what is like an open attempt, or like one without an id,
+        the claim stays: which transfer that one could be is told from what others have.
         """
         oldest = today - timedelta(days=KEPT_DAYS)
-        open_orders = {entry.order for _, entry in self.entries() if entry.unsettled}
+        oldest_without_id = today - timedelta(days=DAYS_WITHOUT_ID)
+        open_orders = {
+            entry.order
+            for day, entry in self.entries()
+            if entry.unsettled or (entry.lacks_id and _newest_day(entry, day) >= oldest_without_id)
+        }
         for day in [day for day in self._days if day < oldest]:
             lists = self._days[day]
             for value in lists.values():

@@ -243,11 +243,19 @@ class GraphQLSequenceClient(SequenceClient):
 
     async def _send(self, request: "_Request", turn: Turn, token: str) -> Answer:
         """Send, and after a 401 once more with another token. Nothing else is sent twice."""
+        began_seconds = steady_seconds()
         try:
             return await self._send_once(request, turn, token)
         except NotAuthorisedError:
             token = await self._tokens.renew(token)
         turn = await self._turn(request.priority)
+        late = steady_seconds() - began_seconds > request.channel.timeout_seconds
+        if late and request.priority is Priority.TRANSFER:
+            # Whoever finds out after a crash counts from the announcement, and on two deadlines at most.
+            raise NotAuthorisedError(
+                "Sequence did not accept the access token (401), and getting another took too long to send this"
+                " transfer all the same. Nothing moved: ask for it again."
+            )
         return await self._send_once(request, turn, token)
 
     async def _turn(self, priority: Priority) -> Turn:

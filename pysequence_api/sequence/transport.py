@@ -85,7 +85,8 @@ class Channel:
     ) -> None:
         self._url = url
         self._host = urlsplit(url).hostname or ""
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
+        """The deadline of an exchange."""
         self._headers = {"accept-encoding": "gzip", "user-agent": "pysequence-api"}
         if not keep_alive:
             self._headers["connection"] = "close"
@@ -139,7 +140,7 @@ class Channel:
         began = time.monotonic()
         answer = None
         try:
-            with anyio.move_on_after(self._timeout_seconds):
+            with anyio.move_on_after(self.timeout_seconds):
                 answer = await self._exchange(request, progress, with_error_body)
         except GatewayError:
             raise
@@ -191,10 +192,10 @@ class Channel:
     def _too_late(self, operation: str, *, sent: bool) -> SequenceError:
         if sent:
             return TimedOutError(
-                f"{self._host} gave no full answer to {operation} within {self._timeout_seconds:g} seconds."
+                f"{self._host} gave no full answer to {operation} within {self.timeout_seconds:g} seconds."
             )
         return NeverSentError(
-            f"{operation} was not sent: no connection to {self._host} within {self._timeout_seconds:g} seconds."
+            f"{operation} was not sent: no connection to {self._host} within {self.timeout_seconds:g} seconds."
             " Check the network and try again."
         )
 

@@ -381,3 +381,18 @@ async def test_what_a_crash_kept_from_the_trail_is_written_before_its_day_is_dro
     await desk.transfer()
     assert desk.events() == ["requested", "failed", "requested", "completed"]
     assert [entry["state"] for entry in desk.ledger()] == ["settled"]
+
+
+@pytest.mark.parametrize(("days", "is_found"), [(4, True), (29, True), (32, False)])
+async def test_an_id_that_sequence_did_not_show_is_looked_for_beyond_the_kept_days(
+    tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller, days: int, is_found: bool
+) -> None:
+    async with open_desk(tmp_path, sandbox, token_seconds=100 * 86_400) as desk:
+        await desk.fault(["hide_new_transfer", {"kind": "invisible_seconds", "seconds": 3600}])
+        assert (await desk.transfer()).id is None
+        traveller.shift(days * 86_400)
+        younger = await desk.transfer()
+        await desk.find_out()
+        found = [line["transfer_id"] for line in desk.trail() if line["event_type"] == "transfer_identified"]
+        [older_id] = {transfer["id"] for transfer in await desk.moved()} - {younger.id}
+        assert found == [older_id] * is_found

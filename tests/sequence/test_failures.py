@@ -1,6 +1,7 @@
 """Every way to fail, with the truth about the money beside it: in process and over TCP by the same table."""
 
 import logging
+import time
 from typing import Any
 
 import anyio
@@ -19,8 +20,9 @@ from pysequence_api.errors import (
     UnreadableAnswerError,
 )
 from pysequence_api.sandbox import ORGANIZATION_ID
+from pysequence_api.sequence import graphql
 from pysequence_api.sequence.transport import MAX_ANSWER_BYTES
-from tests.sequence.conftest import Announcement, House, order_of
+from tests.sequence.conftest import TIMEOUT_SECONDS, Announcement, House, order_of
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +131,22 @@ async def test_401_renews_the_token_and_sends_again(any_house: House) -> None:
     assert len(any_house.requests("CreatePayment")) == 2
     assert len(await any_house.moved()) == 1
     assert len(any_house.requests("oauth/token")) == 2
+
+
+async def test_after_a_long_sign_in_a_transfer_is_not_sent_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not executed is what is not there twice the deadline after the announcement: by then, nothing may be sent."""
+    house.write_cache()
+    client = house.client(access_token=None)
+    order = order_of()
+    house.arm("CreatePayment", {"kind": "status", "status": 401})
+    slow = TIMEOUT_SECONDS + 1  # is what a new token takes
+    monkeypatch.setattr(graphql, "steady_seconds", lambda: time.monotonic() + slow * len(house.requests("oauth/token")))
+    with pytest.raises(NotAuthorisedError, match="too long") as caught:
+        await client.transfer(order, before_send=Announcement())
+    assert caught.value.nothing_moved
+    assert len(house.requests("CreatePayment")) == 1
+    await client.transfer(order, before_send=Announcement())
+    assert len(house.requests("oauth/token")) == 1
 
 
 async def test_what_the_announcement_raises_is_raised_and_nothing_is_sent(any_house: House) -> None:
