@@ -1,25 +1,24 @@
 """The token, Sequence itself by one read, and the clock against its ``Date``."""
 
-import base64
-import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import anyio
 
 from pysequence_api.checks.finding import Finding, ok, problem, problem_of, warning
 from pysequence_api.errors import SafeguardsUnavailableError, SequenceError, SignInError
-from pysequence_api.files import read_bytes
-from pysequence_api.gateway import open_gateway
+from pysequence_api.gateway import open_gateway, open_sign_in
+from pysequence_api.safeguards.times import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.settings import Settings, variable
 
-TOKEN_FILE_NAME = ".tokens.json"
-SOON_SECONDS = 3600.0
-MAX_CLOCK_OFFSET_SECONDS = 120.0
-"""As the safeguards have it."""
+if TYPE_CHECKING:
+    from pysequence_api.sequence.sign_in import SignInStatus
+
+SOON = timedelta(hours=1)
 NOTED_CLOCK_OFFSET_SECONDS = 10.0
-SIGN_IN = f"Set {variable('access_token')}, or sign in again."
+SIGN_IN = f"Run `pysequence-api auth login`, or set {variable('access_token')}."
 
 
 def check_account(settings: Settings) -> Iterator[Finding]:
@@ -58,48 +57,35 @@ def _check_clock(offset_seconds: float | None) -> Finding:
 def _check_token(settings: Settings) -> Finding:
     if settings.sandbox:
         return ok("token", "the sandbox makes its own")
-    if settings.access_token is not None:
-        expires_at = _expiry_of(settings.access_token.get_secret_value())
-        return _judge(variable("access_token"), expires_at, renewable=False)
-    cached = _read_cache(settings)
-    access_token = cached.get("access_token")
-    if not isinstance(access_token, str) or not access_token:
-        if settings.email is not None and settings.password is not None:
-            return ok("token", "none yet; signing in gets one")
-        return problem("token", "there is none", SIGN_IN, SignInError)
-    said = cached.get("expires_at")
-    times = [float(said)] if isinstance(said, int | float) else []
-    times += [own] if (own := _expiry_of(access_token)) is not None else []
-    renewable = isinstance(cached.get("refresh_token"), str) and settings.auth0_client_id is not None
-    return _judge(TOKEN_FILE_NAME, min(times, default=None), renewable=renewable)
+    return judge_token(anyio.run(_read_status, settings))
 
 
-def _judge(where: str, expires_at: float | None, *, renewable: bool) -> Finding:
-    if expires_at is None:
-        return ok("token", f"from {where}, which does not say until when it is good")
-    until = f"from {where}, good until {datetime.fromtimestamp(expires_at, UTC).astimezone():%Y-%m-%d %H:%M %Z}"
-    left_seconds = expires_at - time.time()
-    if renewable:
-        return ok("token", f"{until}, then renewed")
-    if left_seconds <= 0:
-        return problem("token", f"the one from {where} has run out", SIGN_IN, SignInError)
-    return warning("token", f"{until}, which is soon", SIGN_IN) if left_seconds < SOON_SECONDS else ok("token", until)
+async def _read_status(settings: Settings) -> "SignInStatus":
+    async with open_sign_in(settings) as sign_in:
+        return await sign_in.status()
 
 
-def _read_cache(settings: Settings) -> dict[str, object]:
-    try:
-        document = json.loads(read_bytes(settings.data_directory / TOKEN_FILE_NAME) or b"{}")
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+def judge_token(status: "SignInStatus") -> Finding:
+    """Say how well the account is signed in."""
+    if status.trouble is not None:
+        return problem("token", status.trouble, SIGN_IN, SignInError)
+    return _judge_good(status) if status.signed_in else _judge_missing(status)
 
 
-def _expiry_of(token: str) -> float | None:
-    """Read when a JWT says that it runs out. It is not verified: Sequence does that."""
-    try:
-        payload = token.split(".")[1]
-        expiry = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]
-        datetime.fromtimestamp(float(expiry), UTC)
-        return float(expiry)
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError, OSError):
-        return None
+def _judge_missing(status: "SignInStatus") -> Finding:
+    if status.renews_by is None:
+        said = "there is none" if status.got_by is None else f"the one by {status.got_by} has run out"
+        return problem("token", said, SIGN_IN, SignInError)
+    if status.waiting is not None:
+        return problem("token", status.waiting.error().detail, "Then run `pysequence-api auth login`.", SignInError)
+    return ok("token", f"none that is good; a {status.renews_by} gets one")
+
+
+def _judge_good(status: "SignInStatus") -> Finding:
+    if status.expires_at is None:
+        return ok("token", f"by {status.got_by}, which does not say until when it is good")
+    until = f"by {status.got_by}, good until {status.expires_at.astimezone():%Y-%m-%d %H:%M %Z}"
+    if status.renews_by is not None:
+        return ok("token", f"{until}, then renewed by {status.renews_by}")
+    is_soon = status.expires_at < datetime.now(UTC) + SOON
+    return warning("token", f"{until}, which is soon", SIGN_IN) if is_soon else ok("token", until)

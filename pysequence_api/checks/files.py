@@ -52,7 +52,8 @@ def check_modes(directory: Path) -> Iterator[Finding]:
     for path in foreign:
         yield problem("file modes", f"{path.name} belongs to another user", f"chown it: {path}", SettingsError)
     if not open_to_others and not foreign:
-        yield ok("file modes", f"{len(paths)} files, for their owner alone" if paths else "no files yet")
+        count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
+        yield ok("file modes", f"{count}, for the owner alone" if paths else "no files yet")
 
 
 def check_space(directory: Path) -> Iterator[Finding]:

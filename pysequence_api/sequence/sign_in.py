@@ -145,9 +145,9 @@ class SignIn:
             waiting = self._tokens.record.waiting()
             how = None if tokens is None else self._tokens.record.how(tokens.access_token)
         except SignInError as error:
-            static_life_seconds, trouble = 0.0, str(error)
+            static_life_seconds, trouble = -math.inf, str(error)
         static_token = self._settings.access_token
-        if static_life_seconds > LEAST_LIFE_SECONDS and static_token is not None:
+        if static_token is not None and (tokens is None or static_life_seconds > LEAST_LIFE_SECONDS):
             token, life_seconds, how = static_token.get_secret_value(), static_life_seconds, STATIC
         elif tokens is not None:
             token, life_seconds, how = tokens.access_token, tokens.life_seconds, how or ANOTHER_PROGRAM

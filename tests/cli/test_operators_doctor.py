@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +17,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pysequence_api import checks
-from pysequence_api.checks.account import _check_clock, _judge
+from pysequence_api.checks.account import _check_clock, judge_token
 from pysequence_api.checks.files import file_system_of
 from pysequence_api.cli import app
+from pysequence_api.sequence.refusals import Waiting
+from pysequence_api.sequence.sign_in import SignInStatus
 
 RUNNER = CliRunner()
 NAMES = ["settings", "data directory", "file modes", "space", "file system", "ledger", "audit chain", "token"]
@@ -152,13 +156,31 @@ def test_without_token_and_network_it_is_4_with_the_fix(monkeypatch: pytest.Monk
     assert "run out" in findings(4)["token"]["said"]
 
 
-@pytest.mark.parametrize(
-    ("left_seconds", "renewable", "level"),
-    [(None, False, "ok"), (-1, False, "problem"), (-1, True, "ok"), (60, False, "warning"), (90_000, False, "ok")],
+STATUS = SignInStatus(
+    signed_in=True, who=None, expires_at=None, got_by="login", renews_by=None, missing=(), waiting=None, trouble=None
 )
-def test_a_token_is_judged_by_its_life(left_seconds: int | None, renewable: bool, level: str) -> None:
-    expires_at = None if left_seconds is None else time.time() + left_seconds
-    assert _judge("here", expires_at, renewable=renewable).level == level
+GONE = replace(STATUS, signed_in=False, got_by=None)
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "said"),
+    [
+        (STATUS, "ok", "does not say until when"),
+        (replace(STATUS, expires_at=NOW + timedelta(hours=25)), "ok", "by login, good until"),
+        (replace(STATUS, expires_at=NOW + timedelta(minutes=1)), "warning", "which is soon"),
+        (replace(STATUS, expires_at=NOW + timedelta(minutes=1), renews_by="refresh token"), "ok", "then renewed"),
+        (GONE, "problem", "there is none"),
+        (replace(GONE, got_by="login"), "problem", "has run out"),
+        (replace(GONE, renews_by="login"), "ok", "a login gets one"),
+        (replace(GONE, renews_by="login", waiting=Waiting(NOW, 2, NOW, "no")), "problem", "it failed 2 times"),
+        (replace(STATUS, trouble=".sign-in.json is damaged"), "problem", "is damaged"),
+    ],
+)
+def test_how_the_account_is_signed_in(status: SignInStatus, level: str, said: str) -> None:
+    found = judge_token(status)
+    assert (found.level, bool(found.fix)) == (level, level != "ok")
+    assert said in found.said
 
 
 @pytest.mark.parametrize(("offset", "level"), [(None, "warning"), (1, "ok"), (-60, "warning"), (200, "problem")])
