@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser, needs_chromium]
 
 
 async def test_fresh_login_with_a_secret(stage: Stage) -> None:
-    ended = await stage.run("--debug", "auth", "login")
+    ended = await stage.run("--debug", "auth", "login", chromium=None)
     assert ended.code == 0, ended.err
     assert ended.out.startswith(f"Signed in as {EMAIL} until ")
     counted = stage.sign_ins()
@@ -292,7 +292,7 @@ async def test_a_signal_closes_the_window(stage: Stage, tmp_path: Path) -> None:
 async def test_no_window_without_a_display(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    ended = await stage.run("auth", "login", "--headed")
+    ended = await stage.run("auth", "login", "--headed", chromium=None)
     assert ended.code == 4
     assert "there is no display for its window" in ended.err
 
