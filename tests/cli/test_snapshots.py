@@ -1,6 +1,6 @@
 """Every screen as it looks, plain in a pipe and coloured on a terminal, held against stored text.
 
-After a change that is meant: `REWRITE_SNAPSHOTS=1 pytest tests/cli/test_operators_snapshots.py -n0`, and look at the
+After a change that is meant: `REWRITE_SNAPSHOTS=1 pytest tests/cli/test_snapshots.py -n0`, and look at the
 difference.
 """
 
