@@ -9,8 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pysequence_api.cli import app
-
-from .conftest import Sequence
+from tests.cli.processes import Sequence
 
 RUNNER = CliRunner()
 COMMANDS = ["serve", "pods", "transfer", "audit tail", "limits show", "sandbox serve", "transfers status"]

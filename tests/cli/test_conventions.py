@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from pysequence_api.cli import app
-from tests.cli.operators import ON_ITS_OWN_TERMINAL, TIMEOUT_SECONDS, call, environment, seated
+from tests.cli.processes import ON_ITS_OWN_TERMINAL, TIMEOUT_SECONDS, Environment, environment, run, seated
 
 HEAVY = ("fastapi", "starlette", "uvicorn", "httpx", "ariadne", "graphql", "playwright")
 LOADED = "import sys; from pysequence_api.cli import app; app(sys.argv[1:], standalone_mode=False)"
@@ -52,18 +52,18 @@ def test_every_command_has_help_with_an_example(path: Path_) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 100])
-def test_help_fits_the_window(tmp_path: Path, columns: int) -> None:
-    with seated(environment(tmp_path), "transfer", "--help", columns=columns) as seat:
+def test_help_fits_the_window(sandbox: Environment, columns: int) -> None:
+    with seated(sandbox, "transfer", "--help", columns=columns) as seat:
         assert seat.end() == 0
     prose = seat.text.partition("Example:")[0].splitlines()
     assert max(map(len, prose[1:])) <= columns
 
 
 @pytest.mark.parametrize("arguments", ["--help", "audit tail", "limits show", "key new", "transfers status none"])
-def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, arguments: str) -> None:
+def test_what_needs_no_sequence_loads_next_to_nothing(sandbox: Environment, arguments: str) -> None:
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", LOADED, *arguments.split()],
-        env=environment(tmp_path),
+        env=sandbox,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
@@ -75,10 +75,10 @@ def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, arguments:
 
 
 @pytest.mark.parametrize("arguments", ["pods", "openapi", "--help"])
-def test_head_ends_it_without_a_word(tmp_path: Path, arguments: str) -> None:
+def test_head_ends_it_without_a_word(sandbox: Environment, arguments: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "pysequence_api", *arguments.split()],
-        env=environment(tmp_path),
+        env=sandbox,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,9 +95,15 @@ def test_head_ends_it_without_a_word(tmp_path: Path, arguments: str) -> None:
 @pytest.mark.parametrize(
     ("variables", "options"), [({"NO_COLOR": "1"}, []), ({}, ["--no-color"]), ({"TERM": "dumb"}, [])]
 )
-def test_no_colours_for_who_wants_none(tmp_path: Path, variables: dict[str, str], options: list[str]) -> None:
+def test_no_colours_for_who_wants_none(sandbox: Environment, variables: dict[str, str], options: list[str]) -> None:
     with seated(
-        environment(tmp_path, **variables), *options, "transfer", "Groceries", "Rent", "$5", "--dry-run"
+        sandbox | variables,
+        *options,
+        "transfer",
+        "Groceries",
+        "Rent",
+        "$5",
+        "--dry-run",
     ) as seat:
         assert seat.end() == 0
     assert not re.search(r"\x1b\[[0-9;]*[34][0-7]", seat.raw)
@@ -106,8 +112,8 @@ def test_no_colours_for_who_wants_none(tmp_path: Path, variables: dict[str, str]
 
 
 @pytest.mark.parametrize("arguments", ["limits show", "transfer Groceries Rent $5 --dry-run"])
-def test_a_narrow_window_loses_nothing(tmp_path: Path, arguments: str) -> None:
-    with seated(environment(tmp_path), *arguments.split(), columns=40) as seat:
+def test_a_narrow_window_loses_nothing(sandbox: Environment, arguments: str) -> None:
+    with seated(sandbox, *arguments.split(), columns=40) as seat:
         assert seat.end() == 0
     assert "…" not in seat.text
     assert "Traceback" not in seat.text
@@ -132,8 +138,7 @@ def test_a_key_has_256_bits_and_is_new_every_time() -> None:
 
 def test_the_schema_is_the_servers_own_and_needs_nothing(tmp_path: Path) -> None:
     env = environment(tmp_path / "none")
-    env.pop("SEQUENCE_SANDBOX")
-    document = json.loads(call(env, "openapi").stdout)
+    document = json.loads(run(env, "openapi").stdout)
     assert "/api/transfers" in document["paths"]
     assert document["openapi"].startswith("3.")
     assert not (tmp_path / "none").exists(), "and touches nothing"
@@ -147,8 +152,8 @@ def test_the_schema_is_the_servers_own_and_needs_nothing(tmp_path: Path) -> None
         ("fish", {"_TYPER_COMPLETE_ARGS": "pysequence-api tran", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
     ],
 )
-def test_a_shell_completes_the_name_of_a_command(tmp_path: Path, shell: str, variables: dict[str, str]) -> None:
-    env = environment(tmp_path, _PYSEQUENCE_API_COMPLETE=f"complete_{shell}", **variables)
+def test_a_shell_completes_the_name_of_a_command(sandbox: Environment, shell: str, variables: dict[str, str]) -> None:
+    env = sandbox | {"_PYSEQUENCE_API_COMPLETE": f"complete_{shell}"} | variables
     result = subprocess.run(
         [sys.executable, "-c", COMPLETED], env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )

@@ -15,14 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import (
+from tests.cli.processes import (
     COMMAND,
     TIMEOUT_SECONDS,
     Environment,
     Sequence,
     environment,
-    on_terminal,
     run,
+    seated,
     started,
     wait_until_written,
 )
@@ -37,12 +37,6 @@ try:
 finally:
     print(sorted(set(sys.modules) & set({NOT_NEEDED})), file=sys.stderr)
 """
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Environment:
-    """The sandbox in process."""
-    return environment(tmp_path, SANDBOX="1")
 
 
 def write_trail(directory: Path, count: int) -> Path:
@@ -130,41 +124,41 @@ def test_following_goes_on_over_a_replacement_and_ends_with_ctrl_c(tmp_path: Pat
 
 
 def test_it_asks_and_sends_after_a_yes(sandbox: Environment) -> None:
-    with on_terminal(sandbox, *TRANSFER) as terminal:
-        terminal.wait_for("[y/N]")
-        assert "\x1b[" in terminal.shown
-        assert "after this $24,975.00" in terminal.text
-        terminal.type("y\n")
-        assert terminal.end() == 0, terminal.shown
-        assert "Transferred $25.00 from Groceries to Rent." in terminal.text
+    with seated(sandbox, *TRANSFER) as seat:
+        seat.wait_for("[y/N]")
+        assert "\x1b[" in seat.raw
+        assert "after this $24,975.00" in seat.text
+        seat.type("y\n")
+        assert seat.end() == 0, seat.raw
+        assert "Transferred $25.00 from Groceries to Rent." in seat.text
 
 
 @pytest.mark.parametrize("answer", ["yep\n", "\x04"])
 def test_anything_but_a_yes_sends_nothing_and_is_1(sandbox: Environment, tmp_path: Path, answer: str) -> None:
-    with on_terminal(sandbox, *TRANSFER) as terminal:
-        terminal.wait_for("[y/N]")
-        terminal.type(answer)
-        assert terminal.end() == 1, terminal.shown
-        assert "Nothing was sent." in terminal.shown
+    with seated(sandbox, *TRANSFER) as seat:
+        seat.wait_for("[y/N]")
+        seat.type(answer)
+        assert seat.end() == 1, seat.raw
+        assert "Nothing was sent." in seat.raw
     assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
 
 
 def test_what_was_typed_before_the_question_is_no_answer(sandbox: Environment, tmp_path: Path) -> None:
-    with on_terminal(sandbox, *TRANSFER) as terminal:
-        terminal.type("y\n")
-        terminal.wait_for("[y/N]")
-        terminal.type("n\n")
-        assert terminal.end() == 1, terminal.shown
+    with seated(sandbox, *TRANSFER) as seat:
+        seat.type("y\n")
+        seat.wait_for("[y/N]")
+        seat.type("n\n")
+        assert seat.end() == 1, seat.raw
     assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
 
 
 def test_ctrl_c_at_the_question_sends_nothing_and_is_130(sandbox: Environment, tmp_path: Path) -> None:
-    with on_terminal(sandbox, *TRANSFER) as terminal:
-        terminal.wait_for("[y/N]")
-        terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 130, terminal.shown
-        assert "Interrupted. Nothing was sent." in terminal.shown
-        assert "Traceback" not in terminal.shown
+    with seated(sandbox, *TRANSFER) as seat:
+        seat.wait_for("[y/N]")
+        seat.type("\x03")
+        assert seat.end() == 130, seat.raw
+        assert "Interrupted. Nothing was sent." in seat.raw
+        assert "Traceback" not in seat.raw
     assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
 
 
@@ -172,20 +166,20 @@ def test_a_person_sees_tables_in_their_own_time_zone_without_injected_markup(tmp
     trail = write_trail(tmp_path, 1)
     event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
     trail.write_text(json.dumps(event | {"source": "[red]a[/red]\x1b[2J\x1b]0;x\x07", "destination": "b"}) + "\n")
-    with on_terminal(environment(tmp_path), "audit", "tail") as terminal:
-        assert terminal.end() == 0, terminal.shown
-    assert "2026-07-02 00:30:00+02:00" in terminal.text
-    assert "[red]a[/red]\\x1b[2J\\x1b]0;x\\x07 -> b" in terminal.text
-    assert "\x1b[2J" not in terminal.shown
-    assert "\x1b]" not in terminal.shown
+    with seated(environment(tmp_path), "audit", "tail", columns=200) as seat:
+        assert seat.end() == 0, seat.raw
+    assert "2026-07-02 00:30:00+02:00" in seat.text
+    assert "[red]a[/red]\\x1b[2J\\x1b]0;x\\x07 -> b" in seat.text
+    assert "\x1b[2J" not in seat.raw
+    assert "\x1b]" not in seat.raw
 
 
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_colours_only_for_who_wants_them(tmp_path: Path, variables: Environment) -> None:
-    with on_terminal(environment(tmp_path) | variables, "limits", "show") as terminal:
-        assert terminal.end() == 0, terminal.shown
-    assert "Left today" in terminal.text
-    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", terminal.shown)) is not bool(variables)
+    with seated(environment(tmp_path) | variables, "limits", "show") as seat:
+        assert seat.end() == 0, seat.raw
+    assert "Left today" in seat.text
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", seat.raw)) is not bool(variables)
 
 
 # Sequence over HTTP, and what goes wrong with it.
@@ -297,7 +291,7 @@ def pasted(command: str) -> str:
 
 
 def test_a_key_that_somebody_chose_is_not_shown(tmp_path: Path) -> None:
-    env = environment(tmp_path, API_KEY="chosen-by-a-person-0123")
+    env = environment(tmp_path, SEQUENCE_API_KEY="chosen-by-a-person-0123")
     with started(env, "serve", "--sandbox", "--port", str(free_port())) as process:
         screen = read_screen(process)
         process.send_signal(signal.SIGTERM)
@@ -312,8 +306,9 @@ def test_limits_are_the_same_at_both_doors_and_ten_transfers_at_once_are_two(
 ) -> None:
     before = len(sequence.moved())
     port = free_port()
-    variables = {"API_KEY": "0123456789abcdef", "SERVER_PORT": str(port), "SERVER_HOST": "127.0.0.1"}
-    env = sequence.environment(tmp_path, **variables)
+    env = sequence.environment(
+        tmp_path, SEQUENCE_API_KEY="0123456789abcdef", SEQUENCE_SERVER_PORT=str(port), SEQUENCE_SERVER_HOST="127.0.0.1"
+    )
     with started(env, "serve") as process, ExitStack() as stack:
         assert process.stdout is not None
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()

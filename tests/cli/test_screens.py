@@ -12,7 +12,7 @@ import pytest
 from pysequence_api.cli.events import transfers_of
 from pysequence_api.names import Names
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Via
-from tests.cli.operators import call, environment, seated
+from tests.cli.processes import Environment, run, seated
 
 ERROR = "Sequence refused the transfer: Insufficient funds"
 
@@ -50,9 +50,9 @@ def ledger(directory: Path, amount_cents: int) -> None:
 
 
 @pytest.mark.parametrize(("cents", "color"), [(100_000, "32"), (2_000_000, "33"), (2_450_000, "31")])
-def test_the_bar_turns_yellow_and_red(tmp_path: Path, directory: Path, cents: int, color: str) -> None:
+def test_the_bar_turns_yellow_and_red(sandbox: Environment, directory: Path, cents: int, color: str) -> None:
     ledger(directory, cents)
-    with seated(environment(tmp_path), "limits", "show") as seat:
+    with seated(sandbox, "limits", "show") as seat:
         assert seat.end() == 0, seat.text
     assert re.search(rf"\x1b\[{color}m█+", seat.raw)
     assert f"{100 * cents // 2_500_000} % used" in seat.text
@@ -71,23 +71,23 @@ def test_the_last_transfers_of_the_day_are_shown_as_they_stand(directory: Path) 
     assert transfers_of(today + timedelta(days=1), trail, 10) == []
 
 
-def test_transfers_are_below_the_limits_with_their_names(tmp_path: Path, directory: Path) -> None:
+def test_transfers_are_below_the_limits_with_their_names(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.REJECTED)
-    shown = call(environment(tmp_path), "limits", "show").stdout
+    shown = run(sandbox, "limits", "show").stdout
     assert "LAST TODAY" in shown
     assert re.search(r"rejected +\$25\.00 +Groceries +Rent", shown)
 
 
-def test_the_day_ends_in_the_operators_own_zone(tmp_path: Path) -> None:
-    with seated(environment(tmp_path, TZ="Asia/Tokyo"), "limits", "show") as seat:
+def test_the_day_ends_in_the_operators_own_zone(sandbox: Environment) -> None:
+    with seated(sandbox | {"TZ": "Asia/Tokyo"}, "limits", "show") as seat:
         assert seat.end() == 0
     assert re.search(r"ends \d{4}-\d\d-\d\d 09:00:00\+09:00, in \d+ h \d+ min", seat.text)
 
 
-def test_a_line_fits_the_window_and_names_the_parties(tmp_path: Path, directory: Path) -> None:
+def test_a_line_fits_the_window_and_names_the_parties(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR * 3)
     for columns in (40, 80, 130):
-        with seated(environment(tmp_path), "audit", "tail", columns=columns) as seat:
+        with seated(sandbox, "audit", "tail", columns=columns) as seat:
             assert seat.end() == 0
         lines = seat.text.splitlines()
         assert len(lines) == 1
@@ -99,28 +99,28 @@ def test_a_line_fits_the_window_and_names_the_parties(tmp_path: Path, directory:
         assert lines[0].endswith("…")
 
 
-def test_a_pipe_gets_everything(tmp_path: Path, directory: Path) -> None:
+def test_a_pipe_gets_everything(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    result = call(environment(tmp_path, COLUMNS="40"), "audit", "tail")
+    result = run(sandbox | {"COLUMNS": "40"}, "audit", "tail")
     assert result.stdout.rstrip().endswith(ERROR)
     assert "p-1 -> p-2" in result.stdout
     assert "\x1b" not in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--no-color"], []])
-def test_it_is_readable_without_colours(tmp_path: Path, directory: Path, arguments: list[str]) -> None:
+def test_it_is_readable_without_colours(sandbox: Environment, directory: Path, arguments: list[str]) -> None:
     write(directory, EventType.FAILED, error=ERROR, outcome="unknown")
     variables = {} if arguments else {"NO_COLOR": "1"}
-    with seated(environment(tmp_path, **variables), *arguments, "audit", "tail") as seat:
+    with seated(sandbox | variables, *arguments, "audit", "tail") as seat:
         assert seat.end() == 0
     assert not re.search(r"\x1b\[[0-9;]*[34][0-7]", seat.raw)
     assert "failed" in seat.text
     assert "outcome unknown" in seat.text
 
 
-def test_following_draws_anew_when_the_window_is_resized(tmp_path: Path, directory: Path) -> None:
+def test_following_draws_anew_when_the_window_is_resized(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    with seated(environment(tmp_path), "audit", "tail", "-f", columns=60) as seat:
+    with seated(sandbox, "audit", "tail", "-f", columns=60) as seat:
         seat.wait_for("failed")
         assert ERROR not in seat.text
         seat.resize(160)

@@ -13,7 +13,7 @@ from pysequence_api.cli.words import cents_in_words
 from pysequence_api.errors import GatewayError, OutcomeUnknownError
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.phases import Phase, observed, report
-from tests.cli.operators import environment, seated
+from tests.cli.processes import Environment, seated
 from tests.desk import open_desk
 
 RUNNER = CliRunner()
@@ -120,16 +120,16 @@ def test_a_typo_proposes_the_nearest_and_sends_nothing(source: str, near: str) -
     assert call("audit", "tail").stdout == ""
 
 
-def test_the_limits_are_bars_with_this_transfer_in_them(tmp_path: Path) -> None:
-    with seated(environment(tmp_path), "transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run") as seat:
+def test_the_limits_are_bars_with_this_transfer_in_them(sandbox: Environment) -> None:
+    with seated(sandbox, "transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run") as seat:
         assert seat.end() == 0
     assert "▓" * 20 + " at most $10,000.00" in seat.text
     assert "\x1b[1;31m" in seat.raw, "a limit that is nearly reached is red"
     assert "▓" * 8 + "░" * 12 in seat.text
 
 
-def test_what_is_waited_for_is_on_the_screen(tmp_path: Path) -> None:
-    env = environment(tmp_path, SEQUENCE_REQUEST_INTERVAL_SECONDS="0.8")
+def test_what_is_waited_for_is_on_the_screen(sandbox: Environment) -> None:
+    env = sandbox | {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0.8"}
     with seated(env, "transfer", "Groceries", "Rent", "$25", "--yes") as seat:
         seat.wait_for("waiting for its turn")
         assert seat.end() == 0
