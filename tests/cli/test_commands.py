@@ -3,36 +3,15 @@
 import json
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from pysequence_api.cli import app
+from tests.cli.in_process import RUNNER, call, call_json
 from tests.cli.processes import Sequence
 
-RUNNER = CliRunner()
+pytestmark = pytest.mark.usefixtures("directory")
 COMMANDS = ["serve", "pods", "transfer", "audit tail", "limits show", "sandbox serve", "transfers status"]
-
-
-@pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A sandbox on a data directory of its own."""
-    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
-    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TERM", "dumb")
-    return tmp_path / "sandbox"
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    result = RUNNER.invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def call_json(*arguments: str) -> Any:
-    return json.loads(call(*arguments, "--json").stdout)
 
 
 def balances() -> dict[str, int]:

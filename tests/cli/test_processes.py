@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.api.conftest import free_port
 from tests.cli.processes import (
     COMMAND,
     TIMEOUT_SECONDS,
@@ -243,13 +243,6 @@ def test_the_sandbox_alone_says_how_to_use_it(sequence: Sequence) -> None:
 
 
 # The server.
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def test_the_first_screen_has_lines_that_work_when_pasted(tmp_path: Path) -> None:

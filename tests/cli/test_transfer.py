@@ -5,33 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from pysequence_api.cli import app
 from pysequence_api.cli.program import _reported
 from pysequence_api.cli.words import cents_in_words
 from pysequence_api.errors import GatewayError, OutcomeUnknownError
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.phases import Phase, observed, report
+from tests.cli.in_process import call
 from tests.cli.processes import Environment, seated
 from tests.desk import open_desk
 
-RUNNER = CliRunner()
-
-
-@pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A sandbox on a data directory of its own."""
-    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
-    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TERM", "dumb")
-    return tmp_path / "sandbox"
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    result = RUNNER.invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    return result
+pytestmark = pytest.mark.usefixtures("directory")
 
 
 def files(directory: Path) -> dict[str, bytes]:
