@@ -5,7 +5,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,15 +27,6 @@ from tests.cli.processes import (
 )
 
 TRANSFER = ("transfer", "Groceries", "Rent", "$25")
-NOT_NEEDED = "('httpx', 'h11', 'fastapi', 'starlette', 'uvicorn', 'ariadne', 'graphql', 'playwright')"
-NO_TRANSFER_MODULES = f"""
-import sys
-from pysequence_api.cli import app
-try:
-    app()
-finally:
-    print(sorted(set(sys.modules) & set({NOT_NEEDED})), file=sys.stderr)
-"""
 
 
 def write_trail(directory: Path, count: int) -> Path:
@@ -50,19 +40,6 @@ def write_trail(directory: Path, count: int) -> Path:
 def line(number: int) -> bytes:
     event = {"timestamp": "2020-01-01T00:00:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
     return json.dumps(event | {"source": f"source {number}", "destination": "b", "error": "x" * 100}).encode() + b"\n"
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["audit", "tail"], ["limits", "show"]])
-def test_what_needs_no_sequence_loads_none(tmp_path: Path, arguments: list[str]) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", NO_TRANSFER_MODULES, *arguments],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=TIMEOUT_SECONDS,
-    )
-    assert process.stderr.splitlines()[-1] == "[]"
 
 
 # Who reads goes away.
