@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from pysequence_api.cli import app
+from tests.cli.in_process import call
 from tests.cli.processes import ON_ITS_OWN_TERMINAL, TIMEOUT_SECONDS, Environment, environment, run, seated
 
 HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright"}
@@ -33,7 +35,7 @@ RUNNER = CliRunner()
 Path_ = tuple[str, ...]
 
 
-def commands(command: object = None, path: Path_ = ()) -> Iterator[tuple[Path_, object]]:
+def commands(command: Any = None, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
     """Walk the whole tree."""
     command = command or typer.main.get_command(app)
     yield path, command
@@ -41,26 +43,36 @@ def commands(command: object = None, path: Path_ = ()) -> Iterator[tuple[Path_, 
         yield from commands(each, (*path, name))
 
 
-TREE = list(commands())
+def is_group(command: Any) -> bool:
+    """Say whether a command does nothing without one of its own."""
+    return bool(getattr(command, "commands", None)) and not command.invoke_without_command
+
+
+TREE = dict(commands())
+GROUPS = [path for path, command in TREE.items() if is_group(command)]
+ALONE = [path for path in TREE if path not in GROUPS]
+"""What does something without a word more."""
 
 
 def test_the_tree_has_what_an_operator_looks_for() -> None:
-    paths = {" ".join(path) for path, _ in TREE}
+    paths = {" ".join(path) for path in TREE}
     assert {"pods show", "accounts", "activity summary", "transfers show", "transfers status", "doctor"} <= paths
-    assert {"key new", "openapi", "transfer", "limits show", "audit tail"} <= paths
+    assert {"key new", "openapi", "transfer", "limits show", "audit tail", "serve", "sandbox serve", "pods"} <= paths
 
 
-@pytest.mark.parametrize("path", [path for path, command in TREE if getattr(command, "callback", None)])
+@pytest.mark.parametrize("path", [(), *ALONE], ids=" ".join)
 def test_every_command_has_help_with_an_example(path: Path_) -> None:
-    command = dict(TREE)[path]
-    help_text = getattr(command, "help", "") or ""
-    if getattr(command, "commands", None) and not getattr(command, "invoke_without_command", False):
-        assert getattr(command, "commands", None) or help_text
-        return
-    assert "Example:" in help_text, path
-    assert f"pysequence-api {' '.join(path)}".strip() in help_text
-    for parameter in command.params:  # type: ignore[attr-defined]
-        assert getattr(parameter, "help", None), (path, parameter.name)
+    shown = call(*path, "--help").stdout
+    assert "Example:\n    pysequence-api " in shown.replace("SEQUENCE_API_KEY=... ", "")
+    assert f"pysequence-api {' '.join(path)}".strip() in shown.partition("Example:")[2]
+    assert any(line.startswith("  -") for line in shown.splitlines()), "and options"
+    for parameter in TREE[path].params:
+        assert getattr(parameter, "help", None), parameter.name
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_every_group_says_what_it_is_about(path: Path_) -> None:
+    assert TREE[path].help
 
 
 @pytest.mark.parametrize("columns", [40, 100])
