@@ -1,6 +1,7 @@
 """The commands on the simulated Sequence in process, as a script uses them."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -32,13 +33,13 @@ def test_without_arguments_the_help_is_shown(arguments: str) -> None:
         *(f"transfer Rent Groceries --cents {cents}" for cents in ("x", "0", "-5", "2147483648", "5.00")),
         *("transfer Rent Groceries -5.00", "transfer Rent Groceries 5.00 --cents 500"),
         "transfer Rent Groceries 5.00 --source-type BANK",
+        *("pods show nothing", "transfers show nothing", "activity --first 0"),
     ],
 )
-def test_wrong_usage_is_one_line_and_2(arguments: str) -> None:
-    result = call(*arguments.split(), *(["--yes"] if "transfer" in arguments else []), code=2)
+def test_wrong_usage_is_one_line_in_one_form_and_2(arguments: str) -> None:
+    result = call(*arguments.split(), *(["--yes"] if arguments.startswith("transfer ") else []), code=2)
     assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
+    assert re.fullmatch(r"Error: .+[.?)]( .+)?\n", result.stderr), result.stderr
 
 
 def test_version() -> None:
@@ -246,10 +247,13 @@ def test_an_unknown_outcome_is_5_and_counts(http: Sequence, what: str, when: str
     result = call("transfer", "Groceries", "Rent", "$25", "--yes", "--json", code=5)
     assert result.stdout == ""
     assert "DO NOT REPEAT" in result.stderr
-    assert "pysequence-api limits show" in result.stderr
+    for command in ("limits show", "limits reconcile", "transfers status "):
+        assert f"pysequence-api {command}" in result.stderr
     limits = call_json("limits", "show")
     [unsettled] = limits["unsettled"]
-    assert unsettled["attempt_id"] in result.stderr
+    [*_, last] = call("audit", "tail", "--json").stdout.splitlines()
+    assert json.loads(last)["attempt_id"] == unsettled["attempt_id"]
+    assert f"transfers status {unsettled['attempt_id']}" in result.stderr
     assert limits["used_cents"] == 2500
     assert unsettled["attempt_id"] in call("limits", "show").stdout
 

@@ -95,24 +95,6 @@ def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, variables:
         assert HEAVY.isdisjoint(loaded), command
 
 
-@pytest.mark.parametrize("arguments", ["pods", "openapi", "--help"])
-def test_head_ends_it_without_a_word(sandbox: Environment, arguments: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "pysequence_api", *arguments.split()],
-        env=sandbox,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.close()  # as `head` does when it has enough
-        assert process.stderr is not None
-        errors = process.stderr.read()
-    assert process.returncode == 0
-    assert "Traceback" not in errors
-    assert "Exception" not in errors
-
-
 @pytest.mark.parametrize(
     ("variables", "options"), [({"NO_COLOR": "1"}, []), ({}, ["--no-color"]), ({"TERM": "dumb"}, [])]
 )
@@ -138,15 +120,6 @@ def test_a_narrow_window_loses_nothing(sandbox: Environment, arguments: str) -> 
         assert seat.end() == 0
     assert "…" not in seat.text
     assert "Traceback" not in seat.text
-
-
-def test_an_error_has_one_form(tmp_path: Path) -> None:
-    for arguments in ("pods show nothing", "transfers show nothing", "activity --first 0", "nonsense"):
-        result = RUNNER.invoke(
-            app, arguments.split(), env={"SEQUENCE_SANDBOX": "1", "SEQUENCE_DATA_DIR": str(tmp_path)}
-        )
-        assert result.exit_code == 2, result.output
-        assert re.fullmatch(r"Error: .+[.?)] .+\n|Error: .+[.?)]\n", result.stderr), result.stderr
 
 
 def test_a_key_has_256_bits_and_is_new_every_time() -> None:

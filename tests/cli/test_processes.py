@@ -45,21 +45,26 @@ def line(number: int) -> bytes:
 # Who reads goes away.
 
 
-def head(env: Environment, *arguments: str) -> tuple[int, str]:
-    """Read one line, and go; gives the exit code and what was on standard error."""
+def head(env: Environment, *arguments: str, lines: int) -> tuple[int, str]:
+    """Read some lines, and go; gives the exit code and what was on standard error."""
     with started(env, *arguments) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline()
+        assert all(process.stdout.readline() for _ in range(lines))
         process.stdout.close()
         errors = process.stderr.read()
         return process.wait(TIMEOUT_SECONDS), errors
 
 
-@pytest.mark.parametrize("arguments", [["-n", "20000", "--json"], ["-n", "20000", "-f"], ["-n", "1", "-f"]])
+@pytest.mark.parametrize("arguments", [["-n", "2000", "--json"], ["-n", "2000", "-f"], ["-n", "1", "-f"]])
 def test_a_reader_who_has_enough_ends_it_in_silence(tmp_path: Path, arguments: list[str]) -> None:
-    write_trail(tmp_path, 20_000)
-    assert head(environment(tmp_path), "audit", "tail", *arguments) == (0, "")
+    write_trail(tmp_path, 2000)  # more than a pipe holds
+    assert head(environment(tmp_path), "audit", "tail", *arguments, lines=1) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["pods", "openapi", "--help"])
+def test_a_reader_who_wants_nothing_ends_it_in_silence_too(sandbox: Environment, command: str) -> None:
+    assert head(sandbox, command, lines=0) == (0, "")
 
 
 def test_a_full_disk_is_1_and_says_so(tmp_path: Path) -> None:
@@ -98,16 +103,6 @@ def test_following_goes_on_over_a_replacement_and_ends_with_ctrl_c(tmp_path: Pat
 
 
 # A person at the terminal.
-
-
-def test_it_asks_and_sends_after_a_yes(sandbox: Environment) -> None:
-    with seated(sandbox, *TRANSFER) as seat:
-        seat.wait_for("[y/N]")
-        assert "\x1b[" in seat.raw
-        assert "after this $24,975.00" in seat.text
-        seat.type("y\n")
-        assert seat.end() == 0, seat.raw
-        assert "Transferred $25.00 from Groceries to Rent." in seat.text
 
 
 @pytest.mark.parametrize("answer", ["yep\n", "\x04"])
@@ -151,23 +146,7 @@ def test_a_person_sees_tables_in_their_own_time_zone_without_injected_markup(tmp
     assert "\x1b]" not in seat.raw
 
 
-@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_only_for_who_wants_them(tmp_path: Path, variables: Environment) -> None:
-    with seated(environment(tmp_path) | variables, "limits", "show") as seat:
-        assert seat.end() == 0, seat.raw
-    assert "Left today" in seat.text
-    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", seat.raw)) is not bool(variables)
-
-
 # Sequence over HTTP, and what goes wrong with it.
-
-
-def test_an_unknown_outcome_is_5_and_names_the_attempt(sequence: Sequence, tmp_path: Path) -> None:
-    sequence.arm("close", "after")
-    result = run(sequence.environment(tmp_path), *TRANSFER, "--yes", "--json")
-    assert (result.returncode, result.stdout) == (5, "")
-    assert "DO NOT REPEAT" in result.stderr
-    assert json.loads((tmp_path / ".audit.jsonl").read_text().splitlines()[-1])["attempt_id"] in result.stderr
 
 
 def test_ctrl_c_under_way_waits_for_the_end_and_is_130(sequence: Sequence, tmp_path: Path) -> None:

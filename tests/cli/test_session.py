@@ -14,7 +14,9 @@ def test_a_session_with_the_audit_trail_in_a_second_window(sandbox: Environment)
     with seated(sandbox, "audit", "tail", "-f", columns=120) as trail:
         with seated(sandbox, "transfer", "Groceries", "Rent", "$25") as seat:
             seat.wait_for("Send $25.00? [y/N]")
+            assert "\x1b[" in seat.raw
             assert "twenty-five dollars" in seat.text
+            assert "after this $24,975.00" in seat.text
             assert "balance $876.43, after this $851.43" in seat.text
             seat.type("y\n")
             assert seat.end() == 0, seat.text

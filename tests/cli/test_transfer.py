@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from pysequence_api.cli.program import _reported
 from pysequence_api.cli.words import cents_in_words
-from pysequence_api.errors import GatewayError, OutcomeUnknownError
+from pysequence_api.errors import GatewayError
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.phases import Phase, observed, report
 from tests.cli.in_process import call
@@ -145,11 +144,3 @@ def test_nobody_has_to_look() -> None:
         report(Phase.SIGN_IN)
     report(Phase.ANSWER)
     assert seen == [Phase.SIGN_IN]
-
-
-def test_an_unknown_outcome_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _reported(OutcomeUnknownError("Nobody knows.", attempt_id="a-1")) == 5
-    shown = capsys.readouterr().err
-    assert "DO NOT REPEAT" in shown
-    assert "transfers status a-1" in shown
-    assert "limits reconcile" in shown
