@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -40,7 +41,13 @@ class Screen(io.StringIO):
         return self._watched
 
 
-def draw(*arguments: str, code: int = 0, watched: bool = True, columns: int = 100, **variables: str) -> str:
+def draw(
+    *arguments: str,
+    code: int = 0,
+    watched: bool = True,
+    columns: int = 100,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run a command with both its streams on one screen, and give all that was written there.
 
     Args:
@@ -48,7 +55,7 @@ def draw(*arguments: str, code: int = 0, watched: bool = True, columns: int = 10
         code: what it ends with.
         watched: whether the screen is a terminal.
         columns: the width of the window.
-        **variables: more of the environment.
+        variables: more of the environment.
     """
     screen = Screen(watched=watched)
     try:
@@ -57,7 +64,7 @@ def draw(*arguments: str, code: int = 0, watched: bool = True, columns: int = 10
             patched.setattr("sys.stderr", screen)
             patched.setitem(output._choices, "color", True)
             patched.delenv("NO_COLOR", raising=False)
-            for name, value in (WINDOW | {"COLUMNS": str(columns)} | variables).items():
+            for name, value in (WINDOW | {"COLUMNS": str(columns)} | dict(variables or {})).items():
                 patched.setenv(name, value)
             time.tzset()
             with pytest.raises(SystemExit) as ended:

@@ -13,8 +13,16 @@ import typer
 from typer.testing import CliRunner
 
 from pysequence_api.cli import app
-from tests.cli.in_process import call
-from tests.cli.processes import ON_ITS_OWN_TERMINAL, TIMEOUT_SECONDS, Environment, environment, run, seated
+from tests.cli.in_process import call, draw
+from tests.cli.processes import (
+    ON_ITS_OWN_TERMINAL,
+    TIMEOUT_SECONDS,
+    Environment,
+    environment,
+    run,
+    seated,
+    without_escapes,
+)
 
 HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright"}
 LIGHT = {"--help": 0, "audit tail": 0, "limits show": 0, "key new": 0, "transfers status none": 2}
@@ -33,6 +41,7 @@ print(json.dumps(after), file=sys.stderr)
 COMPLETED = ON_ITS_OWN_TERMINAL.replace("fcntl.ioctl(0, termios.TIOCSCTTY, 0)", "")
 RUNNER = CliRunner()
 Path_ = tuple[str, ...]
+pytestmark = pytest.mark.usefixtures("directory")
 
 
 def commands(command: Any = None, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
@@ -95,31 +104,54 @@ def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, variables:
         assert HEAVY.isdisjoint(loaded), command
 
 
+@pytest.fixture
+def failed(directory: Path) -> None:
+    """A transfer that has failed, nobody knows how."""
+    directory.mkdir()
+    event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "outcome": "unknown"}
+    (directory / ".audit.jsonl").write_text(json.dumps(event) + "\n")
+
+
 @pytest.mark.parametrize(
-    ("variables", "options"), [({"NO_COLOR": "1"}, []), ({}, ["--no-color"]), ({"TERM": "dumb"}, [])]
+    ("options", "variables"),
+    [([], {}), ([], {"NO_COLOR": "1"}), (["--no-color"], {})],
+    ids=["colours", "NO_COLOR", "--no-color"],
 )
-def test_no_colours_for_who_wants_none(sandbox: Environment, variables: dict[str, str], options: list[str]) -> None:
-    with seated(
-        sandbox | variables,
-        *options,
-        "transfer",
-        "Groceries",
-        "Rent",
-        "$5",
-        "--dry-run",
-    ) as seat:
-        assert seat.end() == 0
-    assert not re.search(r"\x1b\[[0-9;]*[34][0-7]", seat.raw)
-    if "TERM" in variables:
-        assert "\x1b" not in seat.raw
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("limits show", "Left today"),
+        ("audit tail", r"failed .* outcome unknown"),
+        ("transfer Groceries Rent $5 --dry-run", "Would transfer"),
+    ],
+)
+def test_colours_only_for_who_wants_them(
+    failed: None, command: str, says: str, options: list[str], variables: dict[str, str]
+) -> None:
+    drawn = draw(*options, *command.split(), variables=variables)
+    assert re.search(says, without_escapes(drawn))
+    assert bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", drawn)) is not bool(options or variables)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("limits show", "Left today"),
+        ("audit tail", "transfer_failed"),
+        ("transfer Groceries Rent $5 --dry-run", "Would transfer"),
+    ],
+)
+def test_a_terminal_that_only_prints_gets_only_text(failed: None, command: str, says: str) -> None:
+    drawn = draw(*command.split(), variables={"TERM": "dumb"})
+    assert says in drawn
+    assert "\x1b" not in drawn
 
 
 @pytest.mark.parametrize("arguments", ["limits show", "transfer Groceries Rent $5 --dry-run"])
-def test_a_narrow_window_loses_nothing(sandbox: Environment, arguments: str) -> None:
-    with seated(sandbox, *arguments.split(), columns=40) as seat:
-        assert seat.end() == 0
-    assert "…" not in seat.text
-    assert "Traceback" not in seat.text
+def test_a_narrow_window_loses_nothing(arguments: str) -> None:
+    drawn = draw(*arguments.split(), columns=40)
+    assert "…" not in drawn
+    assert "Traceback" not in drawn
 
 
 def test_a_key_has_256_bits_and_is_new_every_time() -> None:

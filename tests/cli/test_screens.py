@@ -107,17 +107,6 @@ def test_a_pipe_gets_everything(sandbox: Environment, directory: Path) -> None:
     assert "\x1b" not in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--no-color"], []])
-def test_it_is_readable_without_colours(sandbox: Environment, directory: Path, arguments: list[str]) -> None:
-    write(directory, EventType.FAILED, error=ERROR, outcome="unknown")
-    variables = {} if arguments else {"NO_COLOR": "1"}
-    with seated(sandbox | variables, *arguments, "audit", "tail") as seat:
-        assert seat.end() == 0
-    assert not re.search(r"\x1b\[[0-9;]*[34][0-7]", seat.raw)
-    assert "failed" in seat.text
-    assert "outcome unknown" in seat.text
-
-
 def test_following_draws_anew_when_the_window_is_resized(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
     with seated(sandbox, "audit", "tail", "-f", columns=60) as seat:
