@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +9,10 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from pysequence_api.cli import app
 from tests.cli.in_process import call, draw
 from tests.cli.processes import (
-    ON_ITS_OWN_TERMINAL,
-    TIMEOUT_SECONDS,
     Environment,
     environment,
     run,
@@ -38,8 +34,6 @@ for command in sys.argv[1:]:
         after[command] = [ended.code, sorted({name.partition(".")[0] for name in sys.modules})]
 print(json.dumps(after), file=sys.stderr)
 """
-COMPLETED = ON_ITS_OWN_TERMINAL.replace("fcntl.ioctl(0, termios.TIOCSCTTY, 0)", "")
-RUNNER = CliRunner()
 Path_ = tuple[str, ...]
 pytestmark = pytest.mark.usefixtures("directory")
 
@@ -155,16 +149,17 @@ def test_a_narrow_window_loses_nothing(arguments: str) -> None:
 
 
 def test_a_key_has_256_bits_and_is_new_every_time() -> None:
-    first, second = RUNNER.invoke(app, ["key", "new"]), RUNNER.invoke(app, ["key", "new"])
+    first, second = call("key", "new"), call("key", "new")
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", first.stdout)
     assert first.stdout != second.stdout
     assert "SEQUENCE_API_KEY" in first.stderr
     assert first.stdout.strip() not in first.stderr
 
 
-def test_the_schema_is_the_servers_own_and_needs_nothing(tmp_path: Path) -> None:
-    env = environment(tmp_path / "none")
-    document = json.loads(run(env, "openapi").stdout)
+def test_the_schema_is_the_servers_own_and_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SEQUENCE_SANDBOX")
+    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path / "none"))
+    document = json.loads(call("openapi").stdout)
     assert "/api/transfers" in document["paths"]
     assert document["openapi"].startswith("3.")
     assert not (tmp_path / "none").exists(), "and touches nothing"
@@ -178,11 +173,12 @@ def test_the_schema_is_the_servers_own_and_needs_nothing(tmp_path: Path) -> None
         ("fish", {"_TYPER_COMPLETE_ARGS": "pysequence-api tran", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
     ],
 )
-def test_a_shell_completes_the_name_of_a_command(sandbox: Environment, shell: str, variables: dict[str, str]) -> None:
-    env = sandbox | {"_PYSEQUENCE_API_COMPLETE": f"complete_{shell}"} | variables
-    result = subprocess.run(
-        [sys.executable, "-c", COMPLETED], env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
-    )
-    assert "transfer" in result.stdout, result.stderr
-    assert "transfers" in result.stdout
-    assert "pods" not in result.stdout
+def test_a_shell_completes_the_name_of_a_command(
+    monkeypatch: pytest.MonkeyPatch, shell: str, variables: dict[str, str]
+) -> None:
+    for name, value in ({"_PYSEQUENCE_API_COMPLETE": f"complete_{shell}"} | variables).items():
+        monkeypatch.setenv(name, value)
+    shown = call().stdout
+    assert "transfer" in shown
+    assert "transfers" in shown
+    assert "pods" not in shown

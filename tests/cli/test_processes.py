@@ -134,18 +134,6 @@ def test_ctrl_c_at_the_question_sends_nothing_and_is_130(sandbox: Environment, t
     assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
 
 
-def test_a_person_sees_tables_in_their_own_time_zone_without_injected_markup(tmp_path: Path) -> None:
-    trail = write_trail(tmp_path, 1)
-    event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
-    trail.write_text(json.dumps(event | {"source": "[red]a[/red]\x1b[2J\x1b]0;x\x07", "destination": "b"}) + "\n")
-    with seated(environment(tmp_path), "audit", "tail", columns=200) as seat:
-        assert seat.end() == 0, seat.raw
-    assert "2026-07-02 00:30:00+02:00" in seat.text
-    assert "[red]a[/red]\\x1b[2J\\x1b]0;x\\x07 -> b" in seat.text
-    assert "\x1b[2J" not in seat.raw
-    assert "\x1b]" not in seat.raw
-
-
 # Sequence over HTTP, and what goes wrong with it.
 
 

@@ -10,8 +10,8 @@ from pysequence_api.cli.words import cents_in_words
 from pysequence_api.errors import GatewayError
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.phases import Phase, observed, report
-from tests.cli.in_process import call
-from tests.cli.processes import Environment, seated
+from tests.cli.in_process import call, draw
+from tests.cli.processes import without_escapes
 from tests.desk import open_desk
 
 pytestmark = pytest.mark.usefixtures("directory")
@@ -103,21 +103,21 @@ def test_a_typo_proposes_the_nearest_and_sends_nothing(source: str, near: str) -
     assert call("audit", "tail").stdout == ""
 
 
-def test_the_limits_are_bars_with_this_transfer_in_them(sandbox: Environment) -> None:
-    with seated(sandbox, "transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run") as seat:
-        assert seat.end() == 0
-    assert "▓" * 20 + " at most $10,000.00" in seat.text
-    assert "\x1b[1;31m" in seat.raw, "a limit that is nearly reached is red"
-    assert "▓" * 8 + "░" * 12 in seat.text
+def test_the_limits_are_bars_with_this_transfer_in_them() -> None:
+    drawn = draw("transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run")
+    text = without_escapes(drawn)
+    assert "▓" * 20 + " at most $10,000.00" in text
+    assert "\x1b[1;31m" in drawn, "a limit that is nearly reached is red"
+    assert "▓" * 8 + "░" * 12 in text
 
 
-def test_what_is_waited_for_is_on_the_screen(sandbox: Environment) -> None:
-    env = sandbox | {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0.8"}
-    with seated(env, "transfer", "Groceries", "Rent", "$25", "--yes") as seat:
-        seat.wait_for("waiting for its turn")
-        assert seat.end() == 0
-    assert "\r\x1b[K" in seat.raw, "and is taken away again"
-    assert "Transferred $25.00 from Groceries to Rent." in seat.text
+def test_what_is_waited_for_is_on_the_screen() -> None:
+    slow = {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0.8"}
+    drawn = draw("transfer", "Groceries", "Rent", "$25", "--yes", variables=slow)
+    waiting, _, rest = drawn.rpartition("\r\x1b[K")
+    assert "waiting for its turn" in waiting
+    assert "waiting" not in rest, "it is taken away again"
+    assert "Transferred $25.00 from Groceries to Rent." in rest
 
 
 @pytest.mark.anyio
