@@ -43,7 +43,6 @@ class Screen(io.StringIO):
 
 def draw(
     *arguments: str,
-    code: int = 0,
     watched: bool = True,
     columns: int = 100,
     variables: Mapping[str, str] | None = None,
@@ -52,7 +51,6 @@ def draw(
 
     Args:
         *arguments: the command.
-        code: what it ends with.
         watched: whether the screen is a terminal.
         columns: the width of the window.
         variables: more of the environment.
@@ -71,5 +69,5 @@ def draw(
                 app(arguments)
     finally:
         time.tzset()
-    assert ended.value.code == code, screen.getvalue()
+    assert ended.value.code == 0, screen.getvalue()
     return screen.getvalue()

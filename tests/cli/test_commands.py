@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pysequence_api.cli import app
 from tests.cli.in_process import RUNNER, call, call_json
@@ -102,6 +103,11 @@ def test_names_may_hold_anything(source: str, destination: str) -> None:
     assert call_json("transfer", source, destination, "$1.50", "--yes")["amount_cents"] == 150
 
 
+def test_a_name_outside_of_the_terminals_characters_ends_nothing() -> None:
+    ascii_only = CliRunner(charset="ascii")
+    assert "Caf\\xe9" in call("transfer", "Café", "Rent", "$1", "--yes", runner=ascii_only).stdout
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "says"),
     [
@@ -173,7 +179,7 @@ def test_what_is_unexpected_is_1_and_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert debugged.exit_code == 1
 
 
-def test_limits_are_plain_text_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_are_plain_text_in_a_pipe() -> None:
     call("transfer", "Groceries", "Rent", "$25", "--yes")
     shown = call("limits", "show").stdout
     assert "Used today      $25.00" in shown

@@ -1,4 +1,4 @@
-"""What holds for every command: help with an example, colours only where wanted, pipes, and a quick start."""
+"""What holds for every command: help with an example, colours only where wanted, and a quick start."""
 
 import json
 import re
@@ -12,13 +12,7 @@ import typer
 
 from pysequence_api.cli import app
 from tests.cli.in_process import call, draw
-from tests.cli.processes import (
-    Environment,
-    environment,
-    run,
-    seated,
-    without_escapes,
-)
+from tests.cli.processes import Environment, environment, run, seated, without_escapes
 
 HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright"}
 LIGHT = {"--help": 0, "audit tail": 0, "limits show": 0, "key new": 0, "transfers status none": 2}

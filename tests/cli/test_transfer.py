@@ -82,7 +82,7 @@ def test_a_rehearsal_warns_of_too_little_money() -> None:
     assert any("holds less" in warning for warning in json.loads(result.stdout)["warnings"])
 
 
-def test_a_rehearsal_with_a_used_key_says_so(directory: Path) -> None:
+def test_a_rehearsal_with_a_used_key_says_so() -> None:
     arguments = ("transfer", "Groceries", "Rent", "$25", "--idempotency-key", "once")
     call(*arguments, "--yes")
     assert "was used before" in call(*arguments, "--dry-run").stdout
