@@ -15,7 +15,6 @@ import pytest
 
 from tests.api.conftest import free_port
 from tests.cli.processes import (
-    COMMAND,
     TIMEOUT_SECONDS,
     Environment,
     Sequence,
@@ -253,8 +252,7 @@ def test_limits_are_the_same_at_both_doors_and_ten_transfers_at_once_are_two(
 
         def through_the_terminal() -> bool:
             together.wait(TIMEOUT_SECONDS)
-            arguments = [*COMMAND, "transfer", "Emergency Fund", "Rent", "$10,000", "--yes", "--json"]
-            result = subprocess.run(arguments, env=env, capture_output=True, text=True, check=False, timeout=60)
+            result = run(env, "transfer", "Emergency Fund", "Rent", "$10,000", "--yes", "--json")
             assert result.returncode in {0, 3}, result.stderr
             return result.returncode == 0
 
