@@ -1,51 +1,22 @@
 """The commands on the simulated Sequence in process, as a script uses them."""
 
 import json
+import re
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from pysequence_api.cli import app
+from tests.cli.in_process import RUNNER, call, call_json
+from tests.cli.processes import Sequence
 
-from .conftest import Sequence
-
-RUNNER = CliRunner()
-COMMANDS = ["serve", "pods", "transfer", "audit tail", "limits show", "sandbox serve", "transfers status"]
-
-
-@pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A sandbox on a data directory of its own."""
-    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
-    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TERM", "dumb")
-    return tmp_path / "sandbox"
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    result = RUNNER.invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def call_json(*arguments: str) -> Any:
-    return json.loads(call(*arguments, "--json").stdout)
+pytestmark = pytest.mark.usefixtures("directory")
 
 
 def balances() -> dict[str, int]:
     return {pod["name"]: pod["balance_cents"] for pod in call_json("pods")["pods"]}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help_with_an_example(command: str) -> None:
-    shown = call(*command.split(), "--help").stdout
-    assert "Example:\n    pysequence-api " in shown.replace("SEQUENCE_API_KEY=... ", "")
-    options = [line for line in shown.splitlines() if line.startswith("  -")]
-    assert options
 
 
 @pytest.mark.parametrize("arguments", ["", "transfer", "audit", "limits", "sandbox"])
@@ -63,13 +34,13 @@ def test_without_arguments_the_help_is_shown(arguments: str) -> None:
         *(f"transfer Rent Groceries --cents {cents}" for cents in ("x", "0", "-5", "2147483648", "5.00")),
         *("transfer Rent Groceries -5.00", "transfer Rent Groceries 5.00 --cents 500"),
         "transfer Rent Groceries 5.00 --source-type BANK",
+        *("pods show nothing", "transfers show nothing", "activity --first 0"),
     ],
 )
-def test_wrong_usage_is_one_line_and_2(arguments: str) -> None:
-    result = call(*arguments.split(), *(["--yes"] if "transfer" in arguments else []), code=2)
+def test_wrong_usage_is_one_line_in_one_form_and_2(arguments: str) -> None:
+    result = call(*arguments.split(), *(["--yes"] if arguments.startswith("transfer ") else []), code=2)
     assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
+    assert re.fullmatch(r"Error: .+[.?)]( .+)?\n", result.stderr), result.stderr
 
 
 def test_version() -> None:
@@ -130,6 +101,11 @@ def test_a_transfer_says_what_would_happen_beside_the_result(directory: Path) ->
 )
 def test_names_may_hold_anything(source: str, destination: str) -> None:
     assert call_json("transfer", source, destination, "$1.50", "--yes")["amount_cents"] == 150
+
+
+def test_a_name_outside_of_the_terminals_characters_ends_nothing() -> None:
+    ascii_only = CliRunner(charset="ascii")
+    assert "Caf\\xe9" in call("transfer", "Café", "Rent", "$1", "--yes", runner=ascii_only).stdout
 
 
 @pytest.mark.parametrize(
@@ -203,7 +179,7 @@ def test_what_is_unexpected_is_1_and_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert debugged.exit_code == 1
 
 
-def test_limits_are_plain_text_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_are_plain_text_in_a_pipe() -> None:
     call("transfer", "Groceries", "Rent", "$25", "--yes")
     shown = call("limits", "show").stdout
     assert "Used today      $25.00" in shown
@@ -277,10 +253,13 @@ def test_an_unknown_outcome_is_5_and_counts(http: Sequence, what: str, when: str
     result = call("transfer", "Groceries", "Rent", "$25", "--yes", "--json", code=5)
     assert result.stdout == ""
     assert "DO NOT REPEAT" in result.stderr
-    assert "pysequence-api limits show" in result.stderr
+    for command in ("limits show", "limits reconcile", "transfers status "):
+        assert f"pysequence-api {command}" in result.stderr
     limits = call_json("limits", "show")
     [unsettled] = limits["unsettled"]
-    assert unsettled["attempt_id"] in result.stderr
+    [*_, last] = call("audit", "tail", "--json").stdout.splitlines()
+    assert json.loads(last)["attempt_id"] == unsettled["attempt_id"]
+    assert f"transfers status {unsettled['attempt_id']}" in result.stderr
     assert limits["used_cents"] == 2500
     assert unsettled["attempt_id"] in call("limits", "show").stdout
 

@@ -1,11 +1,19 @@
-"""What is meant by an amount and by a name, before anything is sent."""
+"""What is meant by an amount, by a name and by an answer, before anything is sent."""
 
+import os
+import pty
+import select
+
+import anyio
 import pytest
 
+from pysequence_api.cli.asking import confirm
 from pysequence_api.cli.parties import find_side
 from pysequence_api.cli.transfer import amount_in_cents
 from pysequence_api.errors import InvalidRequestError, NotFoundError
 from pysequence_api.sequence.models import Accounts, AccountType, ExternalAccount, Pod, Port
+from tests.cli.in_process import Screen
+from tests.cli.processes import TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -136,3 +144,27 @@ def test_an_id_that_is_not_listed_needs_a_kind_and_passes_as_it_is() -> None:
         "unknown",
     )
     assert find_side("salary", ACCOUNTS, AccountType.POD).is_listed is False  # a port is no pod
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_yes"),
+    [("y\n", True), (" YES \n", True), *((no, False) for no in ("n\n", "yep\n", "\n", "\x04"))],
+)
+def test_only_a_yes_to_the_question_is_a_yes(monkeypatch: pytest.MonkeyPatch, answer: str, is_yes: bool) -> None:
+    ours, theirs = pty.openpty()
+
+    class Asked(Screen):
+        def write(self, text: str) -> int:
+            if "[y/N]" in text:
+                os.write(ours, answer.encode())
+            return super().write(text)
+
+    try:
+        with os.fdopen(theirs) as keyboard:
+            monkeypatch.setattr("sys.stdin", keyboard)
+            monkeypatch.setattr("sys.stderr", Asked())
+            os.write(ours, b"n\n" if is_yes else b"y\n")  # too early to be an answer
+            assert select.select([keyboard], [], [], TIMEOUT_SECONDS)[0]
+            assert anyio.run(confirm, "Send $25.00?") is is_yes
+    finally:
+        os.close(ours)

@@ -11,16 +11,10 @@ import pytest
 from pysequence_api.cli.output import Column, note, print_bar, print_facts, print_json, print_table, safe
 from pysequence_api.sequence.client import total_of
 from pysequence_api.sequence.models import Accounts, Pod
+from tests.cli.in_process import Screen
 
 EVIL = "[red]Rent[/red] \x1b[2J\x9b31m\u202eevil\nError: no :smile:"
 WRITTEN_OUT = "[red]Rent[/red] \\x1b[2J\\x9b31m\\u202eevil\\nError: no :smile:"
-
-
-class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture(autouse=True)
@@ -77,11 +71,7 @@ def test_facts_are_no_markup_either() -> None:
     assert "[red]" in to_screen(print_facts, [("Name", EVIL)])
 
 
-def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "\x1b[" in to_screen(print_bar, 96, 100)
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[3" not in to_screen(print_bar, 96, 100)
-    monkeypatch.delenv("NO_COLOR")
+def test_a_terminal_that_only_prints_gets_a_plain_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert to_screen(print_table, (Column("Name"),), [("Rent",)]) == "NAME\nRent\n"
 

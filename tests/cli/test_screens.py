@@ -12,8 +12,10 @@ import pytest
 from pysequence_api.cli.events import transfers_of
 from pysequence_api.names import Names
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Via
-from tests.cli.operators import call, environment, seated
+from tests.cli.in_process import call, draw
+from tests.cli.processes import Environment, seated, without_escapes
 
+pytestmark = pytest.mark.usefixtures("directory")
 ERROR = "Sequence refused the transfer: Insufficient funds"
 
 
@@ -35,9 +37,8 @@ def write(directory: Path, *events: EventType, amount_cents: int = 2_500, source
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
+def directory(directory: Path) -> Path:
     """A data directory in which names are known."""
-    directory = tmp_path / "sandbox"
     directory.mkdir()
     Names(directory).remember({"p-1": "Groceries", "p-2": "Rent [red]\x1b[2J"})
     return directory
@@ -50,12 +51,11 @@ def ledger(directory: Path, amount_cents: int) -> None:
 
 
 @pytest.mark.parametrize(("cents", "color"), [(100_000, "32"), (2_000_000, "33"), (2_450_000, "31")])
-def test_the_bar_turns_yellow_and_red(tmp_path: Path, directory: Path, cents: int, color: str) -> None:
+def test_the_bar_turns_yellow_and_red(directory: Path, cents: int, color: str) -> None:
     ledger(directory, cents)
-    with seated(environment(tmp_path), "limits", "show") as seat:
-        assert seat.end() == 0, seat.text
-    assert re.search(rf"\x1b\[{color}m█+", seat.raw)
-    assert f"{100 * cents // 2_500_000} % used" in seat.text
+    drawn = draw("limits", "show")
+    assert re.search(rf"\x1b\[{color}m█+", drawn)
+    assert f"{100 * cents // 2_500_000} % used" in without_escapes(drawn)
 
 
 def test_the_last_transfers_of_the_day_are_shown_as_they_stand(directory: Path) -> None:
@@ -71,56 +71,54 @@ def test_the_last_transfers_of_the_day_are_shown_as_they_stand(directory: Path) 
     assert transfers_of(today + timedelta(days=1), trail, 10) == []
 
 
-def test_transfers_are_below_the_limits_with_their_names(tmp_path: Path, directory: Path) -> None:
+def test_transfers_are_below_the_limits_with_their_names(directory: Path) -> None:
     write(directory, EventType.REJECTED)
-    shown = call(environment(tmp_path), "limits", "show").stdout
+    shown = call("limits", "show").stdout
     assert "LAST TODAY" in shown
     assert re.search(r"rejected +\$25\.00 +Groceries +Rent", shown)
 
 
-def test_the_day_ends_in_the_operators_own_zone(tmp_path: Path) -> None:
-    with seated(environment(tmp_path, TZ="Asia/Tokyo"), "limits", "show") as seat:
-        assert seat.end() == 0
-    assert re.search(r"ends \d{4}-\d\d-\d\d 09:00:00\+09:00, in \d+ h \d+ min", seat.text)
+def test_the_day_ends_in_the_operators_own_zone() -> None:
+    drawn = without_escapes(draw("limits", "show", variables={"TZ": "Asia/Tokyo"}))
+    assert re.search(r"ends \d{4}-\d\d-\d\d 09:00:00\+09:00, in \d+ h \d+ min", drawn)
 
 
-def test_a_line_fits_the_window_and_names_the_parties(tmp_path: Path, directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("columns", "parties"),
+    [(40, "Groce"), (80, "Groceries -> Rent [red]\\x1b[2J"), (130, "Groceries -> Rent [red]\\x1b[2J")],
+)
+def test_a_line_fits_the_window_and_names_the_parties(directory: Path, columns: int, parties: str) -> None:
     write(directory, EventType.FAILED, error=ERROR * 3)
-    for columns in (40, 80, 130):
-        with seated(environment(tmp_path), "audit", "tail", columns=columns) as seat:
-            assert seat.end() == 0
-        lines = seat.text.splitlines()
-        assert len(lines) == 1
-        assert len(lines[0]) <= columns
-        assert "failed" in lines[0]
-        assert "$25.00" in lines[0]
-        if columns > 40:
-            assert "Groceries -> Rent [red]\\x1b[2J" in lines[0]
-        assert lines[0].endswith("…")
+    [line] = without_escapes(draw("audit", "tail", columns=columns)).splitlines()
+    assert len(line) <= columns
+    assert "failed" in line
+    assert "$25.00" in line
+    assert parties in line
+    assert line.endswith("…")
 
 
-def test_a_pipe_gets_everything(tmp_path: Path, directory: Path) -> None:
+def test_a_person_sees_local_times_and_no_injected_markup(directory: Path) -> None:
+    event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
+    evil = event | {"source": "[red]a[/red]\x1b[2J\x1b]0;x\x07", "destination": "b"}
+    (directory / ".audit.jsonl").write_text(json.dumps(evil) + "\n")
+    drawn = draw("audit", "tail", columns=200)
+    assert "2026-07-02 00:30:00+02:00" in drawn
+    assert "[red]a[/red]\\x1b[2J\\x1b]0;x\\x07 -> b" in drawn
+    assert "\x1b[2J" not in drawn
+    assert "\x1b]" not in drawn
+
+
+def test_a_pipe_gets_everything(directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    result = call(environment(tmp_path, COLUMNS="40"), "audit", "tail")
-    assert result.stdout.rstrip().endswith(ERROR)
-    assert "p-1 -> p-2" in result.stdout
-    assert "\x1b" not in result.stdout
+    written = draw("audit", "tail", watched=False, columns=40)
+    assert written.rstrip().endswith(ERROR)
+    assert "p-1 -> p-2" in written
+    assert "\x1b" not in written
 
 
-@pytest.mark.parametrize("arguments", [["--no-color"], []])
-def test_it_is_readable_without_colours(tmp_path: Path, directory: Path, arguments: list[str]) -> None:
-    write(directory, EventType.FAILED, error=ERROR, outcome="unknown")
-    variables = {} if arguments else {"NO_COLOR": "1"}
-    with seated(environment(tmp_path, **variables), *arguments, "audit", "tail") as seat:
-        assert seat.end() == 0
-    assert not re.search(r"\x1b\[[0-9;]*[34][0-7]", seat.raw)
-    assert "failed" in seat.text
-    assert "outcome unknown" in seat.text
-
-
-def test_following_draws_anew_when_the_window_is_resized(tmp_path: Path, directory: Path) -> None:
+def test_following_draws_anew_when_the_window_is_resized(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    with seated(environment(tmp_path), "audit", "tail", "-f", columns=60) as seat:
+    with seated(sandbox, "audit", "tail", "-f", columns=60) as seat:
         seat.wait_for("failed")
         assert ERROR not in seat.text
         seat.resize(160)

@@ -1,7 +1,6 @@
 """`doctor` finds what is wrong, says what to do, and never ends in a traceback."""
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,45 +13,20 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
-from typer.testing import CliRunner, Result
 
 from pysequence_api import checks
 from pysequence_api.checks.account import _check_clock, judge_token
 from pysequence_api.checks.files import file_system_of
-from pysequence_api.cli import app
 from pysequence_api.sequence.refusals import Waiting
 from pysequence_api.sequence.sign_in import SignInStatus
+from tests.cli.in_process import NOBODYS_PORT, call
 
-RUNNER = CliRunner()
+pytestmark = pytest.mark.usefixtures("directory", "no_server")
 NAMES = ["settings", "data directory", "file modes", "space", "file system", "ledger", "audit chain", "token"]
 MOUNTS = """\
 22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:2 / /srv/my\\040money rw - nfs4 server:/money rw
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A sandbox on a data directory of its own, and no server."""
-    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
-    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("SEQUENCE_SERVER_PORT", str(free_port()))
-    monkeypatch.setenv("TERM", "dumb")
-    return tmp_path / "sandbox"
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    result = RUNNER.invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
 
 
 def findings(code: int = 0) -> dict[str, dict[str, Any]]:
@@ -146,7 +120,7 @@ def test_without_token_and_network_it_is_4_with_the_fix(monkeypatch: pytest.Monk
     cache = {"access_token": token, "refresh_token": None, "expires_at": time.time() + 9999}
     (tmp_path / ".tokens.json").write_text(json.dumps(cache))
     (tmp_path / ".tokens.json").chmod(0o600)
-    monkeypatch.setenv("SEQUENCE_GRAPHQL_URL", f"http://127.0.0.1:{free_port()}/")
+    monkeypatch.setenv("SEQUENCE_GRAPHQL_URL", f"http://127.0.0.1:{NOBODYS_PORT}/")
     found = findings(4)
     assert found["token"]["level"] == "ok"
     assert "no connection" in found["Sequence"]["said"]

@@ -3,35 +3,14 @@
 import json
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from pysequence_api.cli import activity, app
+from pysequence_api.cli import activity
 from pysequence_api.names import FILE_NAME, MAX_NAMES, Names
+from tests.cli.in_process import call, call_json
 
-RUNNER = CliRunner()
-
-
-@pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A sandbox on a data directory of its own."""
-    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
-    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TERM", "dumb")
-    return tmp_path / "sandbox"
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    result = RUNNER.invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def call_json(*arguments: str) -> Any:
-    return json.loads(call(*arguments, "--json").stdout)
+pytestmark = pytest.mark.usefixtures("directory")
 
 
 def test_a_pod_is_shown_by_its_name() -> None:

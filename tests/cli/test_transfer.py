@@ -5,33 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from pysequence_api.cli import app
-from pysequence_api.cli.program import _reported
 from pysequence_api.cli.words import cents_in_words
-from pysequence_api.errors import GatewayError, OutcomeUnknownError
+from pysequence_api.errors import GatewayError
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.phases import Phase, observed, report
-from tests.cli.operators import environment, seated
+from tests.cli.in_process import call, draw
+from tests.cli.processes import without_escapes
 from tests.desk import open_desk
 
-RUNNER = CliRunner()
-
-
-@pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A sandbox on a data directory of its own."""
-    monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
-    monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TERM", "dumb")
-    return tmp_path / "sandbox"
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    result = RUNNER.invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    return result
+pytestmark = pytest.mark.usefixtures("directory")
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -99,7 +82,7 @@ def test_a_rehearsal_warns_of_too_little_money() -> None:
     assert any("holds less" in warning for warning in json.loads(result.stdout)["warnings"])
 
 
-def test_a_rehearsal_with_a_used_key_says_so(directory: Path) -> None:
+def test_a_rehearsal_with_a_used_key_says_so() -> None:
     arguments = ("transfer", "Groceries", "Rent", "$25", "--idempotency-key", "once")
     call(*arguments, "--yes")
     assert "was used before" in call(*arguments, "--dry-run").stdout
@@ -120,21 +103,21 @@ def test_a_typo_proposes_the_nearest_and_sends_nothing(source: str, near: str) -
     assert call("audit", "tail").stdout == ""
 
 
-def test_the_limits_are_bars_with_this_transfer_in_them(tmp_path: Path) -> None:
-    with seated(environment(tmp_path), "transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run") as seat:
-        assert seat.end() == 0
-    assert "▓" * 20 + " at most $10,000.00" in seat.text
-    assert "\x1b[1;31m" in seat.raw, "a limit that is nearly reached is red"
-    assert "▓" * 8 + "░" * 12 in seat.text
+def test_the_limits_are_bars_with_this_transfer_in_them() -> None:
+    drawn = draw("transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run")
+    text = without_escapes(drawn)
+    assert "▓" * 20 + " at most $10,000.00" in text
+    assert "\x1b[1;31m" in drawn, "a limit that is nearly reached is red"
+    assert "▓" * 8 + "░" * 12 in text
 
 
-def test_what_is_waited_for_is_on_the_screen(tmp_path: Path) -> None:
-    env = environment(tmp_path, SEQUENCE_REQUEST_INTERVAL_SECONDS="0.8")
-    with seated(env, "transfer", "Groceries", "Rent", "$25", "--yes") as seat:
-        seat.wait_for("waiting for its turn")
-        assert seat.end() == 0
-    assert "\r\x1b[K" in seat.raw, "and is taken away again"
-    assert "Transferred $25.00 from Groceries to Rent." in seat.text
+def test_what_is_waited_for_is_on_the_screen() -> None:
+    slow = {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0.8"}
+    drawn = draw("transfer", "Groceries", "Rent", "$25", "--yes", variables=slow)
+    waiting, _, rest = drawn.rpartition("\r\x1b[K")
+    assert "waiting for its turn" in waiting
+    assert "waiting" not in rest, "it is taken away again"
+    assert "Transferred $25.00 from Groceries to Rent." in rest
 
 
 @pytest.mark.anyio
@@ -161,11 +144,3 @@ def test_nobody_has_to_look() -> None:
         report(Phase.SIGN_IN)
     report(Phase.ANSWER)
     assert seen == [Phase.SIGN_IN]
-
-
-def test_an_unknown_outcome_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _reported(OutcomeUnknownError("Nobody knows.", attempt_id="a-1")) == 5
-    shown = capsys.readouterr().err
-    assert "DO NOT REPEAT" in shown
-    assert "transfers status a-1" in shown
-    assert "limits reconcile" in shown

@@ -1,13 +1,10 @@
 """Every screen as it looks, plain in a pipe and coloured on a terminal, held against stored text.
 
-After a change that is meant: `REWRITE_SNAPSHOTS=1 pytest tests/cli/test_operators_snapshots.py -n0`, and look at the
-difference.
+After a change that is meant: `REWRITE_SNAPSHOTS=1 pytest tests/cli/test_snapshots.py -n0`, and look at the difference.
 """
 
-import io
 import os
 import re
-import time
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -15,8 +12,10 @@ from zoneinfo import ZoneInfo
 import pytest
 import time_machine
 
-from pysequence_api.cli import app
+from tests.cli.in_process import draw
 
+pytestmark = pytest.mark.usefixtures("directory", "no_server")
+COLUMNS = 170
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 MOMENT = datetime(2026, 11, 23, 12, 0, 20, tzinfo=ZoneInfo("Europe/Berlin"))
 SCREENS = {
@@ -46,48 +45,14 @@ NORMALISED = (
 )
 
 
-class Screen(io.StringIO):
-    """A stream that says whether it is a terminal."""
-
-    def __init__(self, *, watched: bool) -> None:
-        super().__init__()
-        self._watched = watched
-
-    def isatty(self) -> bool:
-        return self._watched
-
-
-def draw(monkeypatch: pytest.MonkeyPatch, arguments: list[str], *, watched: bool) -> str:
-    """Run a command with both streams on one screen."""
-    screen = Screen(watched=watched)
-    with monkeypatch.context() as patched:
-        patched.setattr("sys.stdout", screen)
-        patched.setattr("sys.stderr", screen)
-        with pytest.raises(SystemExit) as ended:
-            app(arguments)
-    assert ended.value.code == 0, screen.getvalue()
-    return screen.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def _operator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    variables = {"SANDBOX": "1", "DATA_DIR": str(tmp_path), "SERVER_PORT": "1"}
-    for name, value in variables.items():
-        monkeypatch.setenv(f"SEQUENCE_{name}", value)
-    for name, value in {"TERM": "xterm-256color", "COLUMNS": "170", "LINES": "50", "TZ": "Europe/Berlin"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    time.tzset()
-
-
 @pytest.mark.parametrize("watched", [False, True], ids=["plain", "coloured"])
-def test_every_screen_looks_as_it_did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, watched: bool) -> None:
+def test_every_screen_looks_as_it_did(tmp_path: Path, watched: bool) -> None:
     differing = []
     with time_machine.travel(MOMENT, tick=False):
-        draw(monkeypatch, ["transfer", "Emergency Fund", "Rent", "$9,000", "--yes"], watched=False)
-        draw(monkeypatch, ["transfer", "Groceries", "Rent", "$25", "--yes"], watched=False)
+        draw("transfer", "Emergency Fund", "Rent", "$9,000", "--yes")
+        draw("transfer", "Groceries", "Rent", "$25", "--yes")
         for name, command in SCREENS.items():
-            shown = draw(monkeypatch, command.split(), watched=watched).replace(str(tmp_path), "/data")
+            shown = draw(*command.split(), watched=watched, columns=COLUMNS).replace(str(tmp_path), "/data")
             for pattern, text in NORMALISED:
                 shown = pattern.sub(text, shown)
             path = SNAPSHOTS / f"{name}-{'coloured' if watched else 'plain'}.txt"

@@ -1,0 +1,200 @@
+"""The command in processes of its own: through pipes, on a pseudo-terminal, and a Sequence to talk to."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import pysequence_api
+
+TIMEOUT_SECONDS = 30
+COMMAND = (sys.executable, "-m", "pysequence_api")
+ON_ITS_OWN_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C and resizing reach it
+sys.argv[0] = "pysequence-api"
+from pysequence_api.cli import main
+main()
+"""
+ROOT = Path(pysequence_api.__file__).parent.parent
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+Environment = dict[str, str]
+
+
+def environment(directory: Path, **variables: str) -> Environment:
+    """The environment of a process: a data directory, and no settings but these."""
+    dropped = ("SEQUENCE_", "COLUMNS", "LINES", "NO_COLOR")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    ours = {"SEQUENCE_DATA_DIR": str(directory), "PYTHONPATH": str(ROOT)}
+    return inherited | {"TERM": "xterm-256color", "TZ": "Europe/Berlin", "LC_ALL": "C.UTF-8"} | ours | variables
+
+
+def run(env: Environment, *arguments: str, command: tuple[str, ...] = COMMAND) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end through pipes, with nothing to read."""
+    return subprocess.run(
+        [*command, *arguments],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def started(
+    env: Environment, *arguments: str, command: tuple[str, ...] = COMMAND, **more: Any
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command meanwhile; what is left of it is killed."""
+    streams: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    with subprocess.Popen([*command, *arguments], env=env, **streams | more) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+class Seat:
+    """A pseudo-terminal with a command on it, as a person meets it."""
+
+    def __init__(self, process: "subprocess.Popen[str]", descriptor: int) -> None:
+        self.process = process
+        self._descriptor = descriptor
+        self._read = b""
+
+    @property
+    def raw(self) -> str:
+        """All that was written to the screen so far."""
+        return self._read.decode("utf-8", "replace")
+
+    @property
+    def text(self) -> str:
+        """The same without colours."""
+        return without_escapes(self.raw).replace("\r\n", "\n")
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._descriptor, text.encode())
+
+    def resize(self, columns: int, lines: int = 24) -> None:
+        """Change the size of the window."""
+        _resize(self._descriptor, columns, lines)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until something was shown."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while text not in self.text:
+            assert self._more(deadline), f"{text!r} never came: {self.text}"
+
+    def end(self) -> int:
+        """Wait for the end, and give the exit code."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while self._more(deadline):
+            pass
+        return self.process.wait(TIMEOUT_SECONDS)
+
+    def _more(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._descriptor], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"nothing more came: {self.text}"
+        try:
+            block = os.read(self._descriptor, 65536)
+        except OSError:
+            return False  # nobody has the other end open any more
+        self._read += block
+        return bool(block)
+
+
+def without_escapes(text: str) -> str:
+    """What is left of a text when a terminal has obeyed it."""
+    return ESCAPES.sub("", text)
+
+
+@contextmanager
+def seated(env: Environment, *arguments: str, columns: int = 100, lines: int = 24) -> Iterator[Seat]:
+    """Run a command on a pseudo-terminal, as its foreground."""
+    ours, theirs = pty.openpty()
+    _resize(theirs, columns, lines)
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    command = (sys.executable, "-c", ON_ITS_OWN_TERMINAL)
+    try:
+        with started(env, *arguments, command=command, start_new_session=True, **streams) as process:
+            os.close(theirs)
+            yield Seat(process, ours)
+    finally:
+        os.close(ours)
+
+
+def _resize(descriptor: int, columns: int, lines: int) -> None:
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def wait_until_written(path: Path, text: str) -> None:
+    """Wait until a file holds something."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{text!r} never came into {path}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Sequence:
+    """A simulated Sequence over HTTP, in a process of its own."""
+
+    url: str
+    variables: dict[str, str]
+    screen: list[str]
+
+    def environment(self, directory: Path, **variables: str) -> Environment:
+        """The environment of a process that talks to it."""
+        paceless = {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0", "SEQUENCE_REQUEST_JITTER_SECONDS": "0"}
+        return environment(directory, **self.variables | paceless | {"SEQUENCE_DATA_DIR": str(directory)} | variables)
+
+    def arm(self, what: Any, when: str = "before") -> None:
+        """Have the next transfer go wrong."""
+        fault = {"operation": "CreatePayment", "when": when, "what": what}
+        httpx.post(f"{self.url}/sandbox/faults", json=fault, trust_env=False).raise_for_status()
+
+    def moved(self) -> list[dict[str, Any]]:
+        """What really moved."""
+        transfers: list[dict[str, Any]] = httpx.get(f"{self.url}/sandbox/transfers", trust_env=False).json()[
+            "transfers"
+        ]
+        return transfers
+
+
+@contextmanager
+def serve_sandbox(directory: Path) -> Iterator[Sequence]:
+    """Run ``sandbox serve``."""
+    with started(environment(directory), "sandbox", "serve", "--port", "0") as process:
+        assert process.stdout is not None
+        screen: list[str] = []
+        while not (screen and screen[-1].startswith("SEQUENCE_DATA_DIR=")):
+            line = process.stdout.readline()
+            assert line, f"it ended: {process.communicate()}"
+            screen.append(line.rstrip("\n"))
+        variables = dict(line.split("=", 1) for line in screen if not line.startswith("#"))
+        yield Sequence(variables["SEQUENCE_AUTH_URL"], variables, screen)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 0, log
