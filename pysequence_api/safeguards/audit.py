@@ -3,8 +3,9 @@
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -20,6 +21,7 @@ from pysequence_api.safeguards.chain import FIRST, HEAD_FILE_NAME, Head, Verific
 from pysequence_api.safeguards.times import read_time
 
 FILE_NAME = ".audit.jsonl"
+_ATTEMPT_ID = re.compile(rb'"attempt_id": ?("(?:[^"\\\\]|\\\\.)*")')
 READ_BLOCK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 1024 * 1024
 """A line of ours has a few hundred bytes; reading back stops looking for the beginning of a line here."""
@@ -110,6 +112,7 @@ class Line(BaseModel):
     description: str | None = None
     request_sha256: str | None = None
     key_sha256: str | None = None
+    prev: str | None = None
     unreadable: str | None = None
 
     @classmethod
@@ -269,12 +272,19 @@ class AuditTrail:
 
     def lines_of(self, attempt_id: str) -> Iterator[Line]:
         """Go through the lines of one attempt from the end of the file."""
-        name = json.dumps(attempt_id).encode()
-        return (
-            line
-            for raw in self._raw_newest_first()
-            if name in raw and (line := Line.parse(raw)).attempt_id == attempt_id
-        )
+        return (line for line in self.lines_holding(attempt_id) if line.attempt_id == attempt_id)
+
+    def lines_holding(self, text: str) -> Iterator[Line]:
+        """Go through the lines that hold a text as a value, from the end of the file."""
+        value = json.dumps(text).encode()
+        return (Line.parse(raw) for raw in self._raw_newest_first() if value in raw)
+
+    def lines_of_any(self, attempt_ids: Collection[str | None]) -> Iterator[Line]:
+        """Go through the lines of some attempts from the end of the file."""
+        names = {json.dumps(attempt_id).encode() for attempt_id in attempt_ids if attempt_id is not None}
+        for raw in self._raw_newest_first():
+            if (found := _ATTEMPT_ID.search(raw)) is not None and found[1] in names:
+                yield Line.parse(raw)
 
     def _raw_newest_first(self) -> Iterator[bytes]:
         try:

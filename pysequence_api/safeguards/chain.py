@@ -81,7 +81,7 @@ class Verification(BaseModel):
 class _Verifier:
     def __init__(self, head: Head | None, expect: str | None) -> None:
         self.head = head
-        self.expect = expect
+        self.expect = None if expect == FIRST else expect  # which is the head of a trail without lines
         self.number = 0
         self.newest = FIRST
         self.since: str | None = None

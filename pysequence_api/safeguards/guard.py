@@ -41,8 +41,9 @@ IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that the caller, who gives up after 30 s, hears of it."""
 IDENTIFY_PAGE_TRANSFERS = 100
 WINDOW_SECONDS = 60.0
-DATE_RESOLUTION_SECONDS = 2.0
-"""How exactly a ``Date`` tells a clock's offset: it has whole seconds, and a way to come."""
+CLOCK_MARGIN = timedelta(seconds=MAX_CLOCK_OFFSET_SECONDS + 2)
+"""How far Sequence's clock may be from ours, with what a ``Date`` in whole seconds leaves open: around midnight, both
+days count for so long. Always, because what is measured now says nothing of the clock that an earlier transfer had."""
 
 
 class End(StrEnum):
@@ -136,7 +137,7 @@ class TransferGuard:
             GatewayError: it would be refused.
         """
         await self._check_clock()
-        return await self._recorded(self._records.rehearse, Attempt(order, via, key), self._clock_margin())
+        return await self._recorded(self._records.rehearse, Attempt(order, via, key), CLOCK_MARGIN)
 
     async def limits(self) -> Limits:
         """Say what is used and left today.
@@ -184,7 +185,7 @@ class TransferGuard:
     async def _reserve(self, attempt: Attempt) -> CompletedTransfer | None:
         try:
             prune = self._clock_is_wrong() is False
-            return await self._recorded(self._records.reserve, attempt, self._clock_margin(), prune=prune)
+            return await self._recorded(self._records.reserve, attempt, CLOCK_MARGIN, prune=prune)
         except (SafeguardsUnavailableError, asyncio.CancelledError):
             # Whether it was reserved is not known; nothing was sent.
             with suppress(SafeguardsUnavailableError):
@@ -268,11 +269,6 @@ class TransferGuard:
     def _clock_is_wrong(self) -> bool | None:
         offset_seconds = self._client.clock_offset_seconds
         return None if offset_seconds is None else abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS
-
-    def _clock_margin(self) -> timedelta:
-        """Say how far Sequence's clock may be from ours: around midnight, both days count for so long."""
-        offset_seconds = self._client.clock_offset_seconds
-        return timedelta(seconds=0 if offset_seconds is None else abs(offset_seconds) + DATE_RESOLUTION_SECONDS)
 
     def _wrong_clock(self) -> SafeguardsUnavailableError:
         return SafeguardsUnavailableError(

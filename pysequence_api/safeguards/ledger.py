@@ -25,7 +25,7 @@ GLOBAL_LIST = "__global__"
 ENDED_KEY = "__ended__"
 KEPT_DAYS = 2
 """Days before today that are kept."""
-DAYS_WITHOUT_ID = 30
+DAYS_WITHOUT_ID = 7
 """Days before today that an id is looked for which Sequence did not show."""
 MAX_RECORDED_CENTS = 10**15
 """More than this in one entry cannot be."""
@@ -136,7 +136,10 @@ class Entry(_Record):
             margin: how far Sequence's clock may be ahead of ours.
         """
         time = self.newest_time
-        return listed if time is None else (time + margin).date()
+        try:
+            return listed if time is None else (time + margin).date()
+        except OverflowError:
+            return date.max
 
 
 class Ended(_Record):
@@ -364,5 +367,5 @@ def _no_constant(name: str) -> None:
 def _damaged(why: str) -> SafeguardsUnavailableError:
     return SafeguardsUnavailableError(
         f"No transfer is possible: {FILE_NAME} is damaged ({why}), so what was spent today is not known."
-        " Put a good copy of it into the data directory, or correct it by what .audit.jsonl shows. Reads go on."
+        " Put a good copy of it into the data directory, or run `pysequence-api limits repair`. Reads go on."
     )

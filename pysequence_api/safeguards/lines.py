@@ -17,13 +17,14 @@ def write_missing_lines(store: Store, ledger: Ledger) -> None:
         SafeguardsUnavailableError: the trail cannot be written, or not be trusted.
     """
     past, now = store.past(), store.clock()
-    records = [record for record in ledger.records() if record.attempt_id is not None]
+    records = [one for one in ledger.records() if one.attempt_id is not None and one.json_text not in store.complete]
     # What is older than the index is looked for in the whole trail: nobody may have been here for days.
     old = {one.attempt_id for one in records if (read_time(one.timestamp) or now) < now - REMEMBERED}
     past = past | store.past_of(old) if old else past
     events = [event for one in records for event in _missing_lines(one, past.get(one.attempt_id or "", Past()), now)]
     if events:
         store.append(*events)
+    store.complete.update(one.json_text for one in records)
 
 
 def event_of(record: Entry | Ended, event_type: EventType, now: datetime, **more: Any) -> Event:

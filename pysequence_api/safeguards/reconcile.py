@@ -92,10 +92,12 @@ class Reconciler:
         began_at = self._clock()
         transfers: list[Transfer] = []
         party_ids: frozenset[str] = frozenset()
+        external_ids: frozenset[str] = frozenset()
         try:
             accounts = await self._client.accounts()
             pods, ports, others = accounts.pods, accounts.ports, accounts.accounts
             party_ids = frozenset({one.id for one in pods} | {one.id for one in ports} | {one.id for one in others})
+            external_ids = frozenset(one.id for one in others)
             problem = None if accounts.complete else "Sequence left out a part of the account"
             for organization_id in accounts.organization_ids:
                 problem = await self._look_in(organization_id, since, transfers) or problem
@@ -104,7 +106,7 @@ class Reconciler:
         offset_seconds = self._client.clock_offset_seconds
         if offset_seconds is not None and abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
             problem = f"this machine's clock is {offset_seconds:+.0f} seconds from Sequence's"
-        return Lookup(began_at, since, tuple(transfers), party_ids, problem)
+        return Lookup(began_at, since, tuple(transfers), party_ids, external_ids, problem)
 
     async def _look_in(self, organization_id: str, since: datetime, found: list[Transfer]) -> str | None:
         only = ActivityFilter(date_start=(since - ONE_DAY).date())

@@ -30,6 +30,7 @@ from pysequence_api.money import format_cents
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Via
 from pysequence_api.safeguards.ledger import FILE_NAME, Ended, Entry, Ledger, Outcome, State
 from pysequence_api.safeguards.lines import write_missing_lines
+from pysequence_api.safeguards.repair import rebuilt
 from pysequence_api.safeguards.store import Store, log_unwritten, unavailable
 from pysequence_api.safeguards.times import Clock, read_time, utc_now
 from pysequence_api.sequence.models import Moment, Party, Transfer, TransferOrder
@@ -388,18 +389,24 @@ class Records:
             for entry in equal:
                 if entry.unsettled and not self._in_flight(entry):
                     raise TransferPendingError(
-                        "The outcome of an equal transfer is unknown, so that this could be the same one again."
-                        " Find out first, or send it with an idempotency key of its own if it is meant.",
+                        "The outcome of an equal transfer (same accounts, amount and details) is unknown, so that this"
+                        " could be the same one again. Find out first what became of it. Only where a person says that"
+                        " a second one is meant, send it with an idempotency key of its own.",
                         attempt_id=entry.attempt_id,
                     )
             return None
-        keyed = (one for one in ledger.records() if one.key_sha256 == attempt.key_sha256)
-        record = next((one for one in keyed if not isinstance(one, Ended) or one.outcome is not Outcome.FAILED), None)
+        record = _taking(attempt.key_sha256, ledger.records()) or self._of_old(attempt.key_sha256)
         if record is None:
             return None
         if record.request_sha256 != attempt.request_sha256:
             raise KeyReusedError("This idempotency key was used for another transfer. Use a new one for this.")
         return self._replay(ledger, record)
+
+    def _of_old(self, key_sha256: str | None) -> Entry | Ended | None:
+        """Find what has a key in the audit trail, which remembers it longer than the ledger."""
+        trail = self.store.audit
+        ids = {line.attempt_id for line in trail.lines_holding(key_sha256 or "") if line.key_sha256 == key_sha256}
+        return _taking(key_sha256, rebuilt(reversed(list(trail.lines_of_any(ids)))).records()) if ids else None
 
     def _replay(self, ledger: Ledger, record: Entry | Ended) -> CompletedTransfer:
         if isinstance(record, Entry) and record.state is State.SETTLED:
@@ -448,8 +455,14 @@ class Records:
         try:
             ledger = self.store.load()
             entry = ledger.find(attempt.attempt_id)
-            if entry is None:
+            if entry is None and events[-1].outcome in set(Outcome):
                 raise unavailable(f"{FILE_NAME} lacks attempt {attempt.attempt_id}")
+            if entry is None:
+                # Somebody took it for not executed while it was on its way. What moved, or may have, counts.
+                day = attempt.announced_at or self.store.clock()
+                entry = attempt.reservation(day, self.store.owners.own_id(), None)
+                ledger.forget(attempt.attempt_id)
+                ledger.add(day.date(), entry)
             if not entry.unsettled:
                 return  # ended already, with a line of its own
             unsettled = entry.changed(state=State.UNKNOWN, error="its end could not be recorded")
@@ -485,6 +498,12 @@ class Records:
 
     def _remaining_cents(self, ledger: Ledger, margin: timedelta = timedelta()) -> int:
         return max(0, self._max_daily_cents - ledger.used_cents(self.store.clock(), margin))
+
+
+def _taking(key_sha256: str | None, records: Iterable[Entry | Ended]) -> Entry | Ended | None:
+    """Find what took a key; a certain failure gave it back."""
+    keyed = (one for one in records if one.key_sha256 == key_sha256)
+    return next((one for one in keyed if not isinstance(one, Ended) or one.outcome is not Outcome.FAILED), None)
 
 
 def settled_entry(entry: Entry, transfer_id: str | None, now: datetime, **more: Any) -> Entry:

@@ -6,13 +6,14 @@ decides. Every method of `Recovery` blocks and belongs into a worker thread; eac
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
 from pysequence_api.safeguards.audit import Event, EventType, Via
+from pysequence_api.safeguards.chain import FIRST
 from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
 from pysequence_api.safeguards.lines import event_of, requested_of, write_missing_lines
 from pysequence_api.safeguards.records import Records, settled_entry
@@ -25,7 +26,9 @@ ONE_DAY = timedelta(days=1)
 NEAR = timedelta(seconds=300)
 """More than two clocks are apart that may each be off as far as the safeguards allow."""
 ELSEWHERE = {"EXTERNAL_ENTITY", "MERCHANT"}
-"""Parties that need no id to be read: no order can name them."""
+"""Parties that need no id to be read: no pod or port is one."""
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before this there was nothing to look up."""
 
 Match = Callable[[TransferOrder, tuple[Transfer, ...], datetime], tuple[Transfer, ...]]
 
@@ -70,12 +73,19 @@ class AttemptStatus(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the account's activity shows, and since when it was looked for."""
+    """What the account's activity shows, and since when it was looked for.
+
+    Attributes:
+        party_ids: everything in the account that a transfer can name.
+        external_ids: what of it is a connected account.
+        problem: why something may be missing.
+    """
 
     began_at: datetime
     since: datetime
     transfers: tuple[Transfer, ...]
     party_ids: frozenset[str]
+    external_ids: frozenset[str] = frozenset()
     problem: str | None = None
 
 
@@ -102,13 +112,13 @@ class Recovery:
             write_missing_lines(self._store, ledger)
             findings = self._release_unannounced(ledger)
             waiting = [entry for _, entry in ledger.entries() if self._is_open(entry) or entry.lacks_id]
-            since = min((self._sent_at(entry) for entry in waiting), default=None)
+            since = min((max(LONG_AGO, self._sent_at(entry)) for entry in waiting), default=None)
             return findings, since
 
     def decide(self, lookup: Lookup, match: Match) -> list[Finding]:
         """Settle what was found, release what certainly is not there, leave the rest as it is."""
         with self._store.held():
-            ledger, before = self._store.load(), self._store.load()
+            ledger = self._store.load()
             now = self._store.clock()
             decisions = _Decisions(ledger, lookup, match, self._sent_at, self._store.was_announced, now)
             for entry in sorted((one for _, one in ledger.entries() if one.lacks_id), key=self._sent_at):
@@ -121,7 +131,7 @@ class Recovery:
                     decisions.close(entry, timedelta(seconds=self._grace_seconds))
             if decisions.events:
                 self._store.save(ledger)
-                self._append_or_restore(decisions.events, before)
+                self._append(decisions.events)
             return decisions.findings
 
     def resolve(self, attempt_id: str, transfer_id: str | None) -> AttemptStatus:
@@ -136,7 +146,7 @@ class Recovery:
             InvalidRequestError: it has ended, is still on its way, or the transfer belongs to another attempt.
         """
         with self._store.held():
-            ledger, before = self._store.load(), self._store.load()
+            ledger = self._store.load()
             entry = ledger.find(attempt_id)
             if entry is None:
                 raise NotFoundError(f"No attempt {attempt_id!r} is unsettled; `pysequence-api limits show` lists them.")
@@ -144,9 +154,11 @@ class Recovery:
                 raise InvalidRequestError(f"Attempt {attempt_id} has ended already.")
             if self._is_running(entry):
                 raise InvalidRequestError(f"Attempt {attempt_id} is still on its way; wait for it.")
-            if transfer_id is not None and transfer_id in ledger.claimed():
+            if transfer_id is not None and self._is_taken(transfer_id, ledger):
                 raise InvalidRequestError(f"Transfer {transfer_id!r} belongs to another attempt.")
-            now = self._store.clock()
+            now, was_announced = self._store.clock(), self._store.was_announced(attempt_id)
+            if transfer_id is not None and not was_announced:
+                raise InvalidRequestError(f"Attempt {attempt_id} was never sent: no transfer can be its own.")
             if transfer_id is not None:
                 ledger.replace(settled_entry(entry, transfer_id, now))
                 event = event_of(entry, EventType.COMPLETED, now, transfer_id=transfer_id, resolved=True)
@@ -156,9 +168,9 @@ class Recovery:
                 event = event_of(
                     entry, EventType.FAILED, now, error=error, outcome=Outcome.NOT_EXECUTED.value, resolved=True
                 )
-            event = event.model_copy(update={"via": Via.CLI})
+            events = [] if was_announced else [requested_of(entry, now)]  # every end has a beginning
             self._store.save(ledger)
-            self._append_or_restore([event], before)
+            self._append([*events, event.model_copy(update={"via": Via.CLI})])
         return self.status(attempt_id)
 
     def status(self, attempt_id: str) -> AttemptStatus:
@@ -239,9 +251,10 @@ class Recovery:
             and entry.state is State.RESERVED
             and not self._store.was_announced(entry.attempt_id or "")
         ]
+        if not never_sent or not (proof := self._store.audit.verify()).intact:
+            return []
         # Only a trail that still holds what it held when they were reserved can show that they were not announced.
-        verify = self._store.audit.verify
-        never_sent = [one for one in never_sent if one.audit_head and verify(expect=one.audit_head).intact]
+        never_sent = [one for one in never_sent if one.audit_head and self._holds(one.audit_head, proof.head)]
         if not never_sent:
             return []
         for entry in never_sent:
@@ -251,12 +264,20 @@ class Recovery:
             _finding(entry, Result.NEVER_SENT, reason="its process ended before it was sent") for entry in never_sent
         ]
 
-    def _append_or_restore(self, events: list[Event], before: Ledger) -> None:
+    def _holds(self, head: str, newest: str | None) -> bool:
+        """Say whether some line of a trail that is intact has a hash: it is the newest, or the next line names it."""
+        return head in {newest, FIRST} or any(line.prev == head for line in self._store.audit.lines_holding(head))
+
+    def _is_taken(self, transfer_id: str, ledger: Ledger) -> bool:
+        lines = self._store.audit.lines_holding(transfer_id)
+        return transfer_id in ledger.claimed() or any(line.transfer_id == transfer_id for line in lines)
+
+    def _append(self, events: list[Event]) -> None:
+        """Write what was decided. What the trail lacks of it, the next look writes from the ledger."""
         try:
             self._store.append(*events)
         except SafeguardsUnavailableError as error:
             log_unwritten(events, error)
-            self._store.save(before)
             raise
 
 
@@ -308,8 +329,8 @@ class _Decisions:
             self.doubt(entry, "the lookup did not go back so far")
         elif not {entry.source_id, entry.destination_id} <= self._lookup.party_ids:
             self.doubt(entry, "what it names is not in the account that was looked at")
-        elif any(_could_be(entry, sent_at, one) for one in self._free.values()):
-            self.doubt(entry, "a transfer is there that could be it: its parties, time or description do not tell")
+        elif any(self._could_be(entry, sent_at, one) for one in self._free.values()):
+            self.doubt(entry, "a transfer is there that could be it: its parties, time, kind or words do not tell")
         elif self._lookup.began_at - sent_at <= grace:
             self.doubt(entry, f"it is not there yet; that is final after {grace.total_seconds():g} seconds")
         else:
@@ -326,6 +347,28 @@ class _Decisions:
     def doubt(self, entry: Entry, reason: str) -> None:
         """Leave it as it is, and say why."""
         self.findings.append(_finding(entry, Result.IN_DOUBT, reason=reason))
+
+    def _could_be(self, entry: Entry, sent_at: datetime, transfer: Transfer) -> bool:
+        """Say whether a transfer that did not match cannot be ruled out.
+
+        Something of it cannot be read, or it differs in nothing but its kind, a description or a time that two clocks
+        may explain.
+        """
+        if transfer.amount_cents not in {None, entry.amount_cents}:
+            return False
+        parties = ((transfer.source, entry.source_id), (transfer.destination, entry.destination_id))
+        if any(self._is_other(party, party_id) for party, party_id in parties):
+            return False
+        created = transfer.created_at
+        if isinstance(created, datetime):
+            readable = transfer.amount_cents is not None and all(party.id is not None for party, _ in parties)
+            return created >= sent_at - (NEAR if readable else ONE_DAY)
+        return created is None or created >= (sent_at - ONE_DAY).date()
+
+    def _is_other(self, party: Party, party_id: str | None) -> bool:
+        if party.type in ELSEWHERE:
+            return party_id not in self._lookup.external_ids  # a connected account may be shown as where it is
+        return party.id is not None and party.id != party_id
 
     def _take(self, entry: Entry) -> Transfer | None:
         """Take a free transfer for an attempt: one that it could be, or else one that makes such a one free.
@@ -355,29 +398,6 @@ def _order(entry: Entry) -> TransferOrder:
         destination_id=entry.destination_id or "",
         amount_cents=entry.amount_cents,
     )
-
-
-def _could_be(entry: Entry, sent_at: datetime, transfer: Transfer) -> bool:
-    """Say whether a transfer that did not match cannot be ruled out.
-
-    Something of it cannot be read, or it differs in nothing but a description or a time that two clocks may explain.
-    """
-    if transfer.amount_cents not in {None, entry.amount_cents}:
-        return False
-    if transfer.activity_type not in {None, "ONE_TIME_TRANSFER"}:
-        return False
-    parties = ((transfer.source, entry.source_id), (transfer.destination, entry.destination_id))
-    if any(_is_other(party, party_id) for party, party_id in parties):
-        return False
-    created = transfer.created_at
-    if isinstance(created, datetime):
-        readable = transfer.amount_cents is not None and all(party.id is not None for party, _ in parties)
-        return created >= sent_at - (NEAR if readable else ONE_DAY)
-    return created is None or created >= (sent_at - ONE_DAY).date()
-
-
-def _is_other(party: Party, party_id: str | None) -> bool:
-    return party.type in ELSEWHERE or (party.id is not None and party.id != party_id)
 
 
 def _finding(entry: Entry, result: Result, **more: str | None) -> Finding:

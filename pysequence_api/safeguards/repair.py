@@ -1,5 +1,6 @@
 """Making a ledger again from the audit trail, when the one that is there cannot be trusted."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,13 @@ class Repair:
         problem: what is wrong with the one that is there; ``None`` if nothing is.
         ledger: what would be written.
         used_cents: what would count today.
+        counted_cents: what counts today by the one that is there; ``None`` if that cannot be told.
     """
 
     problem: str | None
     ledger: Ledger
     used_cents: int
+    counted_cents: int | None
 
 
 def propose(store: Store) -> Repair:
@@ -54,6 +57,11 @@ def carry_out(store: Store, proposed: Repair) -> Path | None:
     with store.held():
         if _propose(store).ledger.dump() != proposed.ledger.dump():
             raise SafeguardsUnavailableError("The audit trail has changed since this was proposed. Run it again.")
+        if proposed.counted_cents is not None and proposed.used_cents < proposed.counted_cents:
+            raise SafeguardsUnavailableError(
+                f"{FILE_NAME} is in order and counts more than {TRAIL_NAME} shows, so that repairing it would free what"
+                " is spent. Nothing was written. If the trail was moved away, put it back first."
+            )
         aside = None
         try:
             if store.ledger_path.exists():
@@ -70,19 +78,27 @@ def _propose(store: Store) -> Repair:
     verification = store.audit.verify()
     if not verification.intact:
         raise unavailable(f"the audit trail cannot be trusted either: line {verification.line} {verification.problem}")
+    problem = counted_cents = None
     try:
-        store.load()
-        problem = None
+        counted_cents = store.load().used_cents(store.clock())
     except SafeguardsUnavailableError as error:
         problem = str(error)
-    ledger = _rebuild(store)
-    return Repair(problem, ledger, ledger.used_cents(store.clock()))
+    ledger = rebuilt(store.audit.oldest_first())
+    # By the trail's own time where it is earlier: nobody has confirmed this machine's clock.
+    newest = (time for line in store.audit.newest_first() if (time := read_time(line.timestamp)) is not None)
+    ledger.prune(min(store.clock(), next(newest, store.clock())).date())
+    return Repair(problem, ledger, ledger.used_cents(store.clock()), counted_cents)
 
 
-def _rebuild(store: Store) -> Ledger:
+def rebuilt(lines: Iterable[Line]) -> Ledger:
+    """Make a ledger from lines of the audit trail, oldest first. What is known to have moved counts in any case.
+
+    Raises:
+        SafeguardsUnavailableError: a line cannot be.
+    """
     entries: dict[str, tuple[datetime, Entry]] = {}
     failures: dict[str, tuple[Outcome, datetime, str | None]] = {}
-    for number, line in enumerate(store.audit.oldest_first(), 1):
+    for number, line in enumerate(lines, 1):
         time, amount_cents = read_time(line.timestamp), line.amount_cents
         if time is None or amount_cents is None or amount_cents < 1:
             continue
@@ -90,10 +106,15 @@ def _rebuild(store: Store) -> Ledger:
             raise unavailable(f"line {number} of {TRAIL_NAME} says {amount_cents} cents, which cannot be")
         if line.event_type == EventType.REQUESTED:
             entries[line.attempt_id or f"line {number}"] = time, _requested(line, time, amount_cents)
+        elif line.event_type == EventType.COMPLETED and line.attempt_id is not None and line.attempt_id not in entries:
+            # Its beginning is in another trail.
+            entries[line.attempt_id] = time, _applied(_requested(line, time, amount_cents), line, time)
         elif line.attempt_id in entries:
             if line.event_type == EventType.FAILED and line.outcome in set(Outcome):
                 failures[line.attempt_id] = Outcome(line.outcome), time, line.error
             else:
+                if line.event_type == EventType.COMPLETED:
+                    failures.pop(line.attempt_id, None)
                 requested_at, entry = entries[line.attempt_id]
                 entries[line.attempt_id] = requested_at, _applied(entry, line, time)
     ledger = Ledger({}, {})
@@ -102,7 +123,6 @@ def _rebuild(store: Store) -> Ledger:
             ledger.remember(time.date(), entry, *failure)
         else:
             ledger.add(time.date(), entry)
-    ledger.prune(store.clock().date())
     return ledger
 
 

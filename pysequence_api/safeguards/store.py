@@ -16,7 +16,7 @@ from pysequence_api.safeguards import audit as audit_file
 from pysequence_api.safeguards import ledger as ledger_file
 from pysequence_api.safeguards.audit import AuditTrail, Event, EventType, Line, Position
 from pysequence_api.safeguards.chain import Head
-from pysequence_api.safeguards.ledger import Ledger, Outcome
+from pysequence_api.safeguards.ledger import Ledger, Outcome, State
 from pysequence_api.safeguards.owner import Owners
 from pysequence_api.safeguards.times import Clock, read_time
 
@@ -37,6 +37,15 @@ class Past:
     requested: Line | None = None
     ended: Line | None = None
     identified: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing final is said of it."""
+        return self.ended is None or self.ended.outcome == State.UNKNOWN
+
+    def requested_since(self, since: datetime) -> bool:
+        """Whether it was announced since then, or at a time that cannot be read."""
+        return self.requested is not None and (read_time(self.requested.timestamp) or since) >= since
 
     def take(self, line: Line) -> None:
         """Take the next line about it."""
@@ -66,6 +75,8 @@ class Store:
         self._past: dict[str, Past] = {}
         self._past_of: date | None = None
         self._read: tuple[bytes, Ledger] | None = None
+        self.complete: set[str] = set()
+        """Records, as they stand in the ledger, whose lines are known to be in the trail."""
 
     @contextmanager
     def held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
@@ -113,16 +124,33 @@ class Store:
             ledger = self._read[1].copy()
         known = {record.attempt_id for record in ledger.records()}
         since = self.clock() - REMEMBERED
-        for attempt_id, past in self.past().items():
+        for attempt_id, past in (self._whole_past() if content is None else self.past()).items():
             if past.ended is not None and past.ended.outcome == Outcome.FAILED:
                 continue  # it counts nothing, and nothing is asked of it any more
-            if attempt_id not in known and past.requested and (read_time(past.requested.timestamp) or since) >= since:
+            if attempt_id not in known and past.requested and (past.is_open or past.requested_since(since)):
                 what = "is missing" if content is None else f"lacks attempt {attempt_id}"
                 raise unavailable(
                     f"{ledger_file.FILE_NAME} {what}, which {audit_file.FILE_NAME} shows."
                     " Put a good copy of it back, or run `pysequence-api limits repair`"
                 )
+        for _, entry in ledger.entries():
+            ended = entry.attempt_id and entry.unsettled and self._past.get(entry.attempt_id)
+            if ended and not ended.is_open:
+                raise unavailable(
+                    f"{ledger_file.FILE_NAME} is older than {audit_file.FILE_NAME}, in which attempt {entry.attempt_id}"
+                    " has ended. Put the newest copy of it back, or run `pysequence-api limits repair`"
+                )
         return ledger
+
+    def _whole_past(self) -> dict[str, Past]:
+        """Give what the whole audit trail says, with every line of another program as an attempt that has ended."""
+        past: dict[str, Past] = {}
+        for number, line in enumerate(self.audit.oldest_first()):
+            if line.attempt_id is not None:
+                past.setdefault(line.attempt_id, Past()).take(line)
+            elif line.event_type == EventType.REQUESTED:
+                past[f"line {number}"] = Past(requested=line, ended=line)
+        return past
 
     def save(self, ledger: Ledger) -> None:
         """Replace the ledger.
@@ -187,9 +215,8 @@ class Store:
     def past_of(self, attempt_ids: Collection[str | None]) -> dict[str, Past]:
         """Give what the whole audit trail says of some attempts, however long ago, in one pass."""
         past: dict[str, Past] = {}
-        for line in self.audit.oldest_first():
-            if line.attempt_id is not None and line.attempt_id in attempt_ids:
-                past.setdefault(line.attempt_id, Past()).take(line)
+        for line in reversed(list(self.audit.lines_of_any(attempt_ids))):
+            past.setdefault(line.attempt_id or "", Past()).take(line)
         return past
 
     def announced_at(self, attempt_id: str | None) -> datetime | None:

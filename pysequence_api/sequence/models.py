@@ -7,7 +7,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field, model_validator
 
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents
 
@@ -246,12 +246,15 @@ class ActivitySummary(_Model):
         return None if self.total_incoming_cents is None else format_cents(self.total_incoming_cents)
 
 
-class ActivityFilter(_Model):
-    """Which transfers to list. Values that this program does not know are passed on."""
+Capitals = Annotated[str, StringConstraints(to_upper=True)]
 
-    statuses: tuple[str, ...] = ()
-    directions: tuple[str, ...] = ()
-    activity_types: tuple[str, ...] = ()
+
+class ActivityFilter(_Model):
+    """Which transfers to list. Values that this program does not know are passed on, in capitals as all of them are."""
+
+    statuses: tuple[Capitals, ...] = ()
+    directions: tuple[Capitals, ...] = ()
+    activity_types: tuple[Capitals, ...] = ()
     date_start: date | None = None
     date_end: date | None = None
     hide_internal: bool = False
