@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -236,8 +237,23 @@ class Settings(BaseSettings):
             if name not in completed
         ]
         if settings is None or problems:
-            raise SettingsError("\n  ".join(["The settings are not complete:", *problems]))
+            raise SettingsError("\n  ".join(["The settings cannot be used:", *problems]))
         return settings
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Find variables that begin as ours do and set nothing, each with the one that may be meant.
+
+    Raises:
+        SettingsError: ``.env`` cannot be read.
+    """
+    try:
+        given = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings cannot be read: {type(error).__name__} in .env.") from error
+    known = {variable(name) for name in Settings.model_fields}
+    names = sorted(name.upper() for name in given if name.upper().startswith(PREFIX))
+    return {name: next(iter(get_close_matches(name, known)), None) for name in names if name not in known}
 
 
 def variable(name: str) -> str:

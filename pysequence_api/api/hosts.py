@@ -1,7 +1,7 @@
 """Which names the server answers to.
 
 A page in somebody's browser can have its own name resolve to this machine and then send requests here. They carry that
-page's name in ``Host``.
+page's name in ``Host``. A page cannot have the name that this machine has for itself, which is always ours.
 """
 
 from starlette.datastructures import Headers
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pysequence_api.api.security import HEALTH_PATH, POLICY_VIOLATION
-from pysequence_api.settings import variable
+from pysequence_api.settings import is_loopback, variable
 
 
 class HostCheck:
@@ -38,7 +38,10 @@ class HostCheck:
 
     def _is_ours(self, scope: Scope) -> bool:
         given = Headers(scope=scope).getlist("host")
-        return len(given) == 1 and _without_port(given[0].lower()) in self._names
+        if len(given) != 1:
+            return False
+        name = _without_port(given[0].lower())
+        return name in self._names or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def _without_port(host: str) -> str:

@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pysequence_api.errors import GatewayError
+from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"
+IDEMPOTENCY_HEADER = "idempotency-key"
 UNKNOWN_FIELD = "(unknown field)"
 """Stands for the name of a field that the caller made up."""
 
@@ -120,12 +122,15 @@ _TEXTS = {
     "missing": "is required",
     "extra_forbidden": "is not a field of this request; /openapi.json lists them",
     "string_pattern_mismatch": "must not be blank",
+    "idempotency_key": f"must be 1 to {MAX_KEY_CHARACTERS} visible ASCII characters without spaces",
 }
 
 
 def _describe(error: Mapping[str, Any]) -> InvalidField:
     """Keep of pydantic's error what says nothing of the input."""
     kind, location = error["type"], list(error["loc"])
+    if location[-1] == IDEMPOTENCY_HEADER and kind != "duplicate":
+        kind = "idempotency_key"
     if kind == "extra_forbidden":
         location[-1] = UNKNOWN_FIELD
     return InvalidField(loc=location, msg=_TEXTS.get(kind) or _SUBJECT.sub("", error["msg"], count=1), type=kind)

@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
+import anyio.to_thread
 
 from pysequence_api.api.app import create_app
 from pysequence_api.api.listening import Server, bind
-from pysequence_api.errors import NotAuthorisedError, SequenceError, SignInError
-from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.errors import NotAuthorisedError, SafeguardsUnavailableError, SequenceError, SignInError
+from pysequence_api.gateway import Gateway, open_gateway, open_records
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, variable
 
 REQUIRED_SETTINGS = ("api_key", "org_id", "kyc_id")
@@ -44,6 +45,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         with server.leaving_on_signals():
             try:
                 async with anyio.create_task_group() as background:
+                    background.start_soon(_verify_trail, gateway)
                     background.start_soon(gateway.reconciler.run_for_ever)
                     background.start_soon(gateway.client.stay_signed_in)
                     await server.serve(sockets=[listener])
@@ -51,6 +53,20 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
             finally:
                 # Inside of the signals: a second one must not end the waiting for transfers.
                 await stack.aclose()
+
+
+async def _verify_trail(gateway: Gateway) -> None:
+    """Have the audit trail prove itself once, so that a line that was changed does not stay unseen.
+
+    Without the lock, which a long trail would hold too long: what is appended meanwhile is no harm to the proof.
+    """
+    try:
+        found = await anyio.to_thread.run_sync(open_records(gateway.settings).audit.verify)
+    except (OSError, SafeguardsUnavailableError) as error:
+        log.error("the audit trail cannot be verified: %s", error)
+        return
+    if not found.intact:
+        log.error("the audit trail is not what was written: line %s %s", found.line, found.problem)
 
 
 async def _sign_in(gateway: Gateway) -> None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pysequence_api.api.body import read_json_object
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.api.problems import REPLAYED_HEADER, responses
+from pysequence_api.api.problems import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.safeguards.audit import Via
 from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer
@@ -79,6 +79,13 @@ IdempotencyKey = Annotated[
 ]
 
 
+def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None:
+    if len(request.headers.getlist(IDEMPOTENCY_HEADER)) > 1:  # which of them counts, nobody could tell
+        problem = {"type": "duplicate", "loc": ("header", IDEMPOTENCY_HEADER), "msg": "stands twice in this request"}
+        raise RequestValidationError([problem])
+    return idempotency_key
+
+
 @router.post(
     "/api/transfers", responses=responses(400, 401, 408, 409, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY
 )
@@ -86,7 +93,7 @@ async def make_transfer(
     gateway: OpenGateway,
     response: Response,
     order: Annotated[TransferOrder, Depends(_order)],
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: Annotated[str | None, Depends(_key)] = None,
 ) -> CompletedTransfer:
     """Move money between pods, ports and external accounts, within the limits.
 

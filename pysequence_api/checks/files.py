@@ -118,9 +118,13 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
 
 def check_trail(settings: Settings) -> Iterator[Finding]:
     """Have the audit trail prove itself."""
-    path = settings.data_directory / ".audit.jsonl"
+    path, ledger_path = (settings.data_directory / name for name in (".audit.jsonl", ".daily_limits.json"))
     if not path.exists() or not path.stat().st_size:
-        yield ok("audit chain", "nothing is recorded yet")
+        if ledger_path.exists():
+            fix = "Put it back, unless you moved it away yourself: what it showed is told by nothing else."
+            yield warning("audit chain", f"{path.name} is empty or missing, although there is a ledger", fix)
+        else:
+            yield ok("audit chain", "nothing is recorded yet")
         return
     store = open_records(settings).store
     with store.held():

@@ -7,6 +7,7 @@ from typing import Any
 
 from pysequence_api.checks.finding import Finding, ok, problem, warning
 from pysequence_api.errors import GatewayError, SettingsError
+from pysequence_api.gateway import open_records
 from pysequence_api.settings import Settings, variable
 
 NAME = "server"
@@ -48,7 +49,20 @@ def _check_key(settings: Settings, host: str, port: int) -> Finding:
     ours = (settings.max_transfer_cents, settings.max_daily_transfer_cents)
     if (limits.get("max_transfer_cents"), limits.get("max_daily_cents")) != ours:
         return warning(name, "taken, but the server runs with other limits than these settings", "Start it anew.")
+    if not _is_ours(settings, limits, host, port):
+        where = settings.data_directory.absolute()
+        fix = f"Give both the same {variable('data_dir')}: each directory has a daily limit of its own."
+        return warning(name, f"taken, but the server does not count in {where}", fix)
     return ok(name, "the server takes it")
+
+
+def _is_ours(settings: Settings, limits: dict[str, Any], host: str, port: int) -> bool:
+    """Say whether the server counts in our data directory, by the newest line of its audit trail."""
+    ours = open_records(settings).limits()
+    # Between the two looks a transfer may have come.
+    _, again = _get(host, port, "/api/limits", settings.api_key.get_secret_value() if settings.api_key else None)
+    heads = [one.get("audit_head") for one in (limits, again) if isinstance(one, dict)]
+    return ours.audit_head in heads or not all("audit_head" in one for one in (limits,))
 
 
 def _get(host: str, port: int, path: str, key: str | None = None) -> tuple[int, Any]:

@@ -4,19 +4,24 @@ from collections.abc import Iterator
 
 from pysequence_api.checks.finding import Finding, ok, warning
 from pysequence_api.money import format_cents
-from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, variable
+from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
 
 NAME = "settings"
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
     """See whether all is set that some command needs."""
-    doubts = list(_doubts(settings))
+    doubts = [*_misspelled(), *_doubts(settings)]
     yield from doubts
     if not doubts:
         per_transfer, per_day = settings.max_transfer_cents, settings.max_daily_transfer_cents
         where = "the sandbox" if settings.sandbox else "the real account"
         yield ok(NAME, f"{where}; at most {format_cents(per_transfer)} a transfer, {format_cents(per_day)} a day")
+
+
+def _misspelled() -> Iterator[Finding]:
+    for name, meant in unknown_variables().items():
+        yield warning(NAME, f"{name} is no setting, and sets nothing", f"Write {meant}." if meant else "Remove it.")
 
 
 def _doubts(settings: Settings) -> Iterator[Finding]:

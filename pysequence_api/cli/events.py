@@ -28,6 +28,8 @@ STYLES = {
 }
 UNKNOWN_STYLE = "bold white on red"
 UNKNOWN_OUTCOME = "unknown"
+MARKS = {"resolved": "by a person's word", "reconciled": "found out later", "recovered": "written after a crash"}
+"""Flags of a line, and what they mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def whole(line: Line) -> Text:
     moment = read_time(line.timestamp)
     shown = shown_time(moment) if moment else safe(line.timestamp or NOTHING)
     parties = f"{safe(line.source or NOTHING)} -> {safe(line.destination or NOTHING)}"
-    rest = [parties, safe(line.transfer_id or NOTHING), safe(line.error or "")]
+    doubt = ["outcome unknown"] if line.outcome == UNKNOWN_OUTCOME else []
+    rest = [parties, safe(line.transfer_id or NOTHING), *doubt, *_marks(line), safe(line.error or "")]
     return Text.assemble(
         f"{shown:{TIME_WIDTH}}{COLUMN_GAP}",
         (f"{safe(line.event_type or NOTHING):{EVENT_WIDTH}}", _style(line)),
@@ -63,12 +66,11 @@ def fitting(line: Line, names: Mapping[str, str]) -> Text:
     if line.unreadable is not None:
         return _unreadable(line.unreadable)
     is_wide = window_columns() >= WIDE_COLUMNS
-    event = safe(line.event_type or NOTHING)
-    event = event if is_wide else event.removeprefix("transfer_")
+    event = "outcome_unknown" if line.outcome == UNKNOWN_OUTCOME else safe(line.event_type or NOTHING)
+    event = event if is_wide else event.removeprefix("transfer_").removeprefix("outcome_")
     event_width, amount_width = (EVENT_WIDTH, AMOUNT_WIDTH) if is_wide else (SHORT_EVENT_WIDTH, SHORT_AMOUNT_WIDTH)
     parties = f"{named(line.source, names)} -> {named(line.destination, names)}"
-    doubt = Text(f"outcome unknown{COLUMN_GAP}" if line.outcome == UNKNOWN_OUTCOME else "", UNKNOWN_STYLE)
-    rest = COLUMN_GAP.join(filter(None, (safe(line.error or ""), safe(line.transfer_id or ""))))
+    rest = COLUMN_GAP.join(filter(None, (*_marks(line), safe(line.error or ""), safe(line.transfer_id or ""))))
     drawn = Text.assemble(
         (_short_time(line), "dim"),
         COLUMN_GAP,
@@ -76,7 +78,6 @@ def fitting(line: Line, names: Mapping[str, str]) -> Text:
         f"{COLUMN_GAP}{_amount(line):>{amount_width}}{COLUMN_GAP}",
         parties,
         COLUMN_GAP,
-        doubt,
         (rest, "dim"),
     )
     drawn.rstrip()
@@ -120,6 +121,10 @@ def _state(line: Line) -> str:
     if line.event_type == EventType.IDENTIFIED:
         return "completed"
     return (line.event_type or NOTHING).removeprefix("transfer_")
+
+
+def _marks(line: Line) -> list[str]:
+    return [text for flag, text in MARKS.items() if getattr(line, flag, None) is True]
 
 
 def _unreadable(text: str) -> Text:

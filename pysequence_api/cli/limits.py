@@ -30,14 +30,14 @@ COLUMNS = (
     Column("Attempt"),
     Column("Since"),
     Column("Amount", right=True),
-    Column("State"),
+    Column("State", whole=True),
     Column("Why"),
     Column("Source", style="dim"),
     Column("Destination", style="dim"),
 )
 TRANSFER_COLUMNS = (
     Column("Last today"),
-    Column("Became"),
+    Column("Became", whole=True),
     Column("Amount", right=True),
     Column("From"),
     Column("To"),

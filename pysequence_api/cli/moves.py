@@ -7,7 +7,7 @@ from pysequence_api.sequence.models import Moment, Party, Transfer
 
 MOVE_COLUMNS = (
     Column("Created"),
-    Column("Status"),
+    Column("Status", whole=True),
     Column("Amount", right=True),
     Column("From"),
     Column("To"),

@@ -43,10 +43,11 @@ class ReaderGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table."""
+    """A column of a table. Numbers stand at its right, and are never broken; nor is what must stay ``whole``."""
 
     title: str
     right: bool = False
+    whole: bool = False
     style: str = ""
 
 
@@ -116,6 +117,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total:
             justify="right" if column.right else "left",
             style=column.style,
             overflow="fold",  # what is too long goes on in the next line; nothing is cut off
+            no_wrap=column.right or column.whole,
         )
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))

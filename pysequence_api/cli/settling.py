@@ -58,11 +58,12 @@ def resolve(
     not_executed: Annotated[
         bool, typer.Option("--not-executed", help="It was not executed, and counts no longer.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the attempt as one JSON document.")] = False,
 ) -> None:
     """Decide yourself what became of an attempt, after looking in Sequence's application.
 
-    It goes into the audit trail as your word. Needs neither Sequence nor a network.
+    It goes into the audit trail as your word, and stays. Needs neither Sequence nor a network.
 
     \b
     Example:
@@ -71,8 +72,13 @@ def resolve(
     if (completed is not None) == not_executed or completed == "":
         raise InvalidRequestError("Say either --completed TRANSFER_ID or --not-executed.")
     settings = Settings.load()
-    status = open_recovery(settings, open_records(settings)).resolve(attempt_id, completed)
-    print_status(status, as_json=as_json)
+    recovery = open_recovery(settings, open_records(settings))
+    status = recovery.status(attempt_id)
+    became = "was not executed" if completed is None else f"was executed, as transfer {completed!r}"
+    parties = f"from {status.source_id} to {status.destination_id}"
+    note(f"The transfer of {format_cents(status.amount_cents)} {parties} {became}.")
+    _ask(yes, "Record that for good?")
+    print_status(recovery.resolve(attempt_id, completed), as_json=as_json)
 
 
 def repair(
@@ -93,16 +99,16 @@ def repair(
     store = open_records(Settings.load()).store
     proposed = propose(store)
     entries = [entry for _, entry in proposed.ledger.entries()]
-    note(proposed.problem or "The file that is there is in order. This would replace it all the same.")
-    note(f"Made from the audit trail, these would count, {format_cents(proposed.used_cents)} of them today:")
+    if proposed.counted_cents is None:
+        note(proposed.problem or "")
+    else:
+        note(f"The ledger that is there is in order, and counts {format_cents(proposed.counted_cents)} today.")
+    used_today = format_cents(proposed.used_cents)
+    note(f"Made from the audit trail, it would count {used_today} today, with {len(entries)} entries in all.")
     for entry in entries:
         amount = format_cents(entry.amount_cents)
-        note(f"  {entry.timestamp}  {amount}  {entry.state}  {entry.attempt_id or 'by another program'}")
-    if not yes and not can_ask():
-        raise InvalidRequestError("Nobody can be asked here. Nothing was written. Add --yes if it is meant.")
-    if not yes and not anyio.run(confirm, "Write it?"):
-        note("Nothing was written.")
-        raise typer.Exit(SAID_NO)
+        note(f"  {entry.timestamp}  {amount:>14}  {entry.state:8}  {entry.attempt_id or 'by another program'}")
+    _ask(yes, "Write it?")
     aside = carry_out(store, proposed)
     written = {"entries": len(entries), "used_cents": proposed.used_cents, "old_file": str(aside) if aside else None}
     if as_json:
@@ -115,3 +121,11 @@ def repair(
                 ("Old file", str(aside) if aside else "there was none"),
             ]
         )
+
+
+def _ask(yes: bool, question: str) -> None:
+    if not yes and not can_ask():
+        raise InvalidRequestError("Nobody can be asked here. Nothing was written. Add --yes if it is meant.")
+    if not yes and not anyio.run(confirm, question):
+        note("Nothing was written.")
+        raise typer.Exit(SAID_NO)

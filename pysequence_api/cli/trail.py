@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import typer
 from pysequence_api.cli.output import is_watched, note, print_json, print_line
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import open_records
-from pysequence_api.safeguards.audit import Line
+from pysequence_api.safeguards.audit import EventType, Line
 from pysequence_api.safeguards.times import read_time
 from pysequence_api.settings import Settings
 
@@ -61,6 +62,8 @@ def verify(
     Example:
       pysequence-api audit verify
     """
+    if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
+        raise InvalidRequestError("--expect is a head: the 64 digits that `audit verify` and `limits show` show.")
     store = open_records(Settings.load()).store
     with store.held(), _progress(store.audit.size_bytes()) as progress:
         found = store.audit.verify(expect=expect and expect.lower(), progress=progress)
@@ -90,6 +93,8 @@ def export(
       pysequence-api audit export --format json --from 30d
     """
     first, last = begin and read_when(begin), end and read_when(end, whole_day=True)
+    if isinstance(first, datetime) and isinstance(last, datetime) and first > last:
+        raise InvalidRequestError("--from is after --to. Swap them.")
     lines = (line for line in open_records(Settings.load()).audit.oldest_first() if _between(line, first, last))
     if form is Format.JSON:
         print_json([line.as_json() for line in lines])
@@ -109,8 +114,15 @@ def line_filter(
         since: only from then on; see `read_when`.
         attempt_id: only this attempt.
         min_cents: only amounts of at least this many cents.
+
+    Raises:
+        InvalidRequestError: there is no such event, or no such time.
     """
     first = read_when(since) if since else None
+    events = {name for one in EventType for name in (one.value, one.value.removeprefix("transfer_"))}
+    if event is not None and event not in events:
+        names = ", ".join(one.value for one in EventType)
+        raise InvalidRequestError(f"--event {event[:40]!r} is no event. There are: {names}.")
 
     def is_wanted(line: Line) -> bool:
         return (

@@ -196,7 +196,7 @@ def _rehearsed(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
 def _report(done: CompletedTransfer, plan: Plan, as_json: bool) -> None:
     try:
         if as_json:
-            print_json(done.model_dump(mode="json"))
+            print_json(done.model_dump(mode="json") | {"replayed": done.replayed})
             return
         if done.replayed:
             note("This idempotency key was used before. Nothing was sent now; this is the answer of then.")
