@@ -93,7 +93,7 @@ def export(
       pysequence-api audit export --format json --from 30d
     """
     first, last = begin and read_when(begin), end and read_when(end, whole_day=True)
-    if isinstance(first, datetime) and isinstance(last, datetime) and first > last:
+    if isinstance(first, datetime) and isinstance(last, datetime) and first >= last:
         raise InvalidRequestError("--from is after --to. Swap them.")
     lines = (line for line in open_records(Settings.load()).audit.oldest_first() if _between(line, first, last))
     if form is Format.JSON:

@@ -28,6 +28,12 @@ async def test_hosts_that_are_ours(open_api: OpenApi, host: str) -> None:
         assert (await api.client.get("/api/limits", headers={"Host": host})).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8720", "[::1]", "localhost"])
+async def test_this_machines_own_names_are_ours_always(open_api: OpenApi, host: str) -> None:
+    async with open_api(allowed_hosts="pods.example.net") as api:
+        assert (await api.client.get("/api/limits", headers={"Host": host})).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["evil.example", "pods.example.net.evil.example", "example.net", "[::2]", "", "::1"])
 async def test_hosts_that_are_not(open_api: OpenApi, host: str) -> None:
     async with open_api(allowed_hosts=OURS) as api:

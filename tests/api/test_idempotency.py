@@ -34,7 +34,15 @@ async def test_a_key_that_is_none(api: Api, key: str | bytes) -> None:
     headers = {b"Idempotency-Key": key.encode() if isinstance(key, str) else key}
     answer = await api.client.post("/api/transfers", json=await api.order(), headers=headers)
     assert answer.status_code == 422
-    assert isinstance(answer.json()["detail"], str)
+    assert "visible ASCII characters" in answer.json()["detail"]
+    assert await api.moved() == []
+
+
+async def test_two_keys_are_none(api: Api) -> None:
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    answer = await api.client.post("/api/transfers", json=await api.order(), headers=headers)
+    assert answer.status_code == 422
+    assert "twice" in answer.json()["detail"]
     assert await api.moved() == []
 
 

@@ -53,6 +53,20 @@ def test_settings_that_are_wrong_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in findings(2)["settings"]["said"]
 
 
+def test_a_variable_that_sets_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CNTS", "500")
+    found = findings()["settings"]
+    assert "SEQUENCE_MAX_TRANSFER_CNTS" in found["said"]
+    assert found["fix"] == "Write SEQUENCE_MAX_TRANSFER_CENTS."
+
+
+def test_a_trail_that_was_moved_away_is_warned_of(directory: Path) -> None:
+    call("transfer", "Groceries", "Rent", "$1", "--yes")
+    for name in (".audit.jsonl", ".audit.head.json"):
+        (directory / name).unlink()
+    assert findings()["audit chain"]["level"] == "warning"
+
+
 def test_a_damaged_ledger_is_3(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     (directory / ".daily_limits.json").write_text("{")
@@ -194,6 +208,7 @@ LIMITS = {"max_transfer_cents": 1_000_000, "max_daily_cents": 2_500_000}
     [
         ((b'{"status": "ok"}', 200, LIMITS), "server key", "ok", 0),
         ((b'{"status": "ok"}', 200, LIMITS | {"max_daily_cents": 1}), "server key", "warning", 0),
+        ((b'{"status": "ok"}', 200, LIMITS | {"audit_head": "0" * 64}), "server key", "warning", 0),
         ((b'{"status": "ok"}', 401, {}), "server key", "problem", 2),
         ((b'{"status": "ok"}', 500, {}), "server key", "problem", 1),
         ((b"hello", 200, {}), "server", "problem", 1),
