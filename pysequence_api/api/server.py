@@ -12,7 +12,7 @@ from pysequence_api.api.app import create_app
 from pysequence_api.api.listening import Server, bind
 from pysequence_api.errors import NotAuthorisedError, SafeguardsUnavailableError, SequenceError, SignInError
 from pysequence_api.gateway import Gateway, open_gateway, open_records
-from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, variable
+from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
 
 REQUIRED_SETTINGS = ("api_key", "org_id", "kyc_id")
 REQUIRED_SANDBOX_SETTINGS = ("api_key",)
@@ -37,6 +37,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
         _warn_of_short_key(gateway.settings)
+        _warn_of_unknown_variables()
         await _sign_in(gateway)
         host, port = gateway.settings.server_host, gateway.settings.server_port
         listener = bind(host, port)
@@ -78,6 +79,11 @@ async def _sign_in(gateway: Gateway) -> None:
     except SequenceError as error:
         # An outage there is no reason to be away here: it may be over before the first caller comes.
         log.warning("Sequence did not answer at the start, which goes on without it: %s", error)
+
+
+def _warn_of_unknown_variables() -> None:
+    for name, meant in unknown_variables().items():
+        log.warning("%s is no setting, and sets nothing.%s", name, f" Is {meant} meant?" if meant else "")
 
 
 def _warn_of_short_key(settings: Settings) -> None:

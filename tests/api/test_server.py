@@ -15,6 +15,7 @@ from pysequence_api.api import listening
 from pysequence_api.api.access import MAX_KEYLESS_LINES_PER_MINUTE
 from pysequence_api.api.server import serve
 from pysequence_api.errors import SettingsError, SignInError
+from pysequence_api.safeguards.audit import AuditTrail, Event, EventType
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.settings import Settings
@@ -201,6 +202,23 @@ async def test_what_the_log_says(tmp_path: Path, sandbox: Sandbox) -> None:
     assert "secret" not in log
     assert f" {KEY}" not in log
     assert variables["ACCESS_TOKEN"] not in log
+
+
+async def test_what_is_wrong_and_stops_nothing_is_in_the_log(tmp_path: Path, sandbox: Sandbox) -> None:
+    rejected = {"event_type": EventType.REJECTED, "amount_cents": 5, "source": "a", "destination": "b"}
+    for _ in range(2):
+        AuditTrail(tmp_path).append(Event.model_validate({"timestamp": datetime.now(UTC)} | rejected))
+    path = tmp_path / ".audit.jsonl"
+    path.write_text(path.read_text().replace('"amount_cents": 5', '"amount_cents": 6', 1))
+    async with (
+        served_sandbox(sandbox) as variables,
+        start_server(tmp_path, **variables, MAX_TRANSFER_CNTS="1") as server,
+    ):
+        while "is not what was written: line 2" not in server.log():  # noqa: ASYNC110 - nobody tells
+            await anyio.sleep(0.02)
+        assert await server.stop() == 0
+    assert "SEQUENCE_MAX_TRANSFER_CNTS is no setting" in server.log()
+    assert "Is SEQUENCE_MAX_TRANSFER_CENTS meant?" in server.log()
 
 
 async def test_sequence_is_away_at_the_start(tmp_path: Path) -> None:
