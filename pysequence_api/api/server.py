@@ -54,6 +54,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
             finally:
                 # Inside of the signals: a second one must not end the waiting for transfers.
                 await stack.aclose()
+                log.info("stopped; no transfer is on its way")
 
 
 async def _verify_trail(gateway: Gateway) -> None:

@@ -104,7 +104,7 @@ def repair(
     else:
         note(f"The ledger that is there is in order, and counts {format_cents(proposed.counted_cents)} today.")
     used_today = format_cents(proposed.used_cents)
-    note(f"Made from the audit trail, it would count {used_today} today, with {len(entries)} entries in all.")
+    note(f"Made from the audit trail, it would count {used_today} today. All its entries ({len(entries)}):")
     for entry in entries:
         amount = format_cents(entry.amount_cents)
         note(f"  {entry.timestamp}  {amount:>14}  {entry.state:8}  {entry.attempt_id or 'by another program'}")

@@ -59,7 +59,7 @@ def test_repair_shows_what_it_would_write_and_asks(directory: Path) -> None:
     path.write_text("{")
     asked = call("limits", "repair", code=2)
     assert "is damaged" in asked.stderr
-    assert "it would count $25.00 today, with 1 entries in all" in asked.stderr
+    assert "it would count $25.00 today. All its entries (1):" in asked.stderr
     assert path.read_text() == "{"
     written = call_json("limits", "repair", "--yes")
     assert (written["entries"], written["used_cents"]) == (1, 2500)
