@@ -101,9 +101,8 @@ def logout() -> None:
     note("What stays: the token at Sequence until it runs out, and what is remembered of refused logins.")
     stays = [variable(name) for name in ("access_token", "password") if getattr(settings, name) is not None]
     if stays:
-        note(
-            f"{' and '.join(stays)} {'stays' if len(stays) == 1 else 'stay'} set, with which the next command that needs Sequence signs in again."
-        )
+        stay = "stays" if len(stays) == 1 else "stay"
+        note(f"{' and '.join(stays)} {stay} set, with which the next command that needs Sequence signs in again.")
 
 
 def _run(settings: Settings, do: "Callable[[SignIn], Awaitable[T]]", debug_directory: Path | None = None) -> T:
