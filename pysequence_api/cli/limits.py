@@ -1,5 +1,6 @@
 """``limits show``: what may still move today. Reads files only."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pysequence_api.cli.known import known_names
 from pysequence_api.cli.output import (
     UNKNOWN,
     Column,
+    is_watched,
     note,
     print_bar,
     print_facts,
@@ -85,9 +87,18 @@ def _draw(limits: Limits, directory: Path) -> None:
     )
     print_bar(limits.used_cents, limits.max_daily_cents)
     if limits.unsettled:
-        print_line()
-        print_table(COLUMNS, [_row(one) for one in limits.unsettled])
+        _draw_unsettled([_row(one) for one in limits.unsettled])
         note("It counts until it is known. `limits reconcile` finds out; `limits resolve` lets you decide.")
+
+
+def _draw_unsettled(rows: Sequence[Sequence[str]]) -> None:
+    if not is_watched(sys.stdout):
+        print_line()
+        print_table(COLUMNS, rows)
+        return
+    for row in rows:  # one below the other: ids that must be copied fit into no narrow column
+        print_line()
+        print_facts([(column.title, cell) for column, cell in zip(COLUMNS, row, strict=True)])
 
 
 def end_of(day: date) -> datetime:

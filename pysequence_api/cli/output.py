@@ -26,6 +26,8 @@ from pysequence_api.errors import GatewayError
 UNKNOWN = "unknown"
 COLUMN_GAP = "  "
 BAR_WIDTH_CELLS = 20
+TABLE_EDGE_CELLS = 3
+"""What a column of a drawn table has around it."""
 BAR_CHARACTERS, PLAIN_BAR_CHARACTERS = ("█", "▓", "░"), ("#", "+", ".")
 """Used, added and free; told apart without colours too."""
 YELLOW_FROM, RED_FROM = 0.75, 0.95
@@ -109,6 +111,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total:
     """
     if not is_watched(sys.stdout):
         return _write(sys.stdout, _aligned(columns, [*rows, total] if total else rows))
+    keep_whole = _fits([column.right or column.whole for column in columns], columns, rows)
     table = Table(show_footer=total is not None, header_style="bold", footer_style="bold")
     for column, footer in zip(columns, total or [""] * len(columns), strict=True):
         table.add_column(
@@ -117,11 +120,20 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total:
             justify="right" if column.right else "left",
             style=column.style,
             overflow="fold",  # what is too long goes on in the next line; nothing is cut off
-            no_wrap=column.right or column.whole,
+            no_wrap=keep_whole and (column.right or column.whole),
         )
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     return _write(sys.stdout, _drawn(sys.stdout, table))
+
+
+def _fits(chosen: Sequence[bool], columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
+    """Say whether some columns leave a third of the window to the others: in a narrower one, they must break too."""
+    widths = [
+        max(cell_len(text) for text in texts) for texts in zip([one.title for one in columns], *rows, strict=True)
+    ]
+    protected = sum(width for width, is_chosen in zip(widths, chosen, strict=True) if is_chosen)
+    return protected + TABLE_EDGE_CELLS * len(columns) <= window_columns() * 2 // 3
 
 
 def print_facts(facts: Sequence[Fact]) -> None:

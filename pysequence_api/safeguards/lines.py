@@ -24,7 +24,7 @@ def write_missing_lines(store: Store, ledger: Ledger) -> None:
     events = [event for one in records for event in _missing_lines(one, past.get(one.attempt_id or "", Past()), now)]
     if events:
         store.append(*events)
-    store.complete.update(one.json_text for one in records)
+    store.complete = {one.json_text for one in ledger.records()}
 
 
 def event_of(record: Entry | Ended, event_type: EventType, now: datetime, **more: Any) -> Event:
