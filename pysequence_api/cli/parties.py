@@ -65,6 +65,9 @@ def find_side(wanted: str, accounts: Accounts, kind: AccountType | None) -> Side
         return matches[0]
     if matches:
         raise NotFoundError(_ambiguous(wanted, matches))
+    others = [side.type for side in _all_sides(accounts) if _folded(wanted) in {_folded(side.name or ""), side.id}]
+    if kind is not None and wanted.strip() and others:
+        raise NotFoundError(f"{wanted!r} is {_a(others[0])}, not {_a(kind)}. `pysequence-api accounts` lists them all.")
     proposal = _proposal(wanted, sides)
     if kind is not None and wanted.strip() and not proposal:
         return Side(wanted, kind, is_listed=False)
@@ -119,6 +122,10 @@ def _ambiguous(wanted: str, matches: Sequence[Side]) -> str:
     shown = ", ".join(f"{side.name!r} ({side.type.lower()} {side.id})" for side in matches[:MAX_LISTED])
     more = f", and {len(matches) - MAX_LISTED} more" if len(matches) > MAX_LISTED else ""
     return f"{len(matches)} match {wanted!r}: {shown}{more}. Name one in full, or by its id."
+
+
+def _a(kind: AccountType) -> str:
+    return "an account" if kind is AccountType.ACCOUNT else f"a {kind.lower()}"
 
 
 def _all_sides(accounts: Accounts) -> list[Side]:

@@ -125,6 +125,8 @@ def test_the_kind_follows_from_what_was_found() -> None:
         ("ren", None, r"p-1.*p-2"),
         ("r", AccountType.POD, "match 'r'"),
         ("nothing", None, "Nothing is named 'nothing'"),
+        ("salary", AccountType.POD, "'salary' is a port, not a pod"),
+        ("p-1", AccountType.ACCOUNT, "'p-1' is a pod, not an account"),
         ("", None, "Nothing is named"),
         ("  ", AccountType.POD, "Nothing is named"),
         ("9f7c2d1e", None, "--source-type"),
@@ -143,7 +145,6 @@ def test_an_id_that_is_not_listed_needs_a_kind_and_passes_as_it_is() -> None:
         False,
         "unknown",
     )
-    assert find_side("salary", ACCOUNTS, AccountType.POD).is_listed is False  # a port is no pod
 
 
 @pytest.mark.parametrize(
