@@ -3,6 +3,7 @@
 import getpass
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -53,8 +54,7 @@ def login(
         raise InvalidRequestError("--headed and --token are two ways to sign in. Choose one.")
     settings = Settings.load()
     if token:
-        access_token = _read_token()
-        status = _run(settings, lambda sign_in: sign_in.with_token(access_token))
+        status = _keep(settings, _read_token())
     elif headed:
         note("Sign in in the window that opens. It closes by itself when the application has a token.")
         status = _run(settings, lambda sign_in: sign_in.by_hand(), debug_dir)
@@ -111,6 +111,16 @@ def _run(settings: Settings, do: "Callable[[SignIn], Awaitable[T]]", debug_direc
             return await do(sign_in)
 
     return run(opened, left="Nobody was signed in.")
+
+
+def _keep(settings: Settings, access_token: str) -> "SignInStatus":
+    from pysequence_api.sequence.jwts import expiry_of  # noqa: PLC0415 - only here
+
+    status = _run(settings, lambda sign_in: sign_in.with_token(access_token))
+    if expiry_of(access_token) is not None:
+        return status
+    note("The token does not say until when it is good, and Sequence was not asked: `pysequence-api pods` shows it.")
+    return replace(status, expires_at=None)
 
 
 def _read_token() -> str:

@@ -85,6 +85,12 @@ async def test_what_is_no_token(stage: Stage, text: str) -> None:
     assert not (stage.directory / ".tokens.json").exists()
 
 
+async def test_a_token_that_says_nothing_of_itself_is_promised_nothing(stage: Stage) -> None:
+    ended = await stage.run("auth", "login", "--token", stdin="opaque\n")
+    assert (ended.code, ended.out) == (0, "Signed in, by a token that was given.\n")
+    assert "Sequence was not asked" in ended.err
+
+
 async def test_a_token_that_has_run_out_is_not_taken(stage: Stage) -> None:
     token = stage.sandbox.issue_tokens(0).access_token
     ended = await stage.run("auth", "login", "--token", stdin=token)
