@@ -21,7 +21,7 @@ from pysequence_api.safeguards.chain import FIRST, HEAD_FILE_NAME, Head, Verific
 from pysequence_api.safeguards.times import read_time
 
 FILE_NAME = ".audit.jsonl"
-_ATTEMPT_ID = re.compile(rb'"attempt_id": ?("(?:[^"\\\\]|\\\\.)*")')
+_ATTEMPT_ID = re.compile(rb'"attempt_id": ?("(?:[^"\\]|\\.)*")')
 READ_BLOCK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 1024 * 1024
 """A line of ours has a few hundred bytes; reading back stops looking for the beginning of a line here."""

@@ -460,7 +460,7 @@ class Records:
             if entry is None:
                 # Somebody took it for not executed while it was on its way. What moved, or may have, counts.
                 day = attempt.announced_at or self.store.clock()
-                entry = attempt.reservation(day, self.store.owners.own_id(), None)
+                entry = attempt.reservation(day, "", None)  # whose it was matters no more: it ends now
                 ledger.forget(attempt.attempt_id)
                 ledger.add(day.date(), entry)
             if not entry.unsettled:
