@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
 from pysequence_api.safeguards.audit import Event, EventType, Via
-from pysequence_api.safeguards.chain import FIRST
 from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
 from pysequence_api.safeguards.lines import event_of, requested_of, write_missing_lines
 from pysequence_api.safeguards.records import Records, settled_entry
@@ -266,7 +265,7 @@ class Recovery:
 
     def _holds(self, head: str, newest: str | None) -> bool:
         """Say whether some line of a trail that is intact has a hash: it is the newest, or the next line names it."""
-        return head in {newest, FIRST} or any(line.prev == head for line in self._store.audit.lines_holding(head))
+        return head == newest or any(line.prev == head for line in self._store.audit.lines_holding(head))
 
     def _is_taken(self, transfer_id: str, ledger: Ledger) -> bool:
         lines = self._store.audit.lines_holding(transfer_id)
