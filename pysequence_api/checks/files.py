@@ -109,8 +109,10 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
         return
     waiting = [one for one in limits.unsettled if not one.running]
     if waiting:
-        count = "1 transfer has" if len(waiting) == 1 else f"{len(waiting)} transfers have"
-        said = f"{count} no end, and so what is in doubt counts as spent"
+        one = len(waiting) == 1
+        said = (
+            "1 transfer has no end, and counts as spent" if one else f"{len(waiting)} have no end, and count as spent"
+        )
         yield warning("ledger", said, "pysequence-api limits reconcile")
     else:
         used, left = format_cents(limits.used_cents), format_cents(limits.remaining_cents)

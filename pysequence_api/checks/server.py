@@ -62,7 +62,7 @@ def _is_ours(settings: Settings, limits: dict[str, Any], host: str, port: int) -
     # Between the two looks a transfer may have come.
     _, again = _get(host, port, "/api/limits", settings.api_key.get_secret_value() if settings.api_key else None)
     heads = [one.get("audit_head") for one in (limits, again) if isinstance(one, dict)]
-    return ours.audit_head in heads or not all("audit_head" in one for one in (limits,))
+    return ours.audit_head in heads or "audit_head" not in limits
 
 
 def _get(host: str, port: int, path: str, key: str | None = None) -> tuple[int, Any]:
