@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
+from pysequence_api.errors import OutcomeUnknownError
 from pysequence_api.safeguards.audit import Via
 from pysequence_api.safeguards.guard import TransferGuard
 from pysequence_api.safeguards.reconcile import Reconciler
-from pysequence_api.safeguards.records import CompletedTransfer, Records
+from pysequence_api.safeguards.records import Attempt, CompletedTransfer, Records
 from pysequence_api.safeguards.recovery import Finding, Recovery
 from pysequence_api.safeguards.times import utc_now
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox
@@ -48,6 +50,21 @@ class Desk:
 
     async def transfer(self, amount_cents: int = 5_000, *, key: str | None = None, **more: Any) -> CompletedTransfer:
         return await self.guard.transfer(self.order(amount_cents, **more), Via.API, key)
+
+    async def lose(self, *, moved: bool = True, **more: Any) -> str:
+        """Make a transfer whose answer is lost, and give its attempt id."""
+        await self.fault("close", when="after" if moved else "before")
+        with pytest.raises(OutcomeUnknownError) as unknown:
+            await self.transfer(**more)
+        assert unknown.value.attempt_id is not None
+        return unknown.value.attempt_id
+
+    def announced(self, order: TransferOrder | None = None) -> Attempt:
+        """Begin an attempt, up to where the first byte would be sent."""
+        attempt = Attempt(order or self.order(), Via.API)
+        self.records.reserve(attempt)
+        self.records.announce(attempt)
+        return attempt
 
     async def find_out(self) -> list[Finding]:
         return await self.reconciler.run()

@@ -53,6 +53,10 @@ def test_an_unknown_outcome_is_no_failure_in_the_trail(attempt_id: str, columns:
     assert "outcome unknown" in call("audit", "tail", "-n", "1").stdout
 
 
+def test_an_unsettled_attempt_is_shown_with_an_id_to_copy(attempt_id: str) -> None:
+    assert attempt_id in draw("limits", "show", columns=80)
+
+
 def test_repair_shows_what_it_would_write_and_asks(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$25", "--yes")
     path = directory / ".daily_limits.json"

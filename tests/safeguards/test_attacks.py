@@ -13,7 +13,6 @@ from pysequence_api.errors import (
     InvalidRequestError,
     KeyReusedError,
     LimitExceededError,
-    OutcomeUnknownError,
     RefusedError,
     SafeguardsUnavailableError,
 )
@@ -29,14 +28,6 @@ from tests.desk import GRACE_SECONDS, Desk, open_desk
 from .conftest import SetClock, open_records
 
 pytestmark = pytest.mark.anyio
-
-
-async def lose(desk: Desk, **more: Any) -> str:
-    """Make a transfer that moves, and whose answer is lost."""
-    await desk.fault("close", when="after")
-    with pytest.raises(OutcomeUnknownError) as unknown:
-        await desk.transfer(**more)
-    return unknown.value.attempt_id or ""
 
 
 async def test_a_key_moves_money_once_however_old_it_is(desk: Desk, traveller: time_machine.Traveller) -> None:
@@ -78,9 +69,7 @@ async def test_around_midnight_an_unknown_clock_counts_as_the_worst_one(
 
 
 async def test_what_was_sent_counts_although_a_person_took_it_for_not_executed(desk: Desk) -> None:
-    attempt = Attempt(desk.order(), Via.API)
-    desk.records.reserve(attempt)
-    desk.records.announce(attempt)
+    attempt = desk.announced()
     desk.records.store.owners.running.discard(attempt.attempt_id)  # as if it were not under way
     desk.recovery.resolve(attempt.attempt_id, None)
     assert (await desk.guard.limits()).used_cents == 0
@@ -93,7 +82,7 @@ async def test_what_was_sent_counts_although_a_person_took_it_for_not_executed(d
 async def test_a_line_that_a_failed_sync_left_whole_is_not_written_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await lose(desk)
+    await desk.lose()
 
     def unsynced(path: Path, content: bytes) -> None:
         files.append_lines(path, content)
@@ -110,7 +99,7 @@ async def test_a_line_that_a_failed_sync_left_whole_is_not_written_again(
 async def test_what_could_not_be_written_of_a_decision_is_written_by_the_next_look(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await lose(desk)
+    await desk.lose()
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -129,7 +118,7 @@ async def test_a_missing_ledger_is_noticed_while_an_old_attempt_has_no_end(
     tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller, days: float
 ) -> None:
     async with open_desk(tmp_path, sandbox) as desk:
-        await lose(desk, key="k")
+        await desk.lose(key="k")
         traveller.shift(days * 86_400)
         (tmp_path / ".daily_limits.json").unlink()
         with pytest.raises(SafeguardsUnavailableError, match="limits repair"):
@@ -151,7 +140,7 @@ async def test_a_person_ends_what_was_never_sent_with_a_beginning(desk: Desk) ->
 async def test_a_transfer_in_the_trail_belongs_to_its_attempt(desk: Desk, traveller: time_machine.Traveller) -> None:
     first = await desk.transfer(5_000)
     traveller.shift(5 * 86_400)
-    lost = await lose(desk, amount_cents=7_000)
+    lost = await desk.lose(amount_cents=7_000)
     with pytest.raises(InvalidRequestError, match="belongs to another"):
         desk.recovery.resolve(lost, first.id)
 
@@ -196,7 +185,7 @@ async def look(desk: Desk, **changes: Any) -> Result:
 
 @pytest.mark.parametrize("kind", ["ACH", "INSTANT_TRANSFER", "MANUAL", "RULE", "DIRECT_DEPOSIT", "NEW"])
 async def test_a_transfer_of_another_kind_is_no_proof_that_nothing_moved(desk: Desk, kind: str) -> None:
-    await lose(desk)
+    await desk.lose()
     assert await look(desk, activity_type=kind) is Result.IN_DOUBT
 
 
@@ -204,9 +193,7 @@ async def test_a_transfer_of_another_kind_is_no_proof_that_nothing_moved(desk: D
 async def test_a_connected_account_may_be_shown_as_where_it_is(desk: Desk, kind: str) -> None:
     account = (await desk.client.accounts()).accounts[0]
     order = desk.order().model_copy(update={"destination_id": account.id, "destination_type": AccountType.ACCOUNT})
-    attempt = Attempt(order, Via.API)
-    desk.records.reserve(attempt)
-    desk.records.announce(attempt)
+    attempt = desk.announced(order)
     desk.records.doubt(attempt, "no answer")
     desk.records.let_go(attempt)
     await desk.transfer()
@@ -228,9 +215,7 @@ async def test_a_clock_that_was_set_right_frees_nothing_around_midnight(
 
 
 async def test_a_ledger_that_is_older_than_the_trail_is_not_trusted(desk: Desk) -> None:
-    attempt = Attempt(desk.order(), Via.API)
-    desk.records.reserve(attempt)
-    desk.records.announce(attempt)
+    attempt = desk.announced()
     older = (desk.directory / ".daily_limits.json").read_bytes()
     desk.records.settle(attempt, [], organization_id=None, last=True)
     (desk.directory / ".daily_limits.json").write_bytes(older)
@@ -242,9 +227,7 @@ async def test_a_ledger_that_is_older_than_the_trail_is_not_trusted(desk: Desk) 
 
 
 async def test_repair_counts_what_began_in_another_trail(desk: Desk) -> None:
-    attempt = Attempt(desk.order(), Via.API)
-    desk.records.reserve(attempt)
-    desk.records.announce(attempt)
+    attempt = desk.announced()
     for name in (".audit.jsonl", ".audit.head.json"):
         (desk.directory / name).unlink()
     desk.records.settle(attempt, [], organization_id=None, last=True)

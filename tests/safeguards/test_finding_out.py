@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import time_machine
@@ -22,15 +21,6 @@ from tests.desk import GRACE_SECONDS, Desk, open_desk
 pytestmark = pytest.mark.anyio
 
 
-async def lose(desk: Desk, *, moved: bool, **more: Any) -> str:
-    """Make a transfer whose answer is lost, and give its attempt id."""
-    await desk.fault("close", when="after" if moved else "before")
-    with pytest.raises(OutcomeUnknownError) as unknown:
-        await desk.transfer(**more)
-    assert unknown.value.attempt_id is not None
-    return unknown.value.attempt_id
-
-
 @contextmanager
 def dying_before_the_trail(desk: Desk) -> Iterator[None]:
     """End the process between ledger and audit trail."""
@@ -41,7 +31,7 @@ def dying_before_the_trail(desk: Desk) -> Iterator[None]:
 
 
 async def test_what_moved_is_found_and_settled_under_its_id(desk: Desk) -> None:
-    attempt_id = await lose(desk, moved=True)
+    attempt_id = await desk.lose(moved=True)
     assert (await desk.guard.limits()).used_cents == 5_000
     [finding] = await desk.find_out()
     [moved] = await desk.moved()
@@ -56,7 +46,7 @@ async def test_what_moved_is_found_and_settled_under_its_id(desk: Desk) -> None:
 async def test_what_did_not_move_is_released_only_after_the_grace(
     desk: Desk, traveller: time_machine.Traveller
 ) -> None:
-    attempt_id = await lose(desk, moved=False)
+    attempt_id = await desk.lose(moved=False)
     [early] = await desk.find_out()
     assert early.result is Result.IN_DOUBT
     traveller.shift(590)
@@ -84,7 +74,7 @@ async def test_a_transfer_that_shows_late_is_not_forgotten(desk: Desk, traveller
 async def test_equal_attempts_take_the_oldest_transfer_each_and_none_serves_two(
     desk: Desk, traveller: time_machine.Traveller
 ) -> None:
-    attempts = [await lose(desk, moved=moved, key=str(number)) for number, moved in enumerate([True, False, True])]
+    attempts = [await desk.lose(moved=moved, key=str(number)) for number, moved in enumerate([True, False, True])]
     completed = await desk.transfer(key="3")
     findings = {finding.attempt_id: finding for finding in await desk.find_out()}
     moved = {transfer["id"] for transfer in await desk.moved()}
@@ -99,7 +89,7 @@ async def test_equal_attempts_take_the_oldest_transfer_each_and_none_serves_two(
 
 
 async def test_another_description_is_another_transfer(desk: Desk, traveller: time_machine.Traveller) -> None:
-    await lose(desk, moved=False, description="rent")
+    await desk.lose(moved=False, description="rent")
     await desk.transfer(description="food")
     # The one that was found belongs to the attempt that completed; nothing is left for the lost one.
     [finding] = await desk.find_out()
@@ -119,7 +109,7 @@ async def test_another_description_is_another_transfer(desk: Desk, traveller: ti
 async def test_a_lookup_that_did_not_get_through_decides_nothing(
     desk: Desk, traveller: time_machine.Traveller, operation: str, what: object
 ) -> None:
-    await lose(desk, moved=False)
+    await desk.lose(moved=False)
     traveller.shift(700)
     await desk.fault(what, operation=operation, when="after" if isinstance(what, dict) else "before")
     [finding] = await desk.find_out()
@@ -133,7 +123,7 @@ async def test_a_lookup_that_did_not_get_through_decides_nothing(
 async def test_a_transfer_that_cannot_be_read_keeps_the_doubt(
     desk: Desk, traveller: time_machine.Traveller, path: str
 ) -> None:
-    await lose(desk, moved=True)
+    await desk.lose(moved=True)
     traveller.shift(700)
     unreadable = {"kind": "nulls", "paths": [f"organization.transferReferences.edges.0.node.{path}"]}
     await desk.fault(unreadable, operation="ActivityLogV2Transfers", when="after")
@@ -145,7 +135,7 @@ async def test_a_transfer_that_cannot_be_read_keeps_the_doubt(
 
 async def test_all_pages_are_read(tmp_path: Path, sandbox: Sandbox) -> None:
     async with open_desk(tmp_path, sandbox, max_transfer_attempts_per_minute=1_000) as desk:
-        await lose(desk, moved=True, amount_cents=7_777)
+        await desk.lose(moved=True, amount_cents=7_777)
         for number in range(PAGE_TRANSFERS + 1):
             await desk.transfer(1_00, key=str(number))
         [finding] = await desk.find_out()
@@ -174,7 +164,7 @@ async def test_the_id_that_shows_later_is_an_entry_of_its_own(desk: Desk, travel
 
 
 async def test_a_person_can_decide(desk: Desk) -> None:
-    first, second = await lose(desk, moved=True, key="1"), await lose(desk, moved=False, key="2")
+    first, second = await desk.lose(moved=True, key="1"), await desk.lose(moved=False, key="2")
     [moved] = await desk.moved()
     assert desk.recovery.resolve(first, moved["id"]).status == "completed"
     with pytest.raises(InvalidRequestError, match="belongs to another"):
@@ -189,7 +179,7 @@ async def test_a_person_can_decide(desk: Desk) -> None:
 
 
 async def test_status_says_what_is_known(desk: Desk, traveller: time_machine.Traveller) -> None:
-    attempt_id = await lose(desk, moved=True)
+    attempt_id = await desk.lose(moved=True)
     assert desk.recovery.status(attempt_id).status == "unknown"
     await desk.find_out()
     assert desk.recovery.status(attempt_id).status == "completed"
@@ -203,7 +193,7 @@ async def test_status_says_what_is_known(desk: Desk, traveller: time_machine.Tra
 
 async def test_several_processes_that_look_at_once_end_an_attempt_once(tmp_path: Path, sandbox: Sandbox) -> None:
     async with open_desk(tmp_path, sandbox) as one, open_desk(tmp_path, sandbox) as other:
-        await lose(one, moved=True)
+        await one.lose()
         await asyncio.gather(one.find_out(), other.find_out(), one.find_out())
         assert one.events() == ["requested", "failed", "completed"]
 
@@ -212,9 +202,7 @@ async def test_what_was_announced_long_ago_is_not_taken_for_never_sent(
     tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
 ) -> None:
     async with open_desk(tmp_path, sandbox) as desk:
-        attempt = Attempt(desk.order(), Via.API)
-        desk.records.reserve(attempt)
-        desk.records.announce(attempt)
+        desk.announced()
     traveller.shift(10 * 86_400)
     async with open_desk(tmp_path, sandbox) as desk:
         await desk.fault("close", operation="ActivityLogV2Transfers")
@@ -224,7 +212,7 @@ async def test_what_was_announced_long_ago_is_not_taken_for_never_sent(
 
 
 async def test_what_ended_beside_an_old_doubt_gets_no_second_end(desk: Desk, traveller: time_machine.Traveller) -> None:
-    await lose(desk, moved=False, key="1")
+    await desk.lose(moved=False, key="1")
     await desk.fault({"kind": "refuse", "message": "no"})
     with pytest.raises(RefusedError):
         await desk.transfer(key="2")
@@ -237,7 +225,7 @@ async def test_what_ended_beside_an_old_doubt_gets_no_second_end(desk: Desk, tra
 
 
 async def test_a_wrong_clock_releases_nothing(desk: Desk, traveller: time_machine.Traveller) -> None:
-    await lose(desk, moved=False)
+    await desk.lose(moved=False)
     traveller.shift(700)
     await desk.fault({"kind": "date_offset_seconds", "seconds": -650}, operation="*", count=20, when="after")
     [finding] = await desk.find_out()
@@ -252,7 +240,7 @@ async def test_a_younger_equal_attempt_is_not_released_because_an_older_one_has_
     await desk.fault(["hide_new_transfer", {"kind": "invisible_seconds", "seconds": 200}])
     assert (await desk.transfer()).id is None
     traveller.shift(30)
-    younger = await lose(desk, moved=True)
+    younger = await desk.lose(moved=True)
     findings = {finding.attempt_id: finding.result for finding in await desk.find_out()}
     assert Result.IDENTIFIED in findings.values()
     assert findings[younger] is Result.IN_DOUBT
@@ -266,7 +254,7 @@ async def test_a_younger_equal_attempt_is_not_released_because_an_older_one_has_
 async def test_a_description_that_sequence_shows_differently_hides_nothing(
     desk: Desk, traveller: time_machine.Traveller, description: str
 ) -> None:
-    await lose(desk, moved=True, description=description)
+    await desk.lose(moved=True, description=description)
     traveller.shift(GRACE_SECONDS + 1)
     [finding] = await desk.find_out()
     assert finding.result in {Result.COMPLETED, Result.IN_DOUBT}
@@ -279,14 +267,14 @@ async def test_a_transfer_just_before_the_announcement_is_doubt(desk: Desk, trav
     for name in (".daily_limits.json", ".audit.jsonl", ".audit.head.json"):
         (desk.directory / name).unlink()
     traveller.shift(90)
-    await lose(desk, moved=False)
+    await desk.lose(moved=False)
     traveller.shift(GRACE_SECONDS + 1)
     [finding] = await desk.find_out()
     assert finding.result is Result.IN_DOUBT
 
 
 async def test_another_account_proves_nothing(desk: Desk, traveller: time_machine.Traveller) -> None:
-    await lose(desk, moved=False)
+    await desk.lose(moved=False)
     traveller.shift(GRACE_SECONDS + 1)
     nobody = {"kind": "nulls", "paths": ["me.memberships.*.organization.pods"]}
     await desk.fault(nobody, operation="SelectSourceAndDestination", when="after")
@@ -295,7 +283,7 @@ async def test_another_account_proves_nothing(desk: Desk, traveller: time_machin
 
 
 async def test_a_transfer_that_two_pages_show_serves_one(desk: Desk, traveller: time_machine.Traveller) -> None:
-    attempts = [await lose(desk, moved=True, key="1"), await lose(desk, moved=False, key="2")]
+    attempts = [await desk.lose(moved=True, key="1"), await desk.lose(moved=False, key="2")]
     page = await desk.client.activity(ORGANIZATION_ID, first=10)
     since, _ = datetime.now(UTC) - timedelta(days=1), desk.recovery.begin()
     lookup = Lookup(datetime.now(UTC), since, page.transfers * 2, frozenset(desk.pod_ids.values()))
@@ -306,9 +294,7 @@ async def test_a_transfer_that_two_pages_show_serves_one(desk: Desk, traveller: 
 async def test_a_trail_that_was_moved_away_proves_nothing(tmp_path: Path, sandbox: Sandbox) -> None:
     async with open_desk(tmp_path, sandbox) as desk:
         await desk.transfer(1_00)
-        attempt = Attempt(desk.order(), Via.API)
-        desk.records.reserve(attempt)
-        desk.records.announce(attempt)
+        desk.announced()
     for name in (".audit.jsonl", ".audit.head.json"):
         (tmp_path / name).unlink()
     async with open_desk(tmp_path, sandbox) as desk:
@@ -320,7 +306,7 @@ async def test_a_trail_that_was_moved_away_proves_nothing(tmp_path: Path, sandbo
 async def test_the_transfer_of_an_attempt_that_is_done_is_not_given_away_when_its_day_is_pruned(
     desk: Desk, traveller: time_machine.Traveller
 ) -> None:
-    open_attempt = await lose(desk, moved=False, key="1")
+    open_attempt = await desk.lose(moved=False, key="1")
     await desk.transfer(key="2")
     for _ in range(5):
         traveller.shift(86_400)
@@ -332,7 +318,7 @@ async def test_the_transfer_of_an_attempt_that_is_done_is_not_given_away_when_it
 async def test_what_a_person_decided_late_gets_its_line_after_a_crash(
     desk: Desk, traveller: time_machine.Traveller
 ) -> None:
-    attempt_id = await lose(desk, moved=False)
+    attempt_id = await desk.lose(moved=False)
     traveller.shift(3 * 86_400)
     with dying_before_the_trail(desk):
         desk.recovery.resolve(attempt_id, None)
@@ -348,7 +334,7 @@ async def test_what_was_never_announced_takes_no_transfer_of_another(
         never_sent = Attempt(desk.order(), Via.API)
         desk.records.reserve(never_sent)
     async with open_desk(tmp_path, sandbox) as desk:
-        lost = await lose(desk, moved=True, key="1")
+        lost = await desk.lose(moved=True, key="1")
         traveller.shift(GRACE_SECONDS + 1)
         findings = {finding.attempt_id: finding.result for finding in await desk.find_out()}
         assert findings == {lost: Result.COMPLETED, never_sent.attempt_id: Result.NOT_EXECUTED}
@@ -358,9 +344,7 @@ async def test_what_was_never_announced_takes_no_transfer_of_another(
 async def test_an_end_that_a_crash_kept_from_the_trail_is_written_however_late(
     desk: Desk, traveller: time_machine.Traveller
 ) -> None:
-    attempt = Attempt(desk.order(), Via.API)
-    desk.records.reserve(attempt)
-    desk.records.announce(attempt)
+    attempt = desk.announced()
     with dying_before_the_trail(desk):
         desk.records.release(attempt, "no connection", refused=False)
     traveller.shift(10 * 86_400)
@@ -372,9 +356,7 @@ async def test_an_end_that_a_crash_kept_from_the_trail_is_written_however_late(
 async def test_what_a_crash_kept_from_the_trail_is_written_before_its_day_is_dropped(
     desk: Desk, traveller: time_machine.Traveller
 ) -> None:
-    attempt = Attempt(desk.order(), Via.API)
-    desk.records.reserve(attempt)
-    desk.records.announce(attempt)
+    attempt = desk.announced()
     with dying_before_the_trail(desk):
         desk.records.release(attempt, "no connection", refused=False)
     traveller.shift(10 * 86_400)  # asleep, and the first thing after that is a transfer
