@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from pysequence_api.clock import utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
-from pysequence_api.names import Names
-from pysequence_api.safeguards.records import Records
+from pysequence_api.records.names import Names
 from pysequence_api.safeguards.recovery import Recovery
-from pysequence_api.safeguards.times import utc_now
+from pysequence_api.safeguards.reservations import Records
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
     import httpx
 
-    from pysequence_api.safeguards.guard import TransferGuard
     from pysequence_api.safeguards.reconcile import Reconciler
+    from pysequence_api.safeguards.transfers import TransferGuard
     from pysequence_api.sequence.client import SequenceClient
-    from pysequence_api.sequence.sign_in import SignIn
+    from pysequence_api.sequence.sign_in.service import SignIn
 
 SANDBOX_DATABASE_NAME = "sequence.sqlite"
 REAL_SETTINGS = ("graphql_url", "auth_url", "app_url", "access_token", "email", "password", "totp")
@@ -92,9 +92,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         SettingsError: the data directory cannot be used.
     """
     # Not at the top: what only reads files (`limits show`, `audit tail`) starts without an HTTP client.
-    from pysequence_api.safeguards.guard import TransferGuard  # noqa: PLC0415
     from pysequence_api.safeguards.reconcile import Reconciler  # noqa: PLC0415
-    from pysequence_api.sequence.graphql import GraphQLSequenceClient  # noqa: PLC0415
+    from pysequence_api.safeguards.transfers import TransferGuard  # noqa: PLC0415
+    from pysequence_api.sequence.graphql.client import GraphQLSequenceClient  # noqa: PLC0415
 
     directory = settings.data_directory
     records = open_records(settings)
@@ -135,7 +135,7 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         InvalidRequestError: for the simulated Sequence.
         SettingsError: the data directory, or ``SEQUENCE_TOTP``, cannot be used.
     """
-    from pysequence_api.sequence.sign_in import SignIn  # noqa: PLC0415 - loads an HTTP client
+    from pysequence_api.sequence.sign_in.service import SignIn  # noqa: PLC0415 - loads an HTTP client
 
     if settings.sandbox:
         raise InvalidRequestError(
@@ -211,7 +211,7 @@ async def _open_sandbox(
 
 
 def _cache_tokens(directory: Path, content: bytes) -> None:
-    from pysequence_api.sequence.cache import CACHE_FILE_NAME, LOCK_FILE_NAME  # noqa: PLC0415
+    from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME, LOCK_FILE_NAME  # noqa: PLC0415
 
     with locked(directory / LOCK_FILE_NAME):
         replace_atomically(directory / CACHE_FILE_NAME, content)

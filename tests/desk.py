@@ -11,16 +11,16 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from pysequence_api.clock import utc_now
 from pysequence_api.errors import OutcomeUnknownError
-from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.guard import TransferGuard
+from pysequence_api.models import TransferOrder
+from pysequence_api.records.audit import Via
 from pysequence_api.safeguards.reconcile import Reconciler
-from pysequence_api.safeguards.records import Attempt, CompletedTransfer, Records
 from pysequence_api.safeguards.recovery import Finding, Recovery
-from pysequence_api.safeguards.times import utc_now
+from pysequence_api.safeguards.reservations import Attempt, CompletedTransfer, Records
+from pysequence_api.safeguards.transfers import TransferGuard
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
-from pysequence_api.sequence.models import TransferOrder
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings
 
 GRACE_SECONDS = 600.0

@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 from pysequence_api.api.parameters import OpenGateway, OrganizationQuery
-from pysequence_api.api.problems import READ_STATUSES, responses
-from pysequence_api.sequence.models import Accounts
+from pysequence_api.models import Accounts
+from pysequence_api.web.errors import READ_STATUSES, responses
 
 router = APIRouter(tags=["accounts"])
 

@@ -7,8 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
 from pysequence_api.api.parameters import IsoDate, OpenGateway, OrganizationId, OrganizationQuery, TransferId
-from pysequence_api.api.problems import READ_STATUSES, responses
-from pysequence_api.sequence.models import ActivityFilter, ActivityPage, ActivitySummary, TransferDetail
+from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, TransferDetail
+from pysequence_api.web.errors import READ_STATUSES, responses
 
 MAX_PAGE_TRANSFERS = 100
 DEFAULT_PAGE_TRANSFERS = 10

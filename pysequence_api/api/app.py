@@ -5,14 +5,14 @@ from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, health, limits, metrics, pods, transfers
-from pysequence_api.api.access import RequestLog
-from pysequence_api.api.hosts import HostCheck
 from pysequence_api.api.metrics import RequestMeter
-from pysequence_api.api.problems import add_handlers
-from pysequence_api.api.security import API_KEY, KeyCheck
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.settings import variable
+from pysequence_api.web.errors import add_handlers
+from pysequence_api.web.hosts import HostCheck
+from pysequence_api.web.keys import API_KEY, KeyCheck
+from pysequence_api.web.request_log import RequestLog
 
 DESCRIPTION = """\
 A trust boundary in front of GetSequence: programs read balances and activity, and move money within limits.

@@ -5,8 +5,8 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from pysequence_api.api.problems import responses
-from pysequence_api.api.security import HEALTH_PATH
+from pysequence_api.web.errors import responses
+from pysequence_api.web.keys import HEALTH_PATH
 
 router = APIRouter(tags=["health"])
 

@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.api.problems import responses
-from pysequence_api.safeguards.records import Limits
+from pysequence_api.safeguards.reservations import Limits
+from pysequence_api.web.errors import responses
 
 router = APIRouter(tags=["limits"])
 

@@ -15,12 +15,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.api.problems import responses
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
-from pysequence_api.safeguards.guard import End
-from pysequence_api.safeguards.records import Limits
-from pysequence_api.sequence.vitals import TokenLife, Vitals
+from pysequence_api.safeguards.reservations import Limits
+from pysequence_api.safeguards.transfers import End
+from pysequence_api.sequence.telemetry import TokenLife, Vitals
+from pysequence_api.web.errors import responses
 
 METRICS_PATH = "/metrics"
 NO_ROUTE = "none"

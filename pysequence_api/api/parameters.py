@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 
 from pysequence_api.gateway import Gateway
-from pysequence_api.sequence.models import PartyId
+from pysequence_api.models import PartyId
 
 MAX_NAME_CHARACTERS = 1000
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName
-from pysequence_api.api.problems import READ_STATUSES, responses
-from pysequence_api.sequence.models import Pod, PodDetail, TotalBalance
+from pysequence_api.models import Pod, PodDetail, TotalBalance
+from pysequence_api.web.errors import READ_STATUSES, responses
 
 router = APIRouter(tags=["pods"])
 

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from pysequence_api.api.body import read_json_object
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.api.problems import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
+from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType, PartyId, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
-from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer
+from pysequence_api.records.audit import Via
 from pysequence_api.safeguards.recovery import AttemptStatus
-from pysequence_api.sequence.models import MAX_DESCRIPTION_CHARACTERS, AccountType, PartyId, TransferOrder
+from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer
+from pysequence_api.web.body import read_json_object
+from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
 
 router = APIRouter(tags=["transfers"])
 

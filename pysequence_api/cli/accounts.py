@@ -9,7 +9,7 @@ from pysequence_api.cli.known import read_accounts
 from pysequence_api.cli.output import UNKNOWN, Column, print_json, print_table, warn
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import open_watched
-from pysequence_api.sequence.models import Accounts
+from pysequence_api.models import Accounts
 from pysequence_api.settings import Settings
 
 COLUMNS = (

@@ -16,7 +16,7 @@ from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import open_watched
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import Gateway, open_gateway
-from pysequence_api.sequence.models import ActivityFilter, ActivityPage, ActivitySummary, Transfer
+from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, Transfer
 from pysequence_api.settings import Settings
 
 MAX_PAGE_TRANSFERS = 100

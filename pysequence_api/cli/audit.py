@@ -18,7 +18,7 @@ from pysequence_api.cli.program import SIGNALLED
 from pysequence_api.cli.trail import line_filter
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import open_records
-from pysequence_api.safeguards.audit import AuditTrail, Line
+from pysequence_api.records.audit import AuditTrail, Line
 from pysequence_api.settings import Settings
 
 MAX_LINES = 100_000

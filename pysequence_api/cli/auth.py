@@ -17,7 +17,7 @@ from pysequence_api.gateway import open_sign_in
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
-    from pysequence_api.sequence.sign_in import SignIn, SignInStatus
+    from pysequence_api.sequence.sign_in.service import SignIn, SignInStatus
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ def _run(settings: Settings, do: "Callable[[SignIn], Awaitable[T]]", debug_direc
 
 
 def _keep(settings: Settings, access_token: str) -> "SignInStatus":
-    from pysequence_api.sequence.jwts import expiry_of  # noqa: PLC0415 - only here
+    from pysequence_api.sequence.sign_in.claims import expiry_of  # noqa: PLC0415 - only here
 
     status = _run(settings, lambda sign_in: sign_in.with_token(access_token))
     if expiry_of(access_token) is not None:

@@ -27,7 +27,7 @@ def doctor(
       pysequence-api doctor
       pysequence-api doctor --json | jq '.findings[] | select(.level != "ok")'
     """
-    from pysequence_api.checks import check_everything, exit_code_of  # noqa: PLC0415 - much, for this command only
+    from pysequence_api.doctor import check_everything, exit_code_of  # noqa: PLC0415 - much, for this command only
 
     findings = []
     for finding in check_everything():

@@ -8,9 +8,9 @@ from itertools import islice
 from rich.text import Text
 
 from pysequence_api.cli.output import COLUMN_GAP, safe, shown_time, window_columns
+from pysequence_api.clock import read_time
 from pysequence_api.money import format_cents
-from pysequence_api.safeguards.audit import AuditTrail, EventType, Line
-from pysequence_api.safeguards.times import read_time
+from pysequence_api.records.audit import AuditTrail, EventType, Line
 
 TIME_WIDTH, EVENT_WIDTH, AMOUNT_WIDTH = 25, 19, 14
 WIDE_COLUMNS, MEDIUM_COLUMNS = 120, 80

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pysequence_api.cli.output import clear_screen, wait_for_reader, window_lines
-from pysequence_api.safeguards.audit import Line
+from pysequence_api.records.audit import Line
 
 MAX_LINES_KEPT = 500
 """More than any window shows."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import anyio.to_thread
 
 from pysequence_api.gateway import Gateway, open_names
-from pysequence_api.sequence.models import Accounts, ExternalAccount, Pod, Port
+from pysequence_api.models import Accounts, ExternalAccount, Pod, Port
 from pysequence_api.settings import Settings
 
 

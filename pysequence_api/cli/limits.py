@@ -22,10 +22,10 @@ from pysequence_api.cli.output import (
     print_table,
     shown_time,
 )
+from pysequence_api.clock import read_time
 from pysequence_api.gateway import open_records
 from pysequence_api.money import format_cents
-from pysequence_api.safeguards.records import Limits, Unsettled
-from pysequence_api.safeguards.times import read_time
+from pysequence_api.safeguards.reservations import Limits, Unsettled
 from pysequence_api.settings import Settings
 
 COLUMNS = (

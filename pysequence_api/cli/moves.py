@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from pysequence_api.cli.output import UNKNOWN, Column, shown_time
-from pysequence_api.sequence.models import Moment, Party, Transfer
+from pysequence_api.models import Moment, Party, Transfer
 
 MOVE_COLUMNS = (
     Column("Created"),

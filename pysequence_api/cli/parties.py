@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pysequence_api.cli.output import UNKNOWN
 from pysequence_api.errors import NotFoundError
+from pysequence_api.models import Accounts, AccountType, ExternalAccount, Pod, Port
 from pysequence_api.money import format_cents
-from pysequence_api.sequence.models import Accounts, AccountType, ExternalAccount, Pod, Port
 
 MAX_LISTED = 10
 """How many matches are listed, when several match."""

@@ -8,8 +8,8 @@ from pysequence_api.cli.known import read_accounts
 from pysequence_api.cli.parties import Side, find_side
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import Gateway
-from pysequence_api.safeguards.records import Limits
-from pysequence_api.sequence.models import AccountType, TransferOrder
+from pysequence_api.models import AccountType, TransferOrder
+from pysequence_api.safeguards.reservations import Limits
 
 
 @dataclass(frozen=True, slots=True)

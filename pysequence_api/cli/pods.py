@@ -11,9 +11,9 @@ from pysequence_api.cli.output import UNKNOWN, Column, print_facts, print_json, 
 from pysequence_api.cli.parties import find_pod
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import open_watched
+from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
 from pysequence_api.sequence.client import total_of
-from pysequence_api.sequence.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.settings import Settings
 
 COLUMNS = (Column("Name"), Column("Id", style="dim"), Column("Balance", right=True))

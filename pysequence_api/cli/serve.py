@@ -39,7 +39,7 @@ def serve(
       pysequence-api serve --sandbox
       SEQUENCE_API_KEY=... pysequence-api serve --host 127.0.0.1 --port 8720
     """
-    from pysequence_api.api.server import serve as run_api  # noqa: PLC0415 - the web framework, for this command only
+    from pysequence_api.serving import serve as run_api  # noqa: PLC0415 - the web framework, for this command only
 
     settings = load_settings(host, port, sandbox)
     log_for_server(settings)
@@ -53,7 +53,7 @@ def load_settings(host: str | None, port: int | None, sandbox: bool) -> Settings
     Raises:
         SettingsError: something is missing or wrong.
     """
-    from pysequence_api.api.server import REQUIRED_SANDBOX_SETTINGS, REQUIRED_SETTINGS  # noqa: PLC0415
+    from pysequence_api.serving import REQUIRED_SANDBOX_SETTINGS, REQUIRED_SETTINGS  # noqa: PLC0415
 
     load = partial(Settings.load, server_host=host, server_port=port, sandbox=sandbox or None)
     try:

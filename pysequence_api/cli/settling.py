@@ -94,7 +94,7 @@ def repair(
     Example:
       pysequence-api limits repair
     """
-    from pysequence_api.safeguards.repair import carry_out, propose  # noqa: PLC0415
+    from pysequence_api.records.repair import carry_out, propose  # noqa: PLC0415
 
     store = open_records(Settings.load()).store
     proposed = propose(store)

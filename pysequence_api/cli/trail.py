@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from pysequence_api.cli.output import is_watched, note, print_json, print_line
+from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import open_records
-from pysequence_api.safeguards.audit import EventType, Line
-from pysequence_api.safeguards.times import read_time
+from pysequence_api.records.audit import EventType, Line
 from pysequence_api.settings import Settings
 
 NOT_INTACT = 3

@@ -16,10 +16,10 @@ from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import waiting_shown
 from pysequence_api.errors import GatewayError, InvalidRequestError
 from pysequence_api.gateway import open_gateway
+from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
-from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import MAX_KEY_CHARACTERS, CompletedTransfer
-from pysequence_api.sequence.models import MAX_DESCRIPTION_CHARACTERS, AccountType
+from pysequence_api.records.audit import Via
+from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer
 from pysequence_api.settings import Settings
 
 SAID_NO = 1

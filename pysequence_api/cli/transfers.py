@@ -10,9 +10,9 @@ from pysequence_api.cli.output import UNKNOWN, print_facts, print_json, shown_ti
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import open_watched
 from pysequence_api.gateway import open_records, open_recovery
+from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.money import format_cents
 from pysequence_api.safeguards.recovery import AttemptStatus
-from pysequence_api.sequence.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="One transfer, and what became of it.")

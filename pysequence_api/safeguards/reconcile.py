@@ -9,11 +9,11 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
+from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.errors import SafeguardsUnavailableError, SequenceError
+from pysequence_api.models import ActivityFilter, Transfer
 from pysequence_api.safeguards.recovery import ONE_DAY, Finding, Lookup, Recovery, Result
-from pysequence_api.safeguards.times import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.client import SequenceClient
-from pysequence_api.sequence.models import ActivityFilter, Transfer
 
 PAUSES_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Pauses between lookups while something is unsettled; the last one repeats."""

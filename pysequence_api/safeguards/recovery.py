@@ -11,15 +11,15 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
-from pysequence_api.safeguards.audit import Event, EventType, Via
-from pysequence_api.safeguards.ledger import Ended, Entry, Ledger, Outcome, State
-from pysequence_api.safeguards.lines import event_of, requested_of, write_missing_lines
-from pysequence_api.safeguards.records import Records, settled_entry
-from pysequence_api.safeguards.store import Past, log_unwritten
-from pysequence_api.safeguards.times import read_time
-from pysequence_api.sequence.models import Party, Transfer, TransferOrder
-from pysequence_api.sequence.texts import plain_text
+from pysequence_api.models import Party, Transfer, TransferOrder
+from pysequence_api.records.audit import Event, EventType, Via
+from pysequence_api.records.ledger import Ended, Entry, Ledger, Outcome, State
+from pysequence_api.records.lines import event_of, requested_of, write_missing_lines
+from pysequence_api.records.store import Past, log_unwritten
+from pysequence_api.safeguards.reservations import Records, settled_entry
+from pysequence_api.text import plain_text
 
 ONE_DAY = timedelta(days=1)
 NEAR = timedelta(seconds=300)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from pysequence_api.errors import NotFoundError
-from pysequence_api.sequence.models import (
+from pysequence_api.models import (
     Accounts,
     ActivityFilter,
     ActivityPage,
@@ -22,8 +22,8 @@ from pysequence_api.sequence.models import (
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.texts import quoted
-from pysequence_api.sequence.vitals import TokenLife, Vitals
+from pysequence_api.sequence.telemetry import TokenLife, Vitals
+from pysequence_api.text import quoted
 
 _Named = TypeVar("_Named", Pod, Pod | Port | ExternalAccount)
 BeforeSend = Callable[[], Awaitable[None]]

@@ -23,7 +23,7 @@ from pysequence_api.errors import (
     TimedOutError,
     UnreadableAnswerError,
 )
-from pysequence_api.sequence.texts import plain_text
+from pysequence_api.text import plain_text
 
 log = logging.getLogger(__name__)
 

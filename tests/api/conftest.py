@@ -192,7 +192,7 @@ class Server:
 # The command line does more, such as settings by option; what matters here is the same.
 _PROGRAM = """
 import functools, logging, anyio
-from pysequence_api.api.server import serve
+from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 anyio.run(functools.partial(serve, Settings.load(), on_ready=lambda gateway, url: print("ready", url, flush=True)))

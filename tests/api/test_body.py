@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from pysequence_api.api import body
-from pysequence_api.api.body import MAX_BODY_BYTES
+from pysequence_api.web import body
+from pysequence_api.web.body import MAX_BODY_BYTES
 from tests.api.conftest import Api
 
 pytestmark = pytest.mark.anyio

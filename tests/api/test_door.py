@@ -11,10 +11,11 @@ import anyio
 import httpx
 import pytest
 
-from pysequence_api.api import create_app, listening
-from pysequence_api.api.server import serve
+from pysequence_api.api import create_app
 from pysequence_api.errors import SettingsError
+from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
+from pysequence_api.web import listening
 from tests.api.conftest import KEY, Api, OpenApi, Server, free_port
 
 pytestmark = pytest.mark.anyio

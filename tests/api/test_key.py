@@ -8,10 +8,10 @@ import pytest
 from starlette.types import Message, Scope
 
 from pysequence_api.api import create_app
-from pysequence_api.api.access import MAX_KEYLESS_LINES_PER_MINUTE
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.settings import Settings
+from pysequence_api.web.request_log import MAX_KEYLESS_LINES_PER_MINUTE
 from tests.api.conftest import KEY, Api
 
 pytestmark = pytest.mark.anyio

@@ -11,14 +11,14 @@ import anyio
 import httpx
 import pytest
 
-from pysequence_api.api import listening
-from pysequence_api.api.access import MAX_KEYLESS_LINES_PER_MINUTE
-from pysequence_api.api.server import serve
 from pysequence_api.errors import SettingsError, SignInError
-from pysequence_api.safeguards.audit import AuditTrail, Event, EventType
+from pysequence_api.records.audit import AuditTrail, Event, EventType
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sandbox.faults import Fault
+from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
+from pysequence_api.web import listening
+from pysequence_api.web.request_log import MAX_KEYLESS_LINES_PER_MINUTE
 from tests.api.conftest import KEY, Server, free_port, served_sandbox, start_server
 
 pytestmark = pytest.mark.anyio

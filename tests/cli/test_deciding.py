@@ -11,7 +11,7 @@ from pysequence_api.cli.asking import confirm
 from pysequence_api.cli.parties import find_side
 from pysequence_api.cli.transfer import amount_in_cents
 from pysequence_api.errors import InvalidRequestError, NotFoundError
-from pysequence_api.sequence.models import Accounts, AccountType, ExternalAccount, Pod, Port
+from pysequence_api.models import Accounts, AccountType, ExternalAccount, Pod, Port
 from tests.cli.in_process import Screen
 from tests.cli.processes import TIMEOUT_SECONDS
 

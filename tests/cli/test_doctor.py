@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import jwt
 import pytest
 
-from pysequence_api import checks
-from pysequence_api.checks.account import _check_clock, judge_token
-from pysequence_api.checks.files import file_system_of
-from pysequence_api.sequence.refusals import Waiting
-from pysequence_api.sequence.sign_in import SignInStatus
+from pysequence_api import doctor
+from pysequence_api.doctor.account import _check_clock, judge_token
+from pysequence_api.doctor.files import file_system_of
+from pysequence_api.sequence.sign_in.record import Waiting
+from pysequence_api.sequence.sign_in.service import SignInStatus
 from tests.cli.in_process import NOBODYS_PORT, call
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
@@ -111,7 +111,7 @@ def test_a_file_system_over_the_network_is_seen(monkeypatch: pytest.MonkeyPatch,
     assert file_system_of(Path("/srv/mine"), MOUNTS) == "ext4"
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS.replace("ext4", "cifs"))
-    monkeypatch.setattr(checks.files, "MOUNTS", mounts)
+    monkeypatch.setattr(doctor.files, "MOUNTS", mounts)
     assert "local disk" in findings(2)["file system"]["fix"]
 
 
@@ -226,7 +226,7 @@ def test_what_is_unexpected_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(checks, "check_space", fail)
+    monkeypatch.setattr(doctor, "check_space", fail)
     found = findings(1)
     assert found["space"]["said"] == "ZeroDivisionError"
     assert found["ledger"]["level"] == "ok", "and the others are looked at all the same"

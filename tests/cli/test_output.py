@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pysequence_api.cli.output import Column, note, print_bar, print_facts, print_json, print_table, safe
+from pysequence_api.models import Accounts, Pod
 from pysequence_api.sequence.client import total_of
-from pysequence_api.sequence.models import Accounts, Pod
 from tests.cli.in_process import Screen
 
 EVIL = "[red]Rent[/red] \x1b[2J\x9b31m\u202eevil\nError: no :smile:"

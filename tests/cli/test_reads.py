@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pysequence_api.cli import activity
-from pysequence_api.names import FILE_NAME, MAX_NAMES, Names
+from pysequence_api.records.names import FILE_NAME, MAX_NAMES, Names
 from tests.cli.in_process import call, call_json
 
 pytestmark = pytest.mark.usefixtures("directory")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import time_machine
 
-from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import Attempt, Records
+from pysequence_api.models import TransferOrder
+from pysequence_api.records.audit import Via
+from pysequence_api.safeguards.reservations import Attempt, Records
 from pysequence_api.sandbox import Sandbox
-from pysequence_api.sequence.models import TransferOrder
 from tests.desk import Desk, open_desk
 
 MAX_TRANSFER_CENTS = 1_000_000

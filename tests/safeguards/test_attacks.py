@@ -16,13 +16,13 @@ from pysequence_api.errors import (
     RefusedError,
     SafeguardsUnavailableError,
 )
-from pysequence_api.safeguards import audit, repair
-from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import Attempt
+from pysequence_api.models import AccountType, Party
+from pysequence_api.records import audit, repair
+from pysequence_api.records.audit import Via
 from pysequence_api.safeguards.recovery import Lookup, Result
+from pysequence_api.safeguards.reservations import Attempt
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
-from pysequence_api.sequence.models import AccountType, Party
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from tests.desk import GRACE_SECONDS, Desk, open_desk
 
 from .conftest import SetClock, open_records

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysequence_api.errors import SafeguardsUnavailableError
-from pysequence_api.safeguards.audit import AuditTrail, Event, EventType
-from pysequence_api.safeguards.chain import Verification
+from pysequence_api.records.audit import AuditTrail, Event, EventType
+from pysequence_api.records.chain import Verification
 
 from .conftest import SetClock, attempt_of, open_records
 

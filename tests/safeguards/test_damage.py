@@ -21,9 +21,9 @@ from pysequence_api.errors import (
     TransferPendingError,
 )
 from pysequence_api.files import locked, prepare_directory
-from pysequence_api.safeguards import audit as audit_file
-from pysequence_api.safeguards import repair, store
-from pysequence_api.safeguards.records import Attempt
+from pysequence_api.records import audit as audit_file
+from pysequence_api.records import repair, store
+from pysequence_api.safeguards.reservations import Attempt
 from tests.desk import Desk
 
 from .conftest import SetClock, attempt_of, open_records

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pysequence_api import files
 from pysequence_api.errors import GatewayError
-from pysequence_api.safeguards import audit, chain, store
+from pysequence_api.records import audit, chain, store
 from pysequence_api.safeguards.recovery import Result
 from pysequence_api.sandbox import Sandbox
 from tests.desk import GRACE_SECONDS, Desk, open_desk

@@ -11,10 +11,10 @@ import pytest
 import time_machine
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnknownError, RefusedError
-from pysequence_api.safeguards.audit import Via
+from pysequence_api.records.audit import Via
 from pysequence_api.safeguards.reconcile import PAGE_TRANSFERS
-from pysequence_api.safeguards.records import Attempt
 from pysequence_api.safeguards.recovery import Lookup, Result
+from pysequence_api.safeguards.reservations import Attempt
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
 from tests.desk import GRACE_SECONDS, Desk, open_desk
 

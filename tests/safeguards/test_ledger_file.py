@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
-from pysequence_api.safeguards.records import Records
-from pysequence_api.sequence.models import Party, Transfer
+from pysequence_api.models import Party, Transfer
+from pysequence_api.safeguards.reservations import Records
 
 from .conftest import MAX_DAILY_CENTS, SetClock, attempt_of, open_records
 

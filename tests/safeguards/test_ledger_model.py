@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from pysequence_api.errors import LimitExceededError
-from pysequence_api.safeguards.ledger import FILE_NAME, Ledger
-from pysequence_api.safeguards.records import Attempt, Records
-from pysequence_api.sequence.models import Party, Transfer
+from pysequence_api.models import Party, Transfer
+from pysequence_api.records.ledger import FILE_NAME, Ledger
+from pysequence_api.safeguards.reservations import Attempt, Records
 
 from .conftest import MAX_DAILY_CENTS, MAX_TRANSFER_CENTS, SetClock, attempt_of, open_records
 

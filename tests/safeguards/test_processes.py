@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pysequence_api.safeguards.records import Records
+from pysequence_api.safeguards.reservations import Records
 
 from .conftest import SetClock, attempt_of, open_records
 
@@ -13,9 +13,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from pysequence_api.errors import LimitExceededError
-from pysequence_api.safeguards.audit import Via
-from pysequence_api.safeguards.records import Attempt, Records
-from pysequence_api.sequence.models import TransferOrder
+from pysequence_api.records.audit import Via
+from pysequence_api.safeguards.reservations import Attempt, Records
+from pysequence_api.models import TransferOrder
 
 records = Records(
     Path(sys.argv[1]), max_transfer_cents=1_000_000, max_daily_cents=2_500_000,

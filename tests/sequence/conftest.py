@@ -14,12 +14,12 @@ import anyio
 import httpx
 import pytest
 
+from pysequence_api.models import TransferOrder
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.identity import stable_id
 from pysequence_api.sandbox.journal import JournalEntry
-from pysequence_api.sequence import TransferOrder
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings
 
 TIMEOUT_SECONDS = 5.0

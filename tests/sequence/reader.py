@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from pysequence_api.sandbox import CLIENT_ID, ORGANIZATION_ID
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings
 from tests.sequence.conftest import Announcement, order_of
 

@@ -20,7 +20,7 @@ from pysequence_api.errors import (
     UnreadableAnswerError,
 )
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sequence import graphql
+from pysequence_api.sequence.graphql import client as graphql
 from pysequence_api.sequence.transport import MAX_ANSWER_BYTES
 from tests.sequence.conftest import TIMEOUT_SECONDS, Announcement, House, order_of
 

@@ -17,7 +17,7 @@ import pytest
 from pysequence_api.errors import BusyError, GatewayError, NotFoundError
 from pysequence_api.files import locked
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.pacing import MAX_WAITING_REQUESTS, Pacer, Priority
 from tests.sequence.conftest import Announcement, House, order_of
 

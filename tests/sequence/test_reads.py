@@ -9,16 +9,16 @@ from graphql import build_schema, parse, validate
 
 from pysequence_api import sandbox
 from pysequence_api.errors import InvalidRequestError, NotFoundError
-from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
-from pysequence_api.sequence import (
+from pysequence_api.models import (
     ActivityFilter,
     CompoundDetails,
     SimpleDetails,
     Transfer,
     TransferOrder,
 )
-from pysequence_api.sequence.documents import DOCUMENTS, Operation
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from tests.sequence.conftest import Announcement, House, order_of
 
 pytestmark = pytest.mark.anyio

@@ -191,7 +191,7 @@ async def test_tokens_that_cannot_be_saved_are_used(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pysequence_api.sequence.cache.replace_atomically", full)
+    monkeypatch.setattr("pysequence_api.sequence.sign_in.token_cache.replace_atomically", full)
     house.write_cache(lifetime_seconds=0)
     client = house.client(access_token=None)
     await client.activity_summary()

@@ -22,7 +22,7 @@ from pysequence_api.errors import (
     TimedOutError,
     UnreadableAnswerError,
 )
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.transport import MAX_ANSWER_BYTES, clock_offset_seconds, retry_after_seconds
 from pysequence_api.settings import Settings
 from tests.sequence.conftest import TIMEOUT_SECONDS, Announcement, House, order_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pysequence_api.safeguards.guard import IDENTIFY_TIMEOUT_SECONDS
+from pysequence_api.safeguards.transfers import IDENTIFY_TIMEOUT_SECONDS
 from pysequence_api.sequence.pacing import GUARD_SECONDS, MAX_WAIT_EXTRA_SECONDS, MAX_WAIT_TURNS
 from pysequence_api.settings import Settings
 from tests.shipping.files import COMPOSE, variables

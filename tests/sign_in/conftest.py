@@ -23,8 +23,8 @@ from pysequence_api.sandbox import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PA
 from pysequence_api.sandbox.auth import TokenSettings
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.login import SignIns
-from pysequence_api.sequence.chromium import find_chromium
-from pysequence_api.sequence.sign_in import SignIn
+from pysequence_api.sequence.sign_in.chromium import find_chromium
+from pysequence_api.sequence.sign_in.service import SignIn
 from pysequence_api.settings import Settings
 
 PROGRAM = "from pysequence_api.cli import main; main()"

@@ -6,7 +6,7 @@ import pyotp
 import pytest
 
 from pysequence_api.errors import SettingsError
-from pysequence_api.sequence.codes import LEAST_CODE_LIFE_SECONDS, CodeMaker, FixedCode, read_codes
+from pysequence_api.sequence.sign_in.codes import LEAST_CODE_LIFE_SECONDS, CodeMaker, FixedCode, read_codes
 
 SECRET = "JVUW42LNMFXGI33SMUQGC3TEEBWW64TF"
 NOON = 1_800_000_000.0  # a multiple of 30

@@ -15,8 +15,8 @@ import pytest
 from pysequence_api.errors import InvalidRequestError, SettingsError, SignInError
 from pysequence_api.gateway import open_sign_in
 from pysequence_api.sandbox import EMAIL
-from pysequence_api.sequence import chromium
-from pysequence_api.sequence.chromium import find_chromium, open_chromium
+from pysequence_api.sequence.sign_in import chromium
+from pysequence_api.sequence.sign_in.chromium import find_chromium, open_chromium
 from pysequence_api.settings import Settings
 from tests.sign_in.conftest import WRONG_PASSWORD, Stage
 

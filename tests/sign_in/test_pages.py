@@ -248,7 +248,7 @@ async def darkest_pixel(png: bytes) -> int:
 
     from playwright.async_api import async_playwright  # noqa: PLC0415
 
-    from pysequence_api.sequence.chromium import find_chromium  # noqa: PLC0415
+    from pysequence_api.sequence.sign_in.chromium import find_chromium  # noqa: PLC0415
 
     script = """async (url) => {
         const image = new Image(); image.src = url; await image.decode();
@@ -299,7 +299,7 @@ async def test_no_window_without_a_display(stage: Stage, monkeypatch: pytest.Mon
 
 def windowless_chromium(directory: Path) -> Path:
     """A Chromium that opens no window although it is asked to."""
-    from pysequence_api.sequence.chromium import find_chromium  # noqa: PLC0415
+    from pysequence_api.sequence.sign_in.chromium import find_chromium  # noqa: PLC0415
 
     script = directory / "chromium-without-window"
     script.write_text(f'#!/bin/sh\nexec "{find_chromium(None)}" --headless "$@"\n')

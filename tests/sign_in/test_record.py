@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pysequence_api.errors import SignInError, SignInWaitsError
-from pysequence_api.sequence import refusals
-from pysequence_api.sequence.refusals import SignInRecord
+from pysequence_api.sequence.sign_in import record as refusals
+from pysequence_api.sequence.sign_in.record import SignInRecord
 
 CREDENTIALS = ("alex@example.com", "a-Long-Password-7", "JVUW42LNMFXGI33S")
 NOON = 1_800_000_000.0

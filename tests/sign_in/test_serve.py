@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from pysequence_api.sandbox import TOTP_SECRET
-from pysequence_api.sequence.graphql import GraphQLSequenceClient
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings
 from tests.sign_in.conftest import API_KEY, WRONG_PASSWORD, Server, Stage, current_code, needs_chromium, until
 

@@ -1,0 +1,339 @@
+"""`SequenceClient` over the GraphQL interface of the web application (upstream-graphql)."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from pysequence_api.errors import GraphQLError, InvalidRequestError, NotAuthorisedError
+from pysequence_api.models import (
+    Accounts,
+    ActivityFilter,
+    ActivityPage,
+    ActivitySummary,
+    PodDetail,
+    Transfer,
+    TransferDetail,
+    TransferOrder,
+    TransferReceipt,
+)
+from pysequence_api.sequence.client import BeforeSend, SequenceClient
+from pysequence_api.sequence.graphql.answers import Answer, read_answer
+from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
+from pysequence_api.sequence.graphql.parsing import (
+    read_accounts,
+    read_activity,
+    read_pod_detail,
+    read_summary,
+    read_transfer_detail,
+)
+from pysequence_api.sequence.graphql.payments import read_payment
+from pysequence_api.sequence.pacing import Pacer, Priority, Turn
+from pysequence_api.sequence.sharing import Shared
+from pysequence_api.sequence.sign_in.tokens import TokenSource
+from pysequence_api.sequence.telemetry import TokenLife, Vitals, waiting
+from pysequence_api.sequence.transport import Channel, new_tls
+from pysequence_api.settings import Settings
+from pysequence_api.text import quoted
+
+ORIGIN = "https://app.getsequence.io"
+MAX_PAGE_TRANSFERS = 100
+CLOCK_MARGIN_SECONDS = 5.0
+"""How far apart two clocks may be that are compared through Sequence's ``Date``."""
+UNKNOWN_CLOCK_MARGIN_SECONDS = 120.0
+"""The same while Sequence has not told its time: as far apart as the safeguards let a clock be."""
+ONE_TIME = "ONE_TIME_TRANSFER"
+
+Variables = dict[str, Any]
+_Key = tuple[Operation, str, Priority]
+
+
+class GraphQLSequenceClient(SequenceClient):
+    """One account at Sequence, used within one event loop. Make it with `open`.
+
+    Args:
+        reads: the way for reads, which uses connections again.
+        transfers: the way for transfers, each on a fresh connection: one that has been idle can be lost just then.
+        tokens: gives the access token.
+        pacer: gives requests their turn.
+    """
+
+    def __init__(self, *, reads: Channel, transfers: Channel, tokens: TokenSource, pacer: Pacer) -> None:
+        self._reads = reads
+        self._transfers = transfers
+        self._tokens = tokens
+        self._pacer = pacer
+        self._vitals = Vitals()
+        self._clock: _ClockReading | None = None
+        self._waiting_reads: dict[_Key, Shared[Answer]] = {}
+        self._running_reads: set[Shared[Answer]] = set()
+
+    @classmethod
+    def open(cls, settings: Settings, data_directory: Path, transport: httpx.AsyncBaseTransport | None = None) -> Self:
+        """Make a client. This sends nothing and touches no file.
+
+        Args:
+            settings: addresses, pacing, deadlines, and all that signing in needs.
+            data_directory: where the token cache and the files of the pacing are.
+            transport: goes in the place of the network, as the sandbox in process does; its giver closes it.
+
+        Raises:
+            SettingsError: a proxy or certificate variable of the environment, or ``SEQUENCE_TOTP``, cannot be used.
+        """
+        timeout_seconds = settings.request_timeout_seconds
+        token_url = f"{settings.auth_url}/oauth/token"
+        over_tls = any(url.startswith("https:") for url in (settings.graphql_url, token_url))
+        tls = new_tls(certificates=over_tls and transport is None)
+
+        def channel(url: str, *, keep_alive: bool) -> Channel:
+            return Channel(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, tls=tls, transport=transport)
+
+        return cls(
+            reads=channel(settings.graphql_url, keep_alive=True),
+            transfers=channel(settings.graphql_url, keep_alive=False),
+            tokens=TokenSource(settings, data_directory, channel=channel(token_url, keep_alive=False)),
+            pacer=Pacer(
+                data_directory,
+                interval_seconds=settings.request_interval_seconds,
+                jitter_seconds=settings.request_jitter_seconds,
+            ),
+        )
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
+        return None if self._clock is None else self._clock.offset_now_seconds()
+
+    @property
+    def vitals(self) -> Vitals:
+        """Numbers since the client was opened."""
+        return self._vitals
+
+    async def token_life(self) -> TokenLife | None:
+        """Say how old the access token in use is; see `SequenceClient.token_life`."""
+        return await self._tokens.life()
+
+    async def accounts(self, organization_id: str | None = None) -> Accounts:
+        """List pods, ports and external accounts; see `SequenceClient.accounts`."""
+        answer = await self._read(Operation.ACCOUNTS, {})
+        return read_accounts(answer.node(), organization_id)
+
+    async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
+        """Read one pod; see `SequenceClient.pod_detail`."""
+        answer = await self._read(Operation.POD, {"organizationId": organization_id, "id": pod_id})
+        data = answer.node(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
+        return read_pod_detail(data, organization_id, pod_id)
+
+    async def activity_summary(self, *, urgent: bool = False) -> ActivitySummary:
+        """Read this month's numbers; see `SequenceClient.activity_summary`."""
+        priority = Priority.URGENT if urgent else Priority.READ
+        return read_summary((await self._read(Operation.SUMMARY, {}, priority)).node())
+
+    async def activity(
+        self,
+        organization_id: str,
+        *,
+        first: int = 10,
+        after: str = "",
+        only: ActivityFilter | None = None,
+        urgent: bool = False,
+    ) -> ActivityPage:
+        """Read a page of transfers; see `SequenceClient.activity`."""
+        if not 1 <= first <= MAX_PAGE_TRANSFERS:
+            raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
+        variables = {
+            "organizationId": organization_id,
+            "transferFilter": _filter(only or ActivityFilter()),
+            "after": after,
+            "first": first,
+        }
+        answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
+        return read_activity(answer.node(f"No organization {quoted(organization_id)}."), organization_id)
+
+    async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
+        """Read one transfer; see `SequenceClient.transfer_detail`."""
+        answer = await self._read(Operation.TRANSFER, {"organizationId": organization_id, "id": transfer_id})
+        data = answer.node(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
+        return read_transfer_detail(data, organization_id, transfer_id)
+
+    async def transfer(self, order: TransferOrder, *, before_send: BeforeSend) -> TransferReceipt:
+        """Make a transfer; see `SequenceClient.transfer`."""
+        variables = {
+            "id": order.kyc_id,
+            "source": {"id": order.source_id, "type": order.source_type.value},
+            "destination": {"id": order.destination_id, "type": order.destination_type.value},
+            "amount": order.amount_cents,
+            "isInstantTransfer": order.instant,
+            "achDescription": order.description,
+        }
+        request = _Request(self._transfers, Operation.CREATE_PAYMENT, variables, Priority.TRANSFER)
+        with waiting():
+            await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+            turn = await self._turn(request.priority)
+            token = await self._tokens.access_token()  # it may have run out while waiting
+            await before_send()
+            sent_at = datetime.now(UTC)
+            answer = await self._send(request, turn, token)
+        organization = read_payment(answer)
+        return TransferReceipt(
+            organization_id=organization.organization_id,
+            candidates=self.match(order, organization.transfers, sent_at),
+        )
+
+    def match(self, order: TransferOrder, transfers: tuple[Transfer, ...], sent_at: datetime) -> tuple[Transfer, ...]:
+        """Pick the transfers that could be the one that was ordered; see `SequenceClient.match`."""
+        offset_seconds, margin_seconds = self.clock_offset_seconds, CLOCK_MARGIN_SECONDS
+        if offset_seconds is None:
+            offset_seconds, margin_seconds = 0.0, UNKNOWN_CLOCK_MARGIN_SECONDS
+        earliest = sent_at + timedelta(seconds=offset_seconds - margin_seconds)
+        matches = [
+            (transfer.created_at, transfer)
+            for transfer in transfers
+            if isinstance(transfer.created_at, datetime)
+            and transfer.created_at >= earliest
+            and transfer.source.id == order.source_id
+            and transfer.destination.id == order.destination_id
+            and transfer.amount_cents == order.amount_cents
+            and transfer.activity_type in {None, ONE_TIME}
+        ]
+        return tuple(transfer for _, transfer in sorted(matches, key=lambda match: match[0]))
+
+    async def stay_signed_in(self) -> None:
+        """Renew the access token before it runs out; see `SequenceClient.stay_signed_in`."""
+        await self._tokens.keep_fresh()
+
+    async def aclose(self) -> None:
+        """Withdraw reads that are going on, and close the connections."""
+        for read in tuple(self._running_reads):
+            await read.aclose()
+        await self._tokens.aclose()
+        for channel in (self._reads, self._transfers):
+            await channel.aclose()
+
+    async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
+        """Read, together with all who ask the same before it has been sent."""
+        request = _Request(self._reads, operation, variables, priority)
+        key = (operation, json.dumps(variables, sort_keys=True), priority)
+
+        def close() -> None:
+            if self._waiting_reads.get(key) is read:
+                del self._waiting_reads[key]
+
+        read = self._waiting_reads.get(key)
+        if read is None or read.ending:
+            read = Shared(self._read_once(request, close), owner=self._running_reads, withdraw=True)
+            self._waiting_reads[key] = read
+        with waiting():
+            return await read.result()
+
+    async def _read_once(self, request: "_Request", close: Callable[[], None]) -> Answer:
+        try:
+            await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+            turn = await self._turn(request.priority)
+        finally:
+            close()  # from here on it is too late to join
+        token = await self._tokens.access_token()  # it may have run out while waiting
+        return await self._send(request, turn, token)
+
+    async def _send(self, request: "_Request", turn: Turn, token: str) -> Answer:
+        """Send, and after a 401 once more with another token. Nothing else is sent twice."""
+        began_seconds = steady_seconds()
+        try:
+            return await self._send_once(request, turn, token)
+        except NotAuthorisedError:
+            token = await self._tokens.renew(token)
+        turn = await self._turn(request.priority)
+        late = steady_seconds() - began_seconds > request.channel.timeout_seconds
+        if late and request.priority is Priority.TRANSFER:
+            # Whoever finds out after a crash counts from the announcement, and on two deadlines at most.
+            raise NotAuthorisedError(
+                "Sequence did not accept the access token (401), and getting another took too long to send this"
+                " transfer all the same. Nothing moved: ask for it again."
+            )
+        return await self._send_once(request, turn, token)
+
+    async def _turn(self, priority: Priority) -> Turn:
+        with self._vitals.turn():
+            return await self._pacer.take(priority)
+
+    async def _send_once(self, request: "_Request", turn: Turn, token: str) -> Answer:
+        name = request.operation.value
+        body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
+        with self._vitals.exchange(name) as exchange:
+            http_answer = await request.channel.post(
+                name,
+                headers=_headers(token),
+                content=json.dumps(body).encode(),
+                before_first_byte=turn.begin,
+                after_writing=turn.renew,
+            )
+            if http_answer.clock_offset_seconds is not None:
+                self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
+            answer = read_answer(name, http_answer, secret=token)
+            if answer.errors:
+                exchange.outcome = GraphQLError.__name__
+            return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _ClockReading:
+    """How far Sequence's clock was ahead, and when that was by two clocks of ours, of which nobody sets the second."""
+
+    offset_seconds: float
+    at_seconds: float
+    at_steady_seconds: float
+
+    def offset_now_seconds(self) -> float:
+        # Where our clock was set since, it has gone another way than the steady one.
+        set_by_seconds = (time.time() - self.at_seconds) - (steady_seconds() - self.at_steady_seconds)
+        return self.offset_seconds - set_by_seconds
+
+
+def steady_seconds() -> float:
+    """Give a time that nobody sets, and that goes on while the machine sleeps where the system has one."""
+    boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    channel: Channel
+    operation: Operation
+    variables: Variables
+    priority: Priority
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {
+        "authorization": f"Bearer {token}",
+        "content-type": "application/json",
+        "accept": (
+            "application/graphql-response+json, application/graphql+json, application/json,"
+            " text/event-stream, multipart/mixed"
+        ),
+        "origin": ORIGIN,
+        "referer": f"{ORIGIN}/",
+        "sec-fetch-dest": "empty",
+        "sec-fetch-mode": "cors",
+        "sec-fetch-site": "same-origin",
+        "x-request-id": f"webapp-{uuid.uuid4()}",
+    }
+
+
+def _filter(only: ActivityFilter) -> Variables:
+    created_at = {"start": only.date_start, "end": only.date_end}
+    keys: Variables = {
+        "createdAt": {key: day.isoformat() for key, day in created_at.items() if day is not None},
+        "statuses": list(only.statuses),
+        "directions": list(only.directions),
+        "activityTypes": list(only.activity_types),
+        "hideInternalTransfers": only.hide_internal,
+        "name": only.name,
+    }
+    return {key: value for key, value in keys.items() if value}

@@ -1,0 +1,132 @@
+"""The token cache: a file that ``pysequence-sdk`` reads and writes as well (upstream-graphql, Signing in)."""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self, TypeGuard
+
+from pysequence_api.files import read_bytes, replace_atomically
+from pysequence_api.sequence.graphql.answers import parse_json
+from pysequence_api.sequence.sign_in.claims import expiry_of, is_number
+
+log = logging.getLogger(__name__)
+
+CACHE_FILE_NAME = ".tokens.json"
+LOCK_FILE_NAME = ".sign-in.lock"
+"""Held for as long as somebody signs in, and whenever the cache is written."""
+LEAST_LIFE_SECONDS = 60.0
+"""A token with less left is not used any more."""
+DEFAULT_LIFE_SECONDS = 24 * 3600.0
+"""How long a token lives if nobody says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the cache holds, in the shape that it shares with ``pysequence-sdk``. ``expires_at`` is in Unix seconds."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: float
+
+    @classmethod
+    def granted(cls, access_token: str, refresh_token: str | None, life_seconds: float = DEFAULT_LIFE_SECONDS) -> Self:
+        """Take tokens that were issued just now.
+
+        Args:
+            access_token: a JWT says itself how long it lives.
+            refresh_token: if there is one.
+            life_seconds: how long any other one lives.
+        """
+        expires_at = expiry_of(access_token)
+        return cls(access_token, refresh_token, time.time() + life_seconds if expires_at is None else expires_at)
+
+    @property
+    def life_seconds(self) -> float:
+        """How long the access token is still good: by itself if it is a JWT, else by the cache."""
+        expires_at = expiry_of(self.access_token)
+        return (self.expires_at if expires_at is None else expires_at) - time.time()
+
+    def is_good(self) -> bool:
+        """Say whether the access token has long enough to live."""
+        return self.life_seconds > LEAST_LIFE_SECONDS
+
+
+class TokenCache:
+    """The file. It is written under the lock of the sign-in alone; what is here blocks.
+
+    Args:
+        directory: the data directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / CACHE_FILE_NAME
+        self._unsaved: Tokens | None = None
+
+    def read(self) -> Tokens | None:
+        """Read the tokens; damaged is the same as missing, with a warning."""
+        if self._unsaved is not None:
+            return self._unsaved
+        try:
+            content = read_bytes(self.path)
+        except OSError as error:
+            log.warning("The token cache %s cannot be read (%s).", self.path, error.strerror)
+            return None
+        if content is None:
+            return None
+        tokens = _read_tokens(content)
+        if tokens is None:
+            log.warning("The token cache %s is damaged and left aside.", self.path)
+        return tokens
+
+    def save(self, tokens: Tokens) -> Tokens:
+        """Write tokens; what cannot be written is kept in memory."""
+        try:
+            replace_atomically(self.path, json.dumps(asdict(tokens)).encode())
+            self._unsaved = None
+        except OSError as error:
+            log.warning("New tokens cannot be saved to %s (%s); they are used unsaved.", self.path, error.strerror)
+            self._unsaved = tokens
+        return tokens
+
+    def forget(self) -> bool:
+        """Remove the file.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self._unsaved = None
+        try:
+            self.path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def is_sendable(token: object) -> TypeGuard[str]:
+    """Say whether a token fits into a header; what does not would only fail later, in words that quote it."""
+    return isinstance(token, str) and token.isascii() and token.isprintable() and " " not in token and bool(token)
+
+
+def read_object(content: bytes) -> dict[str, object]:
+    """Read a JSON object; empty if it is none."""
+    try:
+        body = parse_json(content)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _read_tokens(content: bytes) -> Tokens | None:
+    body = read_object(content)
+    access_token, refresh_token = body.get("access_token"), body.get("refresh_token")
+    expires_at = body.get("expires_at")
+    if not (is_sendable(access_token) and is_number(expires_at)):
+        return None
+    if not (refresh_token is None or (isinstance(refresh_token, str) and refresh_token)):
+        return None
+    return Tokens(access_token=access_token, refresh_token=refresh_token, expires_at=float(expires_at))

@@ -1,0 +1,1 @@
+"""What every listener shares: keys, bounds, the request log, and errors as answers."""
