@@ -285,9 +285,8 @@ class TransferReceipt(_Model):
 
     Attributes:
         organization_id: the organization that the transfer belongs to, if the answer says so.
-        candidates: the transfers that could be it, oldest first: same source, destination and amount, a one-time
-            transfer, created since the request was sent.
+        transfers: the newest transfers of that organization, as far as the answer has them.
     """
 
     organization_id: str | None
-    candidates: tuple[Transfer, ...]
+    transfers: tuple[Transfer, ...]

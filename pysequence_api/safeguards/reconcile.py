@@ -12,7 +12,8 @@ import anyio.to_thread
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.errors import SafeguardsUnavailableError, SequenceError
 from pysequence_api.models import ActivityFilter, Transfer
-from pysequence_api.safeguards.recovery import ONE_DAY, Finding, Lookup, Recovery, Result
+from pysequence_api.safeguards.matching import ONE_DAY
+from pysequence_api.safeguards.recovery import Finding, Lookup, Recovery, Result
 from pysequence_api.sequence.client import SequenceClient
 
 PAUSES_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -77,7 +78,7 @@ class Reconciler:
         findings, since = await anyio.to_thread.run_sync(self._recovery.begin)
         if since is not None:
             lookup = await self._look(since)
-            findings += await anyio.to_thread.run_sync(partial(self._recovery.decide, lookup, self._client.match))
+            findings += await anyio.to_thread.run_sync(partial(self._recovery.decide, lookup))
         for finding in findings:
             log.log(
                 logging.INFO if finding.result is Result.IN_DOUBT else logging.WARNING,
@@ -106,7 +107,7 @@ class Reconciler:
         offset_seconds = self._client.clock_offset_seconds
         if offset_seconds is not None and abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
             problem = f"this machine's clock is {offset_seconds:+.0f} seconds from Sequence's"
-        return Lookup(began_at, since, tuple(transfers), party_ids, external_ids, problem)
+        return Lookup(began_at, since, tuple(transfers), party_ids, external_ids, problem, offset_seconds)
 
     async def _look_in(self, organization_id: str, since: datetime, found: list[Transfer]) -> str | None:
         only = ActivityFilter(date_start=(since - ONE_DAY).date())

@@ -13,23 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
-from pysequence_api.models import Party, Transfer, TransferOrder
+from pysequence_api.models import Transfer
 from pysequence_api.records.audit import Event, EventType, Via
 from pysequence_api.records.ledger import Ended, Entry, Ledger, Outcome, State
 from pysequence_api.records.lines import event_of, requested_of, write_missing_lines
 from pysequence_api.records.store import Past, log_unwritten
+from pysequence_api.safeguards.matching import cannot_be_ruled_out, matches
 from pysequence_api.safeguards.reservations import Records, settled_entry
 from pysequence_api.text import plain_text
 
-ONE_DAY = timedelta(days=1)
-NEAR = timedelta(seconds=300)
-"""More than two clocks are apart that may each be off as far as the safeguards allow."""
-ELSEWHERE = {"EXTERNAL_ENTITY", "MERCHANT"}
-"""Parties that need no id to be read: no pod or port is one."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """Before this there was nothing to look up."""
-
-Match = Callable[[TransferOrder, tuple[Transfer, ...], datetime], tuple[Transfer, ...]]
 
 
 class Result(StrEnum):
@@ -78,6 +72,7 @@ class Lookup:
         party_ids: everything in the account that a transfer can name.
         external_ids: what of it is a connected account.
         problem: why something may be missing.
+        clock_offset_seconds: how far Sequence's clock is ahead of ours; ``None`` while that is unknown.
     """
 
     began_at: datetime
@@ -86,6 +81,7 @@ class Lookup:
     party_ids: frozenset[str]
     external_ids: frozenset[str] = frozenset()
     problem: str | None = None
+    clock_offset_seconds: float | None = None
 
 
 class Recovery:
@@ -114,12 +110,12 @@ class Recovery:
             since = min((max(LONG_AGO, self._sent_at(entry)) for entry in waiting), default=None)
             return findings, since
 
-    def decide(self, lookup: Lookup, match: Match) -> list[Finding]:
+    def decide(self, lookup: Lookup) -> list[Finding]:
         """Settle what was found, release what certainly is not there, leave the rest as it is."""
         with self._store.held():
             ledger = self._store.load()
             now = self._store.clock()
-            decisions = _Decisions(ledger, lookup, match, self._sent_at, self._store.was_announced, now)
+            decisions = _Decisions(ledger, lookup, self._sent_at, self._store.was_announced, now)
             for entry in sorted((one for _, one in ledger.entries() if one.lacks_id), key=self._sent_at):
                 decisions.identify(entry)
             # What was never announced comes last and takes nothing: only with another trail could it have moved.
@@ -283,11 +279,10 @@ class Recovery:
 class _Decisions:
     """One pass over everything that is open, against one lookup."""
 
-    def __init__(  # noqa: PLR0917 - what one pass goes by
+    def __init__(
         self,
         ledger: Ledger,
         lookup: Lookup,
-        match: Match,
         sent_at: Callable[[Entry], datetime],
         was_announced: Callable[[str], bool],
         now: datetime,
@@ -297,7 +292,6 @@ class _Decisions:
         self._sent_at = sent_at
         self._was_announced = was_announced
         self._lookup = lookup
-        self._match = match
         self._now = now
         self._free = {transfer.id: transfer for transfer in lookup.transfers if transfer.id not in claimed}
         self.events: list[Event] = []
@@ -328,7 +322,7 @@ class _Decisions:
             self.doubt(entry, "the lookup did not go back so far")
         elif not {entry.source_id, entry.destination_id} <= self._lookup.party_ids:
             self.doubt(entry, "what it names is not in the account that was looked at")
-        elif any(self._could_be(entry, sent_at, one) for one in self._free.values()):
+        elif any(cannot_be_ruled_out(entry, sent_at, one, self._lookup.external_ids) for one in self._free.values()):
             self.doubt(entry, "a transfer is there that could be it: its parties, time, kind or words do not tell")
         elif self._lookup.began_at - sent_at <= grace:
             self.doubt(entry, f"it is not there yet; that is final after {grace.total_seconds():g} seconds")
@@ -347,28 +341,6 @@ class _Decisions:
         """Leave it as it is, and say why."""
         self.findings.append(_finding(entry, Result.IN_DOUBT, reason=reason))
 
-    def _could_be(self, entry: Entry, sent_at: datetime, transfer: Transfer) -> bool:
-        """Say whether a transfer that did not match cannot be ruled out.
-
-        Something of it cannot be read, or it differs in nothing but its kind, a description or a time that two clocks
-        may explain.
-        """
-        if transfer.amount_cents not in {None, entry.amount_cents}:
-            return False
-        parties = ((transfer.source, entry.source_id), (transfer.destination, entry.destination_id))
-        if any(self._is_other(party, party_id) for party, party_id in parties):
-            return False
-        created = transfer.created_at
-        if isinstance(created, datetime):
-            readable = transfer.amount_cents is not None and all(party.id is not None for party, _ in parties)
-            return created >= sent_at - (NEAR if readable else ONE_DAY)
-        return created is None or created >= (sent_at - ONE_DAY).date()
-
-    def _is_other(self, party: Party, party_id: str | None) -> bool:
-        if party.type in ELSEWHERE:
-            return party_id not in self._lookup.external_ids  # a connected account may be shown as where it is
-        return party.id is not None and party.id != party_id
-
     def _take(self, entry: Entry) -> Transfer | None:
         """Take a free transfer for an attempt: one that it could be, or else one that makes such a one free.
 
@@ -378,7 +350,9 @@ class _Decisions:
         holders = {one.transfer_id: one for _, one in self._ledger.entries() if one.transfer_id is not None}
         attempts, asked = [entry], {entry.attempt_id}
         for attempt in attempts:
-            for transfer in self._match(_order(attempt), self._lookup.transfers, self._sent_at(attempt)):
+            for transfer in matches(
+                attempt.order, self._lookup.transfers, self._sent_at(attempt), self._lookup.clock_offset_seconds
+            ):
                 if attempt.description and transfer.description not in {None, plain_text(attempt.description)}:
                     continue
                 if transfer.id in self._free:
@@ -388,15 +362,6 @@ class _Decisions:
                     asked.add(holder.attempt_id)
                     attempts.append(holder)
         return None
-
-
-def _order(entry: Entry) -> TransferOrder:
-    return TransferOrder.model_construct(
-        kyc_id="",
-        source_id=entry.source_id or "",
-        destination_id=entry.destination_id or "",
-        amount_cents=entry.amount_cents,
-    )
 
 
 def _finding(entry: Entry, result: Result, **more: str | None) -> Finding:

@@ -19,6 +19,7 @@ from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.errors import (
     GatewayError,
     LimitExceededError,
+    NotAuthorisedError,
     RefusedError,
     SafeguardError,
     SafeguardsUnavailableError,
@@ -27,6 +28,7 @@ from pysequence_api.errors import (
 )
 from pysequence_api.models import ActivityFilter, Transfer, TransferOrder, TransferReceipt
 from pysequence_api.records.audit import Via
+from pysequence_api.safeguards.matching import matches
 from pysequence_api.safeguards.reservations import (
     Attempt,
     CompletedTransfer,
@@ -176,7 +178,7 @@ class TransferGuard:
         if (replayed := await self._reserve(attempt)) is not None:
             return replayed
         try:
-            receipt = await self._client.transfer(attempt.order, before_send=partial(self._announce, attempt))
+            receipt = await self._send(attempt)
         except BaseException as error:
             await self._end_failed(attempt, error)
             raise
@@ -191,6 +193,15 @@ class TransferGuard:
             with suppress(SafeguardsUnavailableError):
                 await self._recorded(self._records.withdraw, attempt)
             raise
+
+    async def _send(self, attempt: Attempt) -> TransferReceipt:
+        prepared = await self._client.prepare_transfer(attempt.order)
+        await self._announce(attempt)
+        try:
+            return await prepared.send()
+        except NotAuthorisedError:
+            await prepared.renew()
+        return await prepared.send()
 
     async def _announce(self, attempt: Attempt) -> None:
         if self._clock_is_wrong():
@@ -219,12 +230,12 @@ class TransferGuard:
             raise unknown_outcome(text, attempt.attempt_id) from error
 
     async def _end_taken(self, attempt: Attempt, receipt: TransferReceipt) -> CompletedTransfer:
-        answer = await self._settle(attempt, receipt, receipt.candidates, last=False)
+        answer = await self._settle(attempt, receipt, self._matches(attempt, receipt.transfers), last=False)
         if answer is None:
             candidates: tuple[Transfer, ...] = ()
             try:
                 if attempt.announced_at is not None:
-                    candidates = await self._look(attempt.order, attempt.announced_at, receipt.organization_id)
+                    candidates = await self._look(attempt, attempt.announced_at, receipt.organization_id)
             finally:
                 answer = await self._settle(attempt, receipt, candidates, last=True)
         answer = answer or attempt_answer(attempt, None)
@@ -242,7 +253,7 @@ class TransferGuard:
             log.critical("attempt %s completed and stays counted: %s", attempt.attempt_id, unrecorded)
             return None
 
-    async def _look(self, order: TransferOrder, sent_at: datetime, organization_id: str | None) -> tuple[Transfer, ...]:
+    async def _look(self, attempt: Attempt, sent_at: datetime, organization_id: str | None) -> tuple[Transfer, ...]:
         organization_id = organization_id or self._organization_id
         if organization_id is None:
             return ()
@@ -253,10 +264,17 @@ class TransferGuard:
                 page = await self._client.activity(
                     organization_id, first=IDENTIFY_PAGE_TRANSFERS, only=about_then, urgent=True
                 )
-                return self._client.match(order, page.transfers, sent_at)
+                return self._matches(attempt, page.transfers)
             except GatewayError as error:
                 log.warning("the id of a transfer could not be looked up: %s", error)
         return ()
+
+    def _matches(self, attempt: Attempt, transfers: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
+        order, sent_at = attempt.order, attempt.announced_at
+        if sent_at is None:
+            return ()
+        alike = order.source_id, order.destination_id, order.amount_cents
+        return matches(alike, transfers, sent_at, self._client.clock_offset_seconds)
 
     async def _check_clock(self) -> None:
         if self._clock_is_wrong() is not False:

@@ -1,8 +1,7 @@
 """What the gateway needs of Sequence, whichever way it is reached."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import TypeVar
 
 from pysequence_api.errors import NotFoundError
@@ -17,7 +16,6 @@ from pysequence_api.models import (
     PodReference,
     Port,
     TotalBalance,
-    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
@@ -26,7 +24,30 @@ from pysequence_api.sequence.telemetry import TokenLife, Vitals
 from pysequence_api.text import quoted
 
 _Named = TypeVar("_Named", Pod, Pod | Port | ExternalAccount)
-BeforeSend = Callable[[], Awaitable[None]]
+
+
+class PreparedTransfer(ABC):
+    """A transfer that has its turn and its access token. Only the transfer service may send it."""
+
+    @abstractmethod
+    async def send(self) -> TransferReceipt:
+        """Send it once, on a fresh connection.
+
+        Returns:
+            What Sequence said when it took the transfer.
+
+        Raises:
+            NotAuthorisedError: Sequence did not accept the token. Nothing moved; `renew` gets another one.
+            SequenceError: with ``nothing_moved`` where that is certain; after any other the money may have moved.
+        """
+
+    @abstractmethod
+    async def renew(self) -> None:
+        """Get another access token and another turn, so that it can be sent again after a `NotAuthorisedError`.
+
+        Raises:
+            SequenceError: that failed, or took so long that the transfer may not be sent anymore. Nothing moved.
+        """
 
 
 class SequenceClient(ABC):
@@ -105,29 +126,14 @@ class SequenceClient(ABC):
         """
 
     @abstractmethod
-    async def transfer(self, order: TransferOrder, *, before_send: BeforeSend) -> TransferReceipt:
-        """Make a transfer. Only `TransferGuard` may call this.
+    async def prepare_transfer(self, order: TransferOrder) -> PreparedTransfer:
+        """Wait for a turn, ahead of all reads, and for a valid access token. This sends nothing.
 
         Args:
             order: what to move.
-            before_send: awaited when the turn has come and the token is there, right before the first byte is sent;
-                once, also if a 401 has it sent again. What it raises is raised, and nothing is sent.
-
-        Returns:
-            What Sequence said when it took the transfer.
 
         Raises:
-            SequenceError: with ``nothing_moved`` where that is certain; after any other the money may have moved.
-        """
-
-    @abstractmethod
-    def match(self, order: TransferOrder, transfers: tuple[Transfer, ...], sent_at: datetime) -> tuple[Transfer, ...]:
-        """Pick the transfers that could be the one that was ordered, oldest first.
-
-        Args:
-            order: what was ordered.
-            transfers: where to look.
-            sent_at: when the request was sent, by our clock.
+            SequenceError: there is no turn or no token. Nothing moved.
         """
 
     @abstractmethod

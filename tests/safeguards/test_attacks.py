@@ -179,7 +179,7 @@ async def look(desk: Desk, **changes: Any) -> Result:
     external_ids = frozenset(one.id for one in accounts.accounts)
     party_ids = frozenset(desk.pod_ids.values()) | external_ids
     desk.recovery.begin()
-    [finding] = desk.recovery.decide(Lookup(began_at, since, (shown,), party_ids, external_ids), desk.client.match)
+    [finding] = desk.recovery.decide(Lookup(began_at, since, (shown,), party_ids, external_ids))
     return finding.result
 
 

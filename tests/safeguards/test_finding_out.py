@@ -287,7 +287,7 @@ async def test_a_transfer_that_two_pages_show_serves_one(desk: Desk, traveller: 
     page = await desk.client.activity(ORGANIZATION_ID, first=10)
     since, _ = datetime.now(UTC) - timedelta(days=1), desk.recovery.begin()
     lookup = Lookup(datetime.now(UTC), since, page.transfers * 2, frozenset(desk.pod_ids.values()))
-    findings = {finding.attempt_id: finding.result for finding in desk.recovery.decide(lookup, desk.client.match)}
+    findings = {finding.attempt_id: finding.result for finding in desk.recovery.decide(lookup)}
     assert [findings[attempt_id] for attempt_id in attempts] == [Result.COMPLETED, Result.IN_DOUBT]
 
 

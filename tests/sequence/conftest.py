@@ -14,7 +14,8 @@ import anyio
 import httpx
 import pytest
 
-from pysequence_api.models import TransferOrder
+from pysequence_api.errors import NotAuthorisedError
+from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.identity import stable_id
@@ -158,14 +159,14 @@ async def any_house(shared_house: House, tmp_path: Path) -> AsyncIterator[House]
     await house.aclose()
 
 
-@dataclass
-class Announcement:
-    """Counts how often a transfer was announced."""
-
-    count: int = 0
-
-    async def __call__(self) -> None:
-        self.count += 1
+async def transfer(client: GraphQLSequenceClient, order: TransferOrder) -> TransferReceipt:
+    """Make a transfer as the transfer service does, without any safeguard."""
+    prepared = await client.prepare_transfer(order)
+    try:
+        return await prepared.send()
+    except NotAuthorisedError:
+        await prepared.renew()
+    return await prepared.send()
 
 
 SOURCE_ID, DESTINATION_ID = (stable_id("pod", f"{ORGANIZATION_ID}/{name}") for name in ("Emergency Fund", "Rent"))

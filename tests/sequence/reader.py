@@ -11,7 +11,7 @@ import anyio
 from pysequence_api.sandbox import CLIENT_ID, ORGANIZATION_ID
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings
-from tests.sequence.conftest import Announcement, order_of
+from tests.sequence.conftest import order_of, transfer
 
 
 async def run(what: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ async def run(what: dict[str, Any]) -> None:
             else:
                 tasks.start_soon(client.activity_summary)
         if what.get("transfer"):
-            await client.transfer(order_of(), before_send=Announcement())
+            await transfer(client, order_of())
     await client.aclose()
 
 

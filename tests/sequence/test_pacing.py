@@ -19,7 +19,7 @@ from pysequence_api.files import locked
 from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.pacing import MAX_WAITING_REQUESTS, Pacer, Priority
-from tests.sequence.conftest import Announcement, House, order_of
+from tests.sequence.conftest import House, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -88,15 +88,14 @@ async def test_a_slow_connection_does_not_bring_the_next_request_too_near(
     client = tcp_house.client(request_interval_seconds=INTERVAL_SECONDS)
     order = order_of()
 
-    async def slow_announcement() -> None:
-        await anyio.sleep(INTERVAL_SECONDS * 1.6)  # while the next one has its turn
-
     async with anyio.create_task_group() as tasks:
 
-        async def transfer() -> None:
-            await client.transfer(order, before_send=slow_announcement)
+        async def send_slowly() -> None:
+            prepared = await client.prepare_transfer(order)
+            await anyio.sleep(INTERVAL_SECONDS * 1.6)  # while the next one has its turn
+            await prepared.send()
 
-        tasks.start_soon(transfer)
+        tasks.start_soon(send_slowly)
         await anyio.sleep(0.01)
         for number in range(3):
             tasks.start_soon(read_something, client, number)
@@ -177,7 +176,7 @@ async def test_a_transfer_goes_ahead_of_waiting_reads(house: House) -> None:
         for number in range(4):
             tasks.start_soon(read_something, client, number)
         await until(house, 1)
-        await client.transfer(order_of(), before_send=Announcement())
+        await transfer(client, order_of())
         assert len(house.requests()) <= 3
     assert min(distances(house)) >= INTERVAL_SECONDS
 
@@ -315,7 +314,7 @@ async def test_without_pacing_no_file_is_touched(house: House) -> None:
 async def test_files_are_for_their_owner_alone(house: House) -> None:
     client = house.client(request_interval_seconds=0.01)
     await client.activity_summary()
-    await client.transfer(order_of(), before_send=Announcement())
+    await transfer(client, order_of())
     files = sorted(house.directory.iterdir())
     assert [path.name for path in files] == [".pacing", ".pacing-transfer.lock", ".pacing.lock"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}

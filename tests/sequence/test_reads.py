@@ -1,7 +1,7 @@
 """Every read, against a sandbox that nothing is wrong with, and what is said when something does not exist."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from importlib.resources import files
 
 import pytest
@@ -14,12 +14,11 @@ from pysequence_api.models import (
     CompoundDetails,
     SimpleDetails,
     Transfer,
-    TransferOrder,
 )
-from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
+from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
-from tests.sequence.conftest import Announcement, House, order_of
+from tests.sequence.conftest import House, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -190,17 +189,15 @@ async def test_not_found_as_a_graphql_error(house: House, operation: str) -> Non
         await BY_ID[operation](client)
 
 
-async def test_transfer_is_named_by_its_candidates(any_house: House) -> None:
+async def test_a_receipt_holds_the_new_transfer(any_house: House) -> None:
     client = any_house.client()
     order = order_of(12_345)
-    announced = Announcement()
-    receipt = await client.transfer(order, before_send=announced)
+    receipt = await transfer(client, order)
     (moved,) = await any_house.moved()
-    assert [transfer.id for transfer in receipt.candidates] == [moved["id"]]
+    assert moved["id"] in {one.id for one in receipt.transfers}
     assert receipt.organization_id == ORGANIZATION_ID
-    assert announced.count == 1
-    second = await client.transfer(order, before_send=announced)
-    assert [transfer.id for transfer in second.candidates] == [one["id"] for one in await any_house.moved()]
+    second = await transfer(client, order)
+    assert {one["id"] for one in await any_house.moved()} <= {one.id for one in second.transfers}
     detail = await client.transfer_detail(ORGANIZATION_ID, moved["id"])
     assert detail.amount == "$123.45"
 
@@ -210,7 +207,7 @@ async def test_transfer_goes_on_a_fresh_connection(tcp_house: House) -> None:
     order = order_of()
     for _ in range(2):
         await client.accounts()
-        await client.transfer(order, before_send=Announcement())
+        await transfer(client, order)
     reads, transfers = tcp_house.requests("SelectSourceAndDestination"), tcp_house.requests("CreatePayment")
     assert len({entry.connection_id for entry in reads}) == 1
     assert len({entry.connection_id for entry in transfers}) == 2
@@ -245,48 +242,3 @@ async def test_clock_offset_follows_the_date(any_house: House) -> None:
     house.arm("ActivitySummary", "no_date")
     await client.activity_summary()
     assert client.clock_offset_seconds == pytest.approx(3600, abs=1)
-
-
-class TestMatch:
-    SENT_AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
-
-    def order(self) -> TransferOrder:
-        return TransferOrder(kyc_id=KYC_ID, source_id="a", destination_id="b", amount_cents=5)
-
-    def transfer(self, identifier: str, **changes: object) -> Transfer:
-        values: dict[str, object] = {
-            "id": identifier,
-            "amount_cents": 5,
-            "source": {"id": "a"},
-            "destination": {"id": "b"},
-            "created_at": self.SENT_AT,
-            "activity_type": "ONE_TIME_TRANSFER",
-        }
-        return Transfer.model_validate(values | changes)
-
-    async def test_only_what_could_be_it_oldest_first(self, house: House) -> None:
-        client = house.client()
-        await client.activity_summary()  # Sequence has told its time
-        transfers = (
-            self.transfer("newer", created_at=self.SENT_AT + timedelta(seconds=9)),
-            self.transfer("older", activity_type=None),
-            self.transfer("before", created_at=self.SENT_AT - timedelta(seconds=7)),
-            self.transfer("other amount", amount_cents=6),
-            self.transfer("no amount", amount_cents=None),
-            self.transfer("other source", source={"id": "c"}),
-            self.transfer("no destination", destination={}),
-            self.transfer("a rule's", activity_type="RULE"),
-            self.transfer("a date only", created_at=self.SENT_AT.date()),
-            self.transfer("no time", created_at=None),
-        )
-        assert [one.id for one in client.match(self.order(), transfers, self.SENT_AT)] == ["older", "newer"]
-
-    async def test_the_clock_of_sequence_counts(self, house: House) -> None:
-        client = house.client()
-        early = (self.transfer("early", created_at=self.SENT_AT - timedelta(seconds=100)),)
-        assert client.match(self.order(), early, self.SENT_AT) == early  # nothing is known of the clock yet
-        await client.activity_summary()
-        assert client.match(self.order(), early, self.SENT_AT) == ()
-        house.arm("ActivitySummary", {"kind": "date_offset_seconds", "seconds": -100})
-        await client.activity_summary()
-        assert client.match(self.order(), early, self.SENT_AT) == early

@@ -27,7 +27,7 @@ from pysequence_api.sequence.graphql.parsing import (
 )
 from pysequence_api.sequence.graphql.payments import read_payment
 from pysequence_api.text import mask_number, plain_text
-from tests.sequence.conftest import DESTINATION_ID, Announcement, House, order_of
+from tests.sequence.conftest import DESTINATION_ID, House, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ OPERATIONS: dict[str, Read] = {
     "ActivitySummary": lambda client, _: client.activity_summary(),
     "ActivityLogV2Transfers": lambda client, _: client.activity(ORGANIZATION_ID, first=5),
     "TransferReferenceDrawerContentV2": lambda client, identifier: client.transfer_detail(ORGANIZATION_ID, identifier),
-    "CreatePayment": lambda client, _: client.transfer(order_of(), before_send=Announcement()),
+    "CreatePayment": lambda client, _: transfer(client, order_of()),
 }
 PARSERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "SelectSourceAndDestination": lambda data: read_accounts(Node(data, "x"), None),
@@ -134,7 +134,7 @@ def check(path: str, result: object, *, missing: bool) -> None:
     if isinstance(result, PodDetail) and gone[-1] in {"metadata", "balance"} and "liabilityMetadata" not in gone:
         assert (result.balance_cents, result.balance) == (None, None)
     if isinstance(result, TransferReceipt) and gone[-1] == "organization":
-        assert (result.organization_id, result.candidates) == (None, ())
+        assert (result.organization_id, result.transfers) == (None, ())
 
 
 STRUCTURE = {

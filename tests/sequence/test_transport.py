@@ -25,7 +25,7 @@ from pysequence_api.errors import (
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.transport import MAX_ANSWER_BYTES, clock_offset_seconds, retry_after_seconds
 from pysequence_api.settings import Settings
-from tests.sequence.conftest import TIMEOUT_SECONDS, Announcement, House, order_of
+from tests.sequence.conftest import TIMEOUT_SECONDS, House, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ async def failure(
             await client.activity_summary()
         errors.append(caught.value)
         with pytest.raises(SequenceError) as caught:
-            await client.transfer(order_of(), before_send=Announcement())
+            await transfer(client, order_of())
         errors.append(caught.value)
     for error in errors:
         assert "\n" not in str(error)
@@ -255,7 +255,7 @@ async def test_a_given_transport_has_sent_what_it_got(
 ) -> None:
     client = GraphQLSequenceClient.open(house.settings(), house.directory, Untold(error))
     with pytest.raises(SequenceError) as caught:
-        await client.transfer(order_of(), before_send=Announcement())
+        await transfer(client, order_of())
     assert type(caught.value) is expected
     await client.aclose()
 

@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,12 +17,11 @@ from pysequence_api.models import (
     ActivityPage,
     ActivitySummary,
     PodDetail,
-    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.client import BeforeSend, SequenceClient
+from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 from pysequence_api.sequence.graphql.answers import Answer, read_answer
 from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
@@ -44,11 +42,6 @@ from pysequence_api.text import quoted
 
 ORIGIN = "https://app.getsequence.io"
 MAX_PAGE_TRANSFERS = 100
-CLOCK_MARGIN_SECONDS = 5.0
-"""How far apart two clocks may be that are compared through Sequence's ``Date``."""
-UNKNOWN_CLOCK_MARGIN_SECONDS = 120.0
-"""The same while Sequence has not told its time: as far apart as the safeguards let a clock be."""
-ONE_TIME = "ONE_TIME_TRANSFER"
 
 Variables = dict[str, Any]
 _Key = tuple[Operation, str, Priority]
@@ -162,8 +155,8 @@ class GraphQLSequenceClient(SequenceClient):
         data = answer.node(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
         return read_transfer_detail(data, organization_id, transfer_id)
 
-    async def transfer(self, order: TransferOrder, *, before_send: BeforeSend) -> TransferReceipt:
-        """Make a transfer; see `SequenceClient.transfer`."""
+    async def prepare_transfer(self, order: TransferOrder) -> PreparedTransfer:
+        """Wait for a turn and a token; see `SequenceClient.prepare_transfer`."""
         variables = {
             "id": order.kyc_id,
             "source": {"id": order.source_id, "type": order.source_type.value},
@@ -174,35 +167,7 @@ class GraphQLSequenceClient(SequenceClient):
         }
         request = _Request(self._transfers, Operation.CREATE_PAYMENT, variables, Priority.TRANSFER)
         with waiting():
-            await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
-            turn = await self._turn(request.priority)
-            token = await self._tokens.access_token()  # it may have run out while waiting
-            await before_send()
-            sent_at = datetime.now(UTC)
-            answer = await self._send(request, turn, token)
-        organization = read_payment(answer)
-        return TransferReceipt(
-            organization_id=organization.organization_id,
-            candidates=self.match(order, organization.transfers, sent_at),
-        )
-
-    def match(self, order: TransferOrder, transfers: tuple[Transfer, ...], sent_at: datetime) -> tuple[Transfer, ...]:
-        """Pick the transfers that could be the one that was ordered; see `SequenceClient.match`."""
-        offset_seconds, margin_seconds = self.clock_offset_seconds, CLOCK_MARGIN_SECONDS
-        if offset_seconds is None:
-            offset_seconds, margin_seconds = 0.0, UNKNOWN_CLOCK_MARGIN_SECONDS
-        earliest = sent_at + timedelta(seconds=offset_seconds - margin_seconds)
-        matches = [
-            (transfer.created_at, transfer)
-            for transfer in transfers
-            if isinstance(transfer.created_at, datetime)
-            and transfer.created_at >= earliest
-            and transfer.source.id == order.source_id
-            and transfer.destination.id == order.destination_id
-            and transfer.amount_cents == order.amount_cents
-            and transfer.activity_type in {None, ONE_TIME}
-        ]
-        return tuple(transfer for _, transfer in sorted(matches, key=lambda match: match[0]))
+            return _PreparedPayment(self, request, await self._ready(request.priority))
 
     async def stay_signed_in(self) -> None:
         """Renew the access token before it runs out; see `SequenceClient.stay_signed_in`."""
@@ -234,48 +199,42 @@ class GraphQLSequenceClient(SequenceClient):
 
     async def _read_once(self, request: "_Request", close: Callable[[], None]) -> Answer:
         try:
-            await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
-            turn = await self._turn(request.priority)
+            ready = await self._ready(request.priority)
         finally:
             close()  # from here on it is too late to join
-        token = await self._tokens.access_token()  # it may have run out while waiting
-        return await self._send(request, turn, token)
-
-    async def _send(self, request: "_Request", turn: Turn, token: str) -> Answer:
-        """Send, and after a 401 once more with another token. Nothing else is sent twice."""
-        began_seconds = steady_seconds()
         try:
-            return await self._send_once(request, turn, token)
+            return await self._send_once(request, ready)
         except NotAuthorisedError:
-            token = await self._tokens.renew(token)
-        turn = await self._turn(request.priority)
-        late = steady_seconds() - began_seconds > request.channel.timeout_seconds
-        if late and request.priority is Priority.TRANSFER:
-            # Whoever finds out after a crash counts from the announcement, and on two deadlines at most.
-            raise NotAuthorisedError(
-                "Sequence did not accept the access token (401), and getting another took too long to send this"
-                " transfer all the same. Nothing moved: ask for it again."
-            )
-        return await self._send_once(request, turn, token)
+            ready = await self._ready_again(request.priority, ready)
+        return await self._send_once(request, ready)
+
+    async def _ready(self, priority: Priority) -> "_Ready":
+        await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+        turn = await self._turn(priority)
+        return _Ready(turn, await self._tokens.access_token())  # it may have run out while waiting
+
+    async def _ready_again(self, priority: Priority, refused: "_Ready") -> "_Ready":
+        token = await self._tokens.renew(refused.token)
+        return _Ready(await self._turn(priority), token)
 
     async def _turn(self, priority: Priority) -> Turn:
         with self._vitals.turn():
             return await self._pacer.take(priority)
 
-    async def _send_once(self, request: "_Request", turn: Turn, token: str) -> Answer:
+    async def _send_once(self, request: "_Request", ready: "_Ready") -> Answer:
         name = request.operation.value
         body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
         with self._vitals.exchange(name) as exchange:
             http_answer = await request.channel.post(
                 name,
-                headers=_headers(token),
+                headers=_headers(ready.token),
                 content=json.dumps(body).encode(),
-                before_first_byte=turn.begin,
-                after_writing=turn.renew,
+                before_first_byte=ready.turn.begin,
+                after_writing=ready.turn.renew,
             )
             if http_answer.clock_offset_seconds is not None:
                 self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
-            answer = read_answer(name, http_answer, secret=token)
+            answer = read_answer(name, http_answer, secret=ready.token)
             if answer.errors:
                 exchange.outcome = GraphQLError.__name__
             return answer
@@ -302,11 +261,46 @@ def steady_seconds() -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ready:
+    """A turn, and the token to use in it."""
+
+    turn: Turn
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Request:
     channel: Channel
     operation: Operation
     variables: Variables
     priority: Priority
+
+
+class _PreparedPayment(PreparedTransfer):
+    def __init__(self, client: GraphQLSequenceClient, request: _Request, ready: _Ready) -> None:
+        self._client = client
+        self._request = request
+        self._ready = ready
+        self._sent_at_seconds: float | None = None
+
+    async def send(self) -> TransferReceipt:
+        """Send it; see `PreparedTransfer.send`."""
+        if self._sent_at_seconds is None:
+            self._sent_at_seconds = steady_seconds()
+        with waiting():
+            return read_payment(await self._client._send_once(self._request, self._ready))
+
+    async def renew(self) -> None:
+        """Get another token and another turn; see `PreparedTransfer.renew`."""
+        with waiting():
+            self._ready = await self._client._ready_again(self._request.priority, self._ready)
+        began_seconds = self._sent_at_seconds
+        # A lookup after a crash counts from the announcement, and on two deadlines at most.
+        if began_seconds is not None and steady_seconds() - began_seconds > self._request.channel.timeout_seconds:
+            raise NotAuthorisedError(
+                "Sequence did not accept the access token (401), and getting another took too long to send this"
+                " transfer all the same. Nothing moved: ask for it again."
+            )
 
 
 def _headers(token: str) -> dict[str, str]:

@@ -1,24 +1,15 @@
 """What Sequence says to a transfer: taken, refused, or nothing that can be relied on."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from pysequence_api.errors import RefusedError, UnreadableAnswerError
-from pysequence_api.models import Transfer
+from pysequence_api.models import TransferReceipt
 from pysequence_api.sequence.graphql.answers import Answer
 from pysequence_api.sequence.graphql.node import Node, unreadable
 from pysequence_api.sequence.graphql.parsing import read_transfers
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A transfer that Sequence took, with the organization that it came back with, as far as that can be read."""
-
-    organization_id: str | None
-    transfers: tuple[Transfer, ...]
-
-
-def read_payment(answer: Answer) -> Payment:
+def read_payment(answer: Answer) -> TransferReceipt:
     """Read ``CreatePayment``.
 
     An ``ok`` counts whatever else the answer holds. A refusal counts only if nothing else could be meant, because the
@@ -42,15 +33,15 @@ def read_payment(answer: Answer) -> Payment:
     raise unreadable(answer.operation, "neither an ok nor a refusal")
 
 
-def _read_ok(ok: Node) -> Payment:
+def _read_ok(ok: Node) -> TransferReceipt:
     organization_id = None
     try:
         organization = ok.child("organization")
         organization_id = organization.identifier()
-        return Payment(organization_id, read_transfers(organization))
+        return TransferReceipt(organization_id=organization_id, transfers=read_transfers(organization))
     except UnreadableAnswerError:
         # What the transfer is called can be looked up; that it was taken has been said.
-        return Payment(organization_id, ())
+        return TransferReceipt(organization_id=organization_id, transfers=())
 
 
 def _object(value: dict[str, Any] | None, key: str) -> dict[str, Any]:
