@@ -17,10 +17,10 @@ GatewayError (RuntimeError)                 500  exit 1
     ├── BusyError                           503  exit 4   too many requests wait already
     ├── SignInError                         502  exit 4   no valid access token can be had
     │   ├── SignInRefusedError              502  exit 4   the sign-in service said no to the credentials
-    │   ├── SignInNeverTriedError           502  exit 4   a login stopped before a password was submitted
+    │   ├── SignInNotAttemptedError           502  exit 4   a login stopped before a password was submitted
     │   └── SignInWaitsError                502  exit 4   a login failed, and the next one may not be yet
-    ├── NeverSentError                      502  exit 4   no connection, nothing was sent
-    ├── NotAuthorisedError                  502  exit 4   401, also with a new token
+    ├── NotSentError                      502  exit 4   no connection, nothing was sent
+    ├── NotAuthorizedError                  502  exit 4   401, also with a new token
     ├── RateLimitedError                    502  exit 4   429
     ├── RefusedError                        400  exit 4   Sequence said no, with its own words
     ├── NotExecutedError                    502  exit 4   found out later: nothing moved
@@ -28,7 +28,7 @@ GatewayError (RuntimeError)                 500  exit 1
     ├── UnexpectedStatusError               502  exit 4   any other status of 300 and above
     ├── UnreadableAnswerError               502  exit 4   HTML, broken JSON, not what was asked for
     ├── TimedOutError                       502  exit 4   no full answer in time, the request was sent
-    └── LostError                           502  exit 4   the connection broke after sending
+    └── ConnectionLostError                           502  exit 4   the connection broke after sending
 ```
 """
 
@@ -153,7 +153,7 @@ class SignInRefusedError(SignInError):
     """The sign-in service said no: to the password, the code, the refresh token, or the account as a whole."""
 
 
-class SignInNeverTriedError(SignInError):
+class SignInNotAttemptedError(SignInError):
     """A login stopped before a password was submitted: the network, a page that has changed. It is no refusal."""
 
 
@@ -161,13 +161,13 @@ class SignInWaitsError(SignInError):
     """A login failed before, and the next one may not be yet, so that the account is not locked."""
 
 
-class NeverSentError(SequenceError):
+class NotSentError(SequenceError):
     """No connection was made. Not a byte of the request was sent."""
 
     nothing_moved = True
 
 
-class NotAuthorisedError(SequenceError):
+class NotAuthorizedError(SequenceError):
     """Sequence answered 401, also to a renewed token. It did nothing."""
 
     nothing_moved = True
@@ -208,5 +208,5 @@ class TimedOutError(SequenceError):
     """The request was sent and no full answer came in time."""
 
 
-class LostError(SequenceError):
+class ConnectionLostError(SequenceError):
     """The connection broke after the request was sent."""

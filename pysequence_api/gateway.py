@@ -22,8 +22,8 @@ from pysequence_api.settings import Settings, variable
 if TYPE_CHECKING:
     import httpx
 
-    from pysequence_api.safeguards.reconcile import Reconciler
-    from pysequence_api.safeguards.transfers import TransferGuard
+    from pysequence_api.safeguards.follow_up import FollowUp
+    from pysequence_api.safeguards.transfers import TransferService
     from pysequence_api.sequence.client import SequenceClient
     from pysequence_api.sequence.sign_in.service import SignIn
 
@@ -41,8 +41,8 @@ class Gateway:
     Attributes:
         settings: what it was opened with.
         client: reads of the account.
-        guard: the only way to move money.
-        reconciler: finds out what became of transfers whose outcome is unknown.
+        transfers: the only way to move money.
+        follow_up: finds out what became of transfers whose outcome is unknown.
         recovery: what is known of an attempt.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
@@ -51,8 +51,8 @@ class Gateway:
 
     settings: Settings
     client: "SequenceClient"
-    guard: "TransferGuard"
-    reconciler: "Reconciler"
+    transfers: "TransferService"
+    follow_up: "FollowUp"
     recovery: Recovery
     default_organization_id: str | None
     default_kyc_id: str | None
@@ -92,8 +92,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         SettingsError: the data directory cannot be used.
     """
     # Not at the top: what only reads files (`limits show`, `audit tail`) starts without an HTTP client.
-    from pysequence_api.safeguards.reconcile import Reconciler  # noqa: PLC0415
-    from pysequence_api.safeguards.transfers import TransferGuard  # noqa: PLC0415
+    from pysequence_api.safeguards.follow_up import FollowUp  # noqa: PLC0415
+    from pysequence_api.safeguards.transfers import TransferService  # noqa: PLC0415
     from pysequence_api.sequence.graphql.client import GraphQLSequenceClient  # noqa: PLC0415
 
     directory = settings.data_directory
@@ -111,16 +111,16 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         client = GraphQLSequenceClient.open(settings, directory, transport)
         stack.push_async_callback(client.aclose)
         recovery = open_recovery(settings, records)
-        reconciler = Reconciler(client, recovery, clock=utc_now)
-        guard = TransferGuard(
+        follow_up = FollowUp(client, recovery, clock=utc_now)
+        transfers = TransferService(
             client,
             records,
             organization_id=organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
-            on_unsettled=reconciler.wake,
+            on_unsettled=follow_up.wake,
         )
-        stack.push_async_callback(guard.aclose)
-        yield Gateway(settings, client, guard, reconciler, recovery, organization_id, kyc_id, is_new)
+        stack.push_async_callback(transfers.aclose)
+        yield Gateway(settings, client, transfers, follow_up, recovery, organization_id, kyc_id, is_new)
 
 
 @asynccontextmanager

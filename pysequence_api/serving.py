@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 
 from pysequence_api.api.app import create_app
-from pysequence_api.errors import NotAuthorisedError, SafeguardsUnavailableError, SequenceError, SignInError
+from pysequence_api.errors import NotAuthorizedError, SafeguardsUnavailableError, SequenceError, SignInError
 from pysequence_api.gateway import Gateway, open_gateway, open_records
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
 from pysequence_api.web.listening import Server, bind
@@ -31,7 +31,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
     Raises:
         SettingsError: the data directory cannot be used, or the address cannot be listened on.
         SignInError: there is no access token, and none can be had.
-        NotAuthorisedError: Sequence takes no token that there is.
+        NotAuthorizedError: Sequence takes no token that there is.
     """
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(open_gateway(settings))
@@ -47,7 +47,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
             try:
                 async with anyio.create_task_group() as background:
                     background.start_soon(_verify_trail, gateway)
-                    background.start_soon(gateway.reconciler.run_for_ever)
+                    background.start_soon(gateway.follow_up.run_for_ever)
                     background.start_soon(gateway.client.stay_signed_in)
                     await server.serve(sockets=[listener])
                     background.cancel_scope.cancel()
@@ -75,7 +75,7 @@ async def _sign_in(gateway: Gateway) -> None:
     """See that Sequence takes the token, by the smallest read. It also tells the safeguards Sequence's time."""
     try:
         await gateway.client.activity_summary()
-    except (SignInError, NotAuthorisedError):
+    except (SignInError, NotAuthorizedError):
         raise
     except SequenceError as error:
         # An outage there is no reason to be away here: it may be over before the first caller comes.

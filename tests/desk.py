@@ -14,11 +14,11 @@ from pydantic import SecretStr
 from pysequence_api.clock import utc_now
 from pysequence_api.errors import OutcomeUnknownError
 from pysequence_api.models import TransferOrder
-from pysequence_api.records.audit import Via
-from pysequence_api.safeguards.reconcile import Reconciler
+from pysequence_api.records.audit import Channel
+from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.recovery import Finding, Recovery
 from pysequence_api.safeguards.reservations import Attempt, CompletedTransfer, Records
-from pysequence_api.safeguards.transfers import TransferGuard
+from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings
@@ -34,9 +34,9 @@ class Desk:
     sandbox: Sandbox
     records: Records
     client: GraphQLSequenceClient
-    guard: TransferGuard
+    guard: TransferService
     recovery: Recovery
-    reconciler: Reconciler
+    reconciler: FollowUp
     pod_ids: dict[str, str]
 
     def order(self, amount_cents: int = 5_000, *, source: str = "Emergency Fund", **more: Any) -> TransferOrder:
@@ -49,7 +49,7 @@ class Desk:
         )
 
     async def transfer(self, amount_cents: int = 5_000, *, key: str | None = None, **more: Any) -> CompletedTransfer:
-        return await self.guard.transfer(self.order(amount_cents, **more), Via.API, key)
+        return await self.guard.transfer(self.order(amount_cents, **more), Channel.API, key)
 
     async def lose(self, *, moved: bool = True, **more: Any) -> str:
         """Make a transfer whose answer is lost, and give its attempt id."""
@@ -61,7 +61,7 @@ class Desk:
 
     def announced(self, order: TransferOrder | None = None) -> Attempt:
         """Begin an attempt, up to where the first byte would be sent."""
-        attempt = Attempt(order or self.order(), Via.API)
+        attempt = Attempt(order or self.order(), Channel.API)
         self.records.reserve(attempt)
         self.records.announce(attempt)
         return attempt
@@ -117,8 +117,8 @@ async def open_desk(
     records.store.prepare()
     client = GraphQLSequenceClient.open(loaded, directory, sandbox.transport())
     recovery = Recovery(records, grace_seconds=GRACE_SECONDS)
-    reconciler = Reconciler(client, recovery, clock=utc_now)
-    guard = TransferGuard(
+    reconciler = FollowUp(client, recovery, clock=utc_now)
+    guard = TransferService(
         client,
         records,
         organization_id=ORGANIZATION_ID,

@@ -12,4 +12,4 @@ router = APIRouter(tags=["limits"])
 @router.get("/api/limits", responses=responses(401, 500, 503))
 async def get_limits(gateway: OpenGateway) -> Limits:
     """Give both limits, what is used and left of this UTC day, and what is still unsettled."""
-    return await gateway.guard.limits()
+    return await gateway.transfers.limits()

@@ -106,10 +106,10 @@ async def read_metrics(request: Request, gateway: OpenGateway) -> Response:
 
 async def _snapshot(gateway: Gateway, requests: RequestMeter) -> Snapshot:
     try:
-        limits = await gateway.guard.limits()
+        limits = await gateway.transfers.limits()
     except SafeguardsUnavailableError:
         limits = None  # which is the alarm; the numbers of the day are then left out
-    return Snapshot(requests, gateway.client.vitals, gateway.guard.ends, limits, await gateway.client.token_life())
+    return Snapshot(requests, gateway.client.vitals, gateway.transfers.ends, limits, await gateway.client.token_life())
 
 
 def _of_client(vitals: Vitals) -> Iterable[Metric]:

@@ -15,8 +15,8 @@ def openapi_schema() -> dict[str, Any]:
     stand_in = Gateway(
         settings=Settings.model_construct(api_key=SecretStr("a stand-in")),
         client=cast(Any, None),
-        guard=cast(Any, None),
-        reconciler=cast(Any, None),
+        transfers=cast(Any, None),
+        follow_up=cast(Any, None),
         recovery=cast(Any, None),
         default_organization_id=None,
         default_kyc_id=None,

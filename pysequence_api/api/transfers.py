@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType, PartyId, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
-from pysequence_api.records.audit import Via
+from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.recovery import AttemptStatus
 from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer
 from pysequence_api.web.body import read_json_object
@@ -100,7 +100,7 @@ async def make_transfer(
     It is sent once. After a 502 whose detail says that nobody knows whether the money moved, do not send it again under
     another key: ask what became of the attempt.
     """
-    completed = await gateway.guard.transfer(order, Via.API, idempotency_key)
+    completed = await gateway.transfers.transfer(order, Channel.API, idempotency_key)
     if completed.replayed:
         response.headers[REPLAYED_HEADER] = "true"
     return completed

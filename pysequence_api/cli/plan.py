@@ -92,7 +92,7 @@ async def make_plan(gateway: Gateway, wish: Wish) -> Plan:
         order=_order(wish, source, destination, kyc_id),
         source=source,
         destination=destination,
-        limits=await gateway.guard.limits(),
+        limits=await gateway.transfers.limits(),
         directory=f"{directory}{' (new: no transfer is recorded there yet)' if gateway.data_directory_is_new else ''}",
         is_sandbox=gateway.settings.sandbox,
     )

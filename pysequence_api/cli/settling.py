@@ -35,7 +35,7 @@ def reconcile(
 
 async def _reconcile(settings: Settings, as_json: bool, _interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
-        findings = await gateway.reconciler.run()
+        findings = await gateway.follow_up.run()
     if as_json:
         print_json([finding.model_dump(mode="json") for finding in findings])
     elif not findings:

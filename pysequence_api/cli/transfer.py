@@ -18,7 +18,7 @@ from pysequence_api.errors import GatewayError, InvalidRequestError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
-from pysequence_api.records.audit import Via
+from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer
 from pysequence_api.settings import Settings
 
@@ -152,14 +152,14 @@ async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: I
         show_plan(plan)
         if wish.dry_run:
             with waiting_shown():
-                replayed = await gateway.guard.rehearse(plan.order, Via.CLI, wish.idempotency_key)
+                replayed = await gateway.transfers.rehearse(plan.order, Channel.CLI, wish.idempotency_key)
             return _print_rehearsed(plan, replayed, as_json=as_json)
         if not wish.yes and not await confirm(f"Send {format_cents(wish.amount_cents)}?"):
             note("Nothing was sent.")
             raise typer.Exit(SAID_NO)
         interrupts.finish(UNDER_WAY)
         with waiting_shown():
-            done = await gateway.guard.transfer(plan.order, Via.CLI, wish.idempotency_key)
+            done = await gateway.transfers.transfer(plan.order, Channel.CLI, wish.idempotency_key)
         _report(done, plan, as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")

@@ -49,7 +49,7 @@ class EventType(StrEnum):
     REJECTED = "transfer_rejected"
 
 
-class Via(StrEnum):
+class Channel(StrEnum):
     """The door that a transfer came through."""
 
     API = "api"
@@ -70,7 +70,7 @@ class Event(BaseModel):
     error: str | None = None
     outcome: str | None = None
     attempt_id: str | None = None
-    via: Via | None = None
+    via: Channel | None = None
     description: str | None = None
     request_sha256: str | None = None
     key_sha256: str | None = None

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pysequence_api.clock import read_time
-from pysequence_api.records.audit import Event, EventType, Via
+from pysequence_api.records.audit import Channel, Event, EventType
 from pysequence_api.records.ledger import Ended, Entry, Ledger, State
 from pysequence_api.records.store import REMEMBERED, Past, Store
 
@@ -36,7 +36,7 @@ def event_of(record: Entry | Ended, event_type: EventType, now: datetime, **more
         source=record.source_id or "",
         destination=record.destination_id or "",
         attempt_id=record.attempt_id,
-        via=Via(record.via) if record.via in set(Via) else None,
+        via=Channel(record.via) if record.via in set(Channel) else None,
         **more,
     )
 

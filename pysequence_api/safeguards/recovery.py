@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
 from pysequence_api.models import Transfer
-from pysequence_api.records.audit import Event, EventType, Via
+from pysequence_api.records.audit import Channel, Event, EventType
 from pysequence_api.records.ledger import Ended, Entry, Ledger, Outcome, State
 from pysequence_api.records.lines import event_of, requested_of, write_missing_lines
 from pysequence_api.records.store import Past, log_unwritten
@@ -165,7 +165,7 @@ class Recovery:
                 )
             events = [] if was_announced else [requested_of(entry, now)]  # every end has a beginning
             self._store.save(ledger)
-            self._append([*events, event.model_copy(update={"via": Via.CLI})])
+            self._append([*events, event.model_copy(update={"via": Channel.CLI})])
         return self.status(attempt_id)
 
     def status(self, attempt_id: str) -> AttemptStatus:

@@ -29,7 +29,7 @@ from pysequence_api.errors import (
 )
 from pysequence_api.models import Moment, Party, Transfer, TransferOrder
 from pysequence_api.money import format_cents
-from pysequence_api.records.audit import AuditTrail, Event, EventType, Via
+from pysequence_api.records.audit import AuditTrail, Channel, Event, EventType
 from pysequence_api.records.ledger import FILE_NAME, Ended, Entry, Ledger, Outcome, State
 from pysequence_api.records.lines import write_missing_lines
 from pysequence_api.records.repair import rebuilt
@@ -75,7 +75,7 @@ class Attempt:
     """
 
     order: TransferOrder
-    via: Via
+    via: Channel
     key: str | None = None
     attempt_id: str = field(default_factory=lambda: str(uuid4()))
     announced_at: datetime | None = None

@@ -19,7 +19,7 @@ from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.errors import (
     GatewayError,
     LimitExceededError,
-    NotAuthorisedError,
+    NotAuthorizedError,
     RefusedError,
     SafeguardError,
     SafeguardsUnavailableError,
@@ -27,7 +27,7 @@ from pysequence_api.errors import (
     TooManyAttemptsError,
 )
 from pysequence_api.models import ActivityFilter, Transfer, TransferOrder, TransferReceipt
-from pysequence_api.records.audit import Via
+from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.matching import matches
 from pysequence_api.safeguards.reservations import (
     Attempt,
@@ -49,7 +49,7 @@ days count for so long. Always, because what is measured now says nothing of the
 
 
 class End(StrEnum):
-    """How a call of `TransferGuard.transfer` ended, for who counts them."""
+    """How a call of `TransferService.transfer` ended, for who counts them."""
 
     COMPLETED = "completed"
     REPLAYED = "replayed"
@@ -70,7 +70,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class TransferGuard:
+class TransferService:
     """Holds every transfer against the limits, records it, and sends it once.
 
     Args:
@@ -103,7 +103,7 @@ class TransferGuard:
         self.ends: Counter[End] = Counter()
         """How often transfers ended in which way since this was opened."""
 
-    async def transfer(self, order: TransferOrder, via: Via, key: str | None = None) -> CompletedTransfer:
+    async def transfer(self, order: TransferOrder, via: Channel, key: str | None = None) -> CompletedTransfer:
         """Move money, or say why not.
 
         The transfer outlives its caller: who goes away, goes without the answer, but it is recorded to its end.
@@ -129,7 +129,7 @@ class TransferGuard:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    async def rehearse(self, order: TransferOrder, via: Via, key: str | None = None) -> CompletedTransfer | None:
+    async def rehearse(self, order: TransferOrder, via: Channel, key: str | None = None) -> CompletedTransfer | None:
         """Say what `transfer` would say before sending, and change nothing.
 
         Returns:
@@ -199,7 +199,7 @@ class TransferGuard:
         await self._announce(attempt)
         try:
             return await prepared.send()
-        except NotAuthorisedError:
+        except NotAuthorizedError:
             await prepared.renew()
         return await prepared.send()
 

@@ -37,13 +37,13 @@ class PreparedTransfer(ABC):
             What Sequence said when it took the transfer.
 
         Raises:
-            NotAuthorisedError: Sequence did not accept the token. Nothing moved; `renew` gets another one.
+            NotAuthorizedError: Sequence did not accept the token. Nothing moved; `renew` gets another one.
             SequenceError: with ``nothing_moved`` where that is certain; after any other the money may have moved.
         """
 
     @abstractmethod
     async def renew(self) -> None:
-        """Get another access token and another turn, so that it can be sent again after a `NotAuthorisedError`.
+        """Get another access token and another turn, so that it can be sent again after a `NotAuthorizedError`.
 
         Raises:
             SequenceError: that failed, or took so long that the transfer may not be sent anymore. Nothing moved.

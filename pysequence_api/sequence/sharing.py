@@ -5,7 +5,7 @@ import copy
 from collections.abc import Coroutine
 from typing import Any, Generic, Self, TypeVar
 
-from pysequence_api.errors import GatewayError, NeverSentError
+from pysequence_api.errors import GatewayError, NotSentError
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Shared(Generic[T]):
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if self._task.cancelled() and caller is not None and not caller.cancelling():
-                raise NeverSentError("The client has been closed; the request was withdrawn.") from None
+                raise NotSentError("The client has been closed; the request was withdrawn.") from None
             raise
         finally:
             self._callers -= 1

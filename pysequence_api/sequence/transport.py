@@ -15,9 +15,9 @@ import anyio
 import httpx
 
 from pysequence_api.errors import (
+    ConnectionLostError,
     GatewayError,
-    LostError,
-    NeverSentError,
+    NotSentError,
     SequenceError,
     SettingsError,
     TimedOutError,
@@ -59,7 +59,7 @@ class HttpAnswer:
     clock_offset_seconds: float | None
 
 
-class Channel:
+class HttpEndpoint:
     """The way to one URL.
 
     Args:
@@ -128,9 +128,9 @@ class Channel:
             with_error_body: read the body of an answer of 300 and above too.
 
         Raises:
-            NeverSentError: not a byte of the request was sent.
+            NotSentError: not a byte of the request was sent.
             TimedOutError: it was sent, and no full answer came in time.
-            LostError: the connection broke after sending.
+            ConnectionLostError: the connection broke after sending.
             UnreadableAnswerError: the answer is too large, or cannot be decompressed.
         """
         progress = _Progress(before_first_byte, after_writing)
@@ -180,11 +180,11 @@ class Channel:
         # A failure to connect is one even where the first byte of something else, a proxy's CONNECT, has been sent.
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) or not sent:
             reason = plain_text(str(error), ERROR_LIMIT_CHARACTERS) if isinstance(error, httpx.ConnectError) else ""
-            return NeverSentError(
+            return NotSentError(
                 f"{operation} was not sent: no connection to {self._host} ({reason or type(error).__name__})."
                 " Check the network and try again."
             )
-        return LostError(
+        return ConnectionLostError(
             f"The connection to {self._host} broke after {operation} was sent ({type(error).__name__}),"
             " before all of the answer was there."
         )
@@ -194,7 +194,7 @@ class Channel:
             return TimedOutError(
                 f"{self._host} gave no full answer to {operation} within {self.timeout_seconds:g} seconds."
             )
-        return NeverSentError(
+        return NotSentError(
             f"{operation} was not sent: no connection to {self._host} within {self.timeout_seconds:g} seconds."
             " Check the network and try again."
         )

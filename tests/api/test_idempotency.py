@@ -60,7 +60,7 @@ async def test_an_unknown_outcome_can_be_asked_for(api: Api) -> None:
     without_key = await api.transfer(5000)
     assert without_key.status_code == 409
     assert attempt["attempt_id"] in without_key.json()["detail"]
-    await api.gateway.reconciler.run()
+    await api.gateway.follow_up.run()
     [moved] = await api.moved()
     known = (await api.client.get(f"/api/attempts/{attempt['attempt_id']}")).json()
     assert (known["status"], known["transfer_id"]) == ("completed", moved["id"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pysequence_api.cli.events import transfers_of
-from pysequence_api.records.audit import AuditTrail, Event, EventType, Via
+from pysequence_api.records.audit import AuditTrail, Channel, Event, EventType
 from pysequence_api.records.names import Names
 from tests.cli.in_process import call, draw
 from tests.cli.processes import Environment, seated, without_escapes
@@ -30,7 +30,7 @@ def write(directory: Path, *events: EventType, amount_cents: int = 2_500, source
             amount_cents=amount_cents,
             source=source,
             destination="p-2",
-            via=Via.CLI,
+            via=Channel.CLI,
             **more,
         )
         trail.append(event)

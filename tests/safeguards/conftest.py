@@ -9,7 +9,7 @@ import pytest
 import time_machine
 
 from pysequence_api.models import TransferOrder
-from pysequence_api.records.audit import Via
+from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.reservations import Attempt, Records
 from pysequence_api.sandbox import Sandbox
 from tests.desk import Desk, open_desk
@@ -47,7 +47,7 @@ def records(tmp_path: Path, clock: SetClock) -> Records:
 
 def attempt_of(amount_cents: int, key: str | None = None) -> Attempt:
     order = TransferOrder(kyc_id="kyc", source_id="pod-a", destination_id="pod-b", amount_cents=amount_cents)
-    return Attempt(order, Via.API, key)
+    return Attempt(order, Channel.API, key)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pysequence_api.errors import (
 )
 from pysequence_api.models import AccountType, Party
 from pysequence_api.records import audit, repair
-from pysequence_api.records.audit import Via
+from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.recovery import Lookup, Result
 from pysequence_api.safeguards.reservations import Attempt
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
@@ -47,7 +47,7 @@ async def test_a_key_moves_money_once_however_old_it_is(desk: Desk, traveller: t
 
 
 async def test_a_key_of_what_was_never_sent_is_free_however_old(desk: Desk, traveller: time_machine.Traveller) -> None:
-    attempt = Attempt(desk.order(), Via.API, "free")
+    attempt = Attempt(desk.order(), Channel.API, "free")
     desk.records.reserve(attempt)
     desk.records.release(attempt, "no connection", refused=False)
     traveller.shift(5 * 86_400)
@@ -127,7 +127,7 @@ async def test_a_missing_ledger_is_noticed_while_an_old_attempt_has_no_end(
 
 
 async def test_a_person_ends_what_was_never_sent_with_a_beginning(desk: Desk) -> None:
-    attempt = Attempt(desk.order(), Via.API)
+    attempt = Attempt(desk.order(), Channel.API)
     desk.records.reserve(attempt)
     desk.records.store.owners.running.discard(attempt.attempt_id)
     with pytest.raises(InvalidRequestError, match="never sent"):

@@ -8,7 +8,7 @@ import time_machine
 
 from pysequence_api.errors import (
     GatewayError,
-    NotAuthorisedError,
+    NotAuthorizedError,
     OutcomeUnknownError,
     RateLimitedError,
     RefusedError,
@@ -119,7 +119,7 @@ async def test_a_lookup_that_fails_costs_only_the_id(desk: Desk, what: Any) -> N
 CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [
     ("refused", {"kind": "refuse", "message": "Insufficient funds"}, RefusedError, 1),
     ("rate limited", {"kind": "status", "status": 429, "headers": {"Retry-After": "7"}}, RateLimitedError, 1),
-    ("not authorised, twice", {"kind": "status", "status": 401}, NotAuthorisedError, 2),
+    ("not authorised, twice", {"kind": "status", "status": 401}, NotAuthorizedError, 2),
 ]
 
 

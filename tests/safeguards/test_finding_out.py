@@ -11,8 +11,8 @@ import pytest
 import time_machine
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnknownError, RefusedError
-from pysequence_api.records.audit import Via
-from pysequence_api.safeguards.reconcile import PAGE_TRANSFERS
+from pysequence_api.records.audit import Channel
+from pysequence_api.safeguards.follow_up import PAGE_TRANSFERS
 from pysequence_api.safeguards.recovery import Lookup, Result
 from pysequence_api.safeguards.reservations import Attempt
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
@@ -331,7 +331,7 @@ async def test_what_was_never_announced_takes_no_transfer_of_another(
     tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
 ) -> None:
     async with open_desk(tmp_path, sandbox) as desk:
-        never_sent = Attempt(desk.order(), Via.API)
+        never_sent = Attempt(desk.order(), Channel.API)
         desk.records.reserve(never_sent)
     async with open_desk(tmp_path, sandbox) as desk:
         lost = await desk.lose(moved=True, key="1")

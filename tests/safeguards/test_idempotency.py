@@ -9,8 +9,8 @@ import time_machine
 from pysequence_api.errors import (
     KeyReusedError,
     LimitExceededError,
-    NeverSentError,
     NotExecutedError,
+    NotSentError,
     OutcomeUnknownError,
     RateLimitedError,
     RefusedError,
@@ -136,6 +136,6 @@ async def test_a_connection_that_is_never_made_frees_the_key(tmp_path: Path, san
     async with open_desk(tmp_path, sandbox) as desk:
         order = desk.order()
         await desk.client.aclose()
-        with pytest.raises((NeverSentError, RuntimeError)):
+        with pytest.raises((NotSentError, RuntimeError)):
             await desk.transfer(key="k")
         assert order.amount_cents not in [entry["amount_cents"] for entry in desk.ledger()]

@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from pysequence_api.errors import LimitExceededError
-from pysequence_api.records.audit import Via
+from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.reservations import Attempt, Records
 from pysequence_api.models import TransferOrder
 
@@ -25,7 +25,7 @@ reserved = 0
 for _ in range(int(sys.argv[2])):
     order = TransferOrder(kyc_id="k", source_id="a", destination_id="b", amount_cents=int(sys.argv[3]))
     try:
-        records.reserve(Attempt(order, Via.CLI))
+        records.reserve(Attempt(order, Channel.CLI))
         reserved += 1
     except LimitExceededError:
         pass

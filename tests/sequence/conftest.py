@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 
-from pysequence_api.errors import NotAuthorisedError
+from pysequence_api.errors import NotAuthorizedError
 from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
@@ -164,7 +164,7 @@ async def transfer(client: GraphQLSequenceClient, order: TransferOrder) -> Trans
     prepared = await client.prepare_transfer(order)
     try:
         return await prepared.send()
-    except NotAuthorisedError:
+    except NotAuthorizedError:
         await prepared.renew()
     return await prepared.send()
 

@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 from pysequence_api.errors import (
+    ConnectionLostError,
     GraphQLError,
-    LostError,
-    NeverSentError,
-    NotAuthorisedError,
+    NotAuthorizedError,
+    NotSentError,
     RateLimitedError,
     RefusedError,
     SequenceError,
@@ -38,8 +38,8 @@ FAILURES: dict[str, Failure] = {
     "HTML with 200": ({"kind": "html", "status": 200}, UnreadableAnswerError),
     "redirect": ({"kind": "redirect"}, UnexpectedStatusError),
     "GraphQL error": ({"kind": "graphql_error"}, GraphQLError),
-    "closed": ({"kind": "close"}, LostError),
-    "half a body": ({"kind": "half_body"}, LostError),
+    "closed": ({"kind": "close"}, ConnectionLostError),
+    "half a body": ({"kind": "half_body"}, ConnectionLostError),
     "broken JSON": ({"kind": "garbage"}, UnreadableAnswerError),
     "no JSON": ({"kind": "garbage", "body": ""}, UnreadableAnswerError),
     "not UTF-8": ({"kind": "garbage", "body": '"\x00"'}, UnreadableAnswerError),
@@ -87,7 +87,7 @@ async def test_transfer_fails(any_house: House, name: str, when: str) -> None:
         assert len(await any_house.moved()) == runs
 
 
-@pytest.mark.parametrize(("status", "expected", "requests"), [(401, NotAuthorisedError, 2), (429, RateLimitedError, 1)])
+@pytest.mark.parametrize(("status", "expected", "requests"), [(401, NotAuthorizedError, 2), (429, RateLimitedError, 1)])
 async def test_transfer_that_certainly_did_nothing(
     any_house: House, status: int, expected: type[SequenceError], requests: int
 ) -> None:
@@ -135,7 +135,7 @@ async def test_after_a_long_sign_in_a_transfer_is_not_sent_again(house: House, m
     house.arm("CreatePayment", {"kind": "status", "status": 401})
     slow = TIMEOUT_SECONDS + 1  # is what a new token takes
     monkeypatch.setattr(graphql, "steady_seconds", lambda: time.monotonic() + slow * len(house.requests("oauth/token")))
-    with pytest.raises(NotAuthorisedError, match="too long") as caught:
+    with pytest.raises(NotAuthorizedError, match="too long") as caught:
         await transfer(client, order)
     assert caught.value.nothing_moved
     assert len(house.requests("CreatePayment")) == 1
@@ -234,7 +234,7 @@ async def test_secrets_stay_secret(
 async def test_use_after_closing_is_never_sent(any_house: House) -> None:
     client = any_house.client()
     await client.aclose()
-    with pytest.raises(NeverSentError):
+    with pytest.raises(NotSentError):
         await client.activity_summary()
 
 

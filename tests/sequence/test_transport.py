@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from pysequence_api.errors import (
-    LostError,
-    NeverSentError,
-    NotAuthorisedError,
+    ConnectionLostError,
+    NotAuthorizedError,
+    NotSentError,
     RateLimitedError,
     SequenceError,
     SettingsError,
@@ -129,14 +129,14 @@ def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | Non
 
 async def test_connection_refused(tmp_path: Path) -> None:
     read, transfer = await failure(unused_address(), tmp_path)
-    assert type(read) is type(transfer) is NeverSentError
+    assert type(read) is type(transfer) is NotSentError
     assert transfer.nothing_moved
     assert "Check the network" in str(transfer)
 
 
 async def test_no_such_host(tmp_path: Path) -> None:
     read, transfer = await failure("sequence.invalid", tmp_path, "https")
-    assert type(read) is type(transfer) is NeverSentError
+    assert type(read) is type(transfer) is NotSentError
 
 
 @pytest.mark.parametrize(
@@ -145,26 +145,26 @@ async def test_no_such_host(tmp_path: Path) -> None:
 async def test_without_tls_nothing_is_sent(tmp_path: Path, behave: Peer) -> None:
     async with peer(behave) as address:
         read, transfer = await failure(address, tmp_path, "https", SHORT_DEADLINE_SECONDS)
-    assert type(read) is type(transfer) is NeverSentError
+    assert type(read) is type(transfer) is NotSentError
 
 
 @pytest.mark.parametrize(
     ("behave", "expected"),
     [
-        (says(read_request=False), LostError),
-        (says(), LostError),
-        (says(then="reset"), LostError),
-        (says(b"HTTP/1.1 200", then="close"), LostError),
-        (says(b"SSH-2.0-OpenSSH\r\n"), LostError),
-        (says(b"\x16\x03\x01" * 50_000), LostError),
-        (says(answer(SUMMARY, length=len(SUMMARY) + 1)), LostError),
-        (says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe"), LostError),
+        (says(read_request=False), ConnectionLostError),
+        (says(), ConnectionLostError),
+        (says(then="reset"), ConnectionLostError),
+        (says(b"HTTP/1.1 200", then="close"), ConnectionLostError),
+        (says(b"SSH-2.0-OpenSSH\r\n"), ConnectionLostError),
+        (says(b"\x16\x03\x01" * 50_000), ConnectionLostError),
+        (says(answer(SUMMARY, length=len(SUMMARY) + 1)), ConnectionLostError),
+        (says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe"), ConnectionLostError),
         (says(then="hang"), TimedOutError),
         (says(b"HTTP/1.1 200 OK\r\n", then="hang"), TimedOutError),
         (says(b"HTTP/1.1 200 OK\r\nx: ", then="drip"), TimedOutError),
         (says(answer(SUMMARY, length=10**6), then="hang"), TimedOutError),
         (says(answer(SUMMARY, length=10**6), then="drip"), TimedOutError),
-        (says(answer(b"", status="401 Unauthorized", length=10**6), then="hang"), NotAuthorisedError),
+        (says(answer(b"", status="401 Unauthorized", length=10**6), then="hang"), NotAuthorizedError),
         (says(answer(b"", "retry-after: 3", status="429 Slow", length=10**6), then="drip"), RateLimitedError),
         (says(answer(SUMMARY, "content-encoding: br")), UnreadableAnswerError),
         (says(answer(SUMMARY, "content-encoding: gzip, gzip")), UnreadableAnswerError),
@@ -181,7 +181,7 @@ async def test_after_the_first_byte_nothing_is_certain(
     deadline_seconds = SHORT_DEADLINE_SECONDS if expected is TimedOutError else TIMEOUT_SECONDS
     async with peer(behave) as address:
         read, transfer = await failure(address, tmp_path, deadline_seconds=deadline_seconds)
-    if expected is NotAuthorisedError:  # its token is a static one, and there is no other
+    if expected is NotAuthorizedError:  # its token is a static one, and there is no other
         assert "SEQUENCE_ACCESS_TOKEN is refused" in str(read)
         assert transfer.nothing_moved
     else:
@@ -211,7 +211,7 @@ async def test_a_proxy_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     read, transfer = await failure("sequence.invalid", tmp_path, "https")
-    assert type(read) is type(transfer) is NeverSentError
+    assert type(read) is type(transfer) is NotSentError
     assert "proxy-password" not in f"{read} {read.__cause__}"
 
 
@@ -241,13 +241,13 @@ class Untold(httpx.AsyncBaseTransport):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (httpx.ConnectError("refused"), NeverSentError),
-        (httpx.ConnectTimeout("slow"), NeverSentError),
-        (httpx.ReadError("x"), LostError),
-        (httpx.ReadTimeout("x"), LostError),
-        (OSError("x"), LostError),
-        (zlib.error("x"), LostError),
-        (ExceptionGroup("x", [OSError("x")]), LostError),
+        (httpx.ConnectError("refused"), NotSentError),
+        (httpx.ConnectTimeout("slow"), NotSentError),
+        (httpx.ReadError("x"), ConnectionLostError),
+        (httpx.ReadTimeout("x"), ConnectionLostError),
+        (OSError("x"), ConnectionLostError),
+        (zlib.error("x"), ConnectionLostError),
+        (ExceptionGroup("x", [OSError("x")]), ConnectionLostError),
     ],
 )
 async def test_a_given_transport_has_sent_what_it_got(

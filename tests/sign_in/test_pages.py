@@ -11,7 +11,7 @@ import httpx
 import jwt
 import pytest
 
-from pysequence_api.errors import SignInError, SignInNeverTriedError, SignInRefusedError, SignInWaitsError
+from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError, SignInWaitsError
 from pysequence_api.sandbox import CLIENT_ID, EMAIL, TOTP_SECRET
 from pysequence_api.sandbox.pages import BLOCKED
 from tests.sign_in.conftest import WRONG_PASSWORD, Stage, current_code, free_port, needs_chromium, until
@@ -160,7 +160,7 @@ async def test_page_that_never_answers_after_the_password(stage: Stage) -> None:
 async def test_what_stops_a_login_before_the_password(stage: Stage, operation: str, what: object, said: str) -> None:
     stage.arm(operation, what)
     async with stage.signing_in(sign_in_step_seconds="1.5") as sign_in:
-        with pytest.raises(SignInNeverTriedError, match=f"^Signing in stopped at .*{said}"):
+        with pytest.raises(SignInNotAttemptedError, match=f"^Signing in stopped at .*{said}"):
             await sign_in.now()
     assert stage.sign_ins().passwords == 0
     assert not (stage.directory / ".sign-in.json").exists()
@@ -168,7 +168,7 @@ async def test_what_stops_a_login_before_the_password(stage: Stage, operation: s
 
 async def test_network_that_fails_is_no_refusal(stage: Stage) -> None:
     async with stage.signing_in(app_url=f"http://127.0.0.1:{free_port()}") as sign_in:
-        with pytest.raises(SignInNeverTriedError, match="ERR_CONNECTION_REFUSED"):
+        with pytest.raises(SignInNotAttemptedError, match="ERR_CONNECTION_REFUSED"):
             await sign_in.now()
     assert not (stage.directory / ".sign-in.json").exists()
 

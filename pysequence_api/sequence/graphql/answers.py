@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from pysequence_api.errors import (
     GraphQLError,
-    NotAuthorisedError,
+    NotAuthorizedError,
     NotFoundError,
     RateLimitedError,
     UnexpectedStatusError,
@@ -75,7 +75,7 @@ def read_answer(operation: str, answer: HttpAnswer, secret: str) -> Answer:
         secret: the token that was sent.
 
     Raises:
-        NotAuthorisedError: 401.
+        NotAuthorizedError: 401.
         RateLimitedError: 429.
         UnexpectedStatusError: any other status of 300 and above.
         UnreadableAnswerError: the body is no GraphQL answer.
@@ -114,7 +114,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _check_status(operation: str, answer: HttpAnswer) -> None:
     match answer.status:
         case 401:
-            raise NotAuthorisedError(f"Sequence does not accept the access token for {operation} (401). Sign in again.")
+            raise NotAuthorizedError(f"Sequence does not accept the access token for {operation} (401). Sign in again.")
         case 429:
             raise RateLimitedError(
                 f"Sequence refused {operation}: too many requests (429). Try again later.",

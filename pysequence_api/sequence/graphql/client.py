@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from pysequence_api.errors import GraphQLError, InvalidRequestError, NotAuthorisedError
+from pysequence_api.errors import GraphQLError, InvalidRequestError, NotAuthorizedError
 from pysequence_api.models import (
     Accounts,
     ActivityFilter,
@@ -36,7 +36,7 @@ from pysequence_api.sequence.pacing import Pacer, Priority, Turn
 from pysequence_api.sequence.sharing import Shared
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.sequence.telemetry import TokenLife, Vitals, waiting
-from pysequence_api.sequence.transport import Channel, new_tls
+from pysequence_api.sequence.transport import HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
 from pysequence_api.text import quoted
 
@@ -57,7 +57,7 @@ class GraphQLSequenceClient(SequenceClient):
         pacer: gives requests their turn.
     """
 
-    def __init__(self, *, reads: Channel, transfers: Channel, tokens: TokenSource, pacer: Pacer) -> None:
+    def __init__(self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer) -> None:
         self._reads = reads
         self._transfers = transfers
         self._tokens = tokens
@@ -84,13 +84,15 @@ class GraphQLSequenceClient(SequenceClient):
         over_tls = any(url.startswith("https:") for url in (settings.graphql_url, token_url))
         tls = new_tls(certificates=over_tls and transport is None)
 
-        def channel(url: str, *, keep_alive: bool) -> Channel:
-            return Channel(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, tls=tls, transport=transport)
+        def endpoint(url: str, *, keep_alive: bool) -> HttpEndpoint:
+            return HttpEndpoint(
+                url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, tls=tls, transport=transport
+            )
 
         return cls(
-            reads=channel(settings.graphql_url, keep_alive=True),
-            transfers=channel(settings.graphql_url, keep_alive=False),
-            tokens=TokenSource(settings, data_directory, channel=channel(token_url, keep_alive=False)),
+            reads=endpoint(settings.graphql_url, keep_alive=True),
+            transfers=endpoint(settings.graphql_url, keep_alive=False),
+            tokens=TokenSource(settings, data_directory, endpoint=endpoint(token_url, keep_alive=False)),
             pacer=Pacer(
                 data_directory,
                 interval_seconds=settings.request_interval_seconds,
@@ -178,8 +180,8 @@ class GraphQLSequenceClient(SequenceClient):
         for read in tuple(self._running_reads):
             await read.aclose()
         await self._tokens.aclose()
-        for channel in (self._reads, self._transfers):
-            await channel.aclose()
+        for endpoint in (self._reads, self._transfers):
+            await endpoint.aclose()
 
     async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
         """Read, together with all who ask the same before it has been sent."""
@@ -204,7 +206,7 @@ class GraphQLSequenceClient(SequenceClient):
             close()  # from here on it is too late to join
         try:
             return await self._send_once(request, ready)
-        except NotAuthorisedError:
+        except NotAuthorizedError:
             ready = await self._ready_again(request.priority, ready)
         return await self._send_once(request, ready)
 
@@ -225,7 +227,7 @@ class GraphQLSequenceClient(SequenceClient):
         name = request.operation.value
         body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
         with self._vitals.exchange(name) as exchange:
-            http_answer = await request.channel.post(
+            http_answer = await request.endpoint.post(
                 name,
                 headers=_headers(ready.token),
                 content=json.dumps(body).encode(),
@@ -270,7 +272,7 @@ class _Ready:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    channel: Channel
+    endpoint: HttpEndpoint
     operation: Operation
     variables: Variables
     priority: Priority
@@ -296,8 +298,8 @@ class _PreparedPayment(PreparedTransfer):
             self._ready = await self._client._ready_again(self._request.priority, self._ready)
         began_seconds = self._sent_at_seconds
         # A lookup after a crash counts from the announcement, and on two deadlines at most.
-        if began_seconds is not None and steady_seconds() - began_seconds > self._request.channel.timeout_seconds:
-            raise NotAuthorisedError(
+        if began_seconds is not None and steady_seconds() - began_seconds > self._request.endpoint.timeout_seconds:
+            raise NotAuthorizedError(
                 "Sequence did not accept the access token (401), and getting another took too long to send this"
                 " transfer all the same. Nothing moved: ask for it again."
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from pysequence_api.errors import SettingsError, SignInError, SignInNeverTriedError, SignInRefusedError
+from pysequence_api.errors import SettingsError, SignInError, SignInNotAttemptedError, SignInRefusedError
 from pysequence_api.sequence.sign_in.chromium import (
     CLOSE_TIMEOUT_SECONDS,
     START_TIMEOUT_SECONDS,
@@ -96,7 +96,7 @@ class Login:
         log.info("Signing in at %s with %s.", self._settings.app_url, chromium)
         try:
             granted = anyio.run(self._drive, chromium, attempt)
-        except SignInNeverTriedError:
+        except SignInNotAttemptedError:
             attempt.take_back()
             raise
         except SignInRefusedError as error:
@@ -148,7 +148,7 @@ class _Attempt:
     def check(self) -> None:
         """See `browser.Attempt.check`."""
         if self._stopping.is_set() and not self.is_counted:
-            raise SignInNeverTriedError("The program ends; the login was left before a password was submitted.")
+            raise SignInNotAttemptedError("The program ends; the login was left before a password was submitted.")
 
     async def next_code(self) -> str:
         """See `browser.Attempt.next_code`."""

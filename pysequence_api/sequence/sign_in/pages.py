@@ -19,7 +19,7 @@ import anyio
 from playwright.async_api import Error, Page, Request, Response
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
-from pysequence_api.errors import SignInError, SignInNeverTriedError, SignInRefusedError
+from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError
 from pysequence_api.files import OWNER_ONLY
 from pysequence_api.sequence.sign_in.token_cache import is_sendable
 from pysequence_api.text import plain_text
@@ -135,7 +135,7 @@ class LoginPages:
         """Type everything.
 
         Raises:
-            SignInNeverTriedError: it stopped before a password was submitted, or the password certainly did not arrive.
+            SignInNotAttemptedError: it stopped before a password was submitted, or the password did not arrive.
             SignInRefusedError: the page said no.
             SignInError: anything else that stopped it.
         """
@@ -184,7 +184,7 @@ class LoginPages:
         async with self._step(Step.APPLICATION):
             response = await self._page.goto(self._app_url, wait_until="domcontentloaded")
             if response is not None and response.status >= 400:
-                raise SignInNeverTriedError(await self._stopped(Step.APPLICATION, f"HTTP {response.status}."))
+                raise SignInNotAttemptedError(await self._stopped(Step.APPLICATION, f"HTTP {response.status}."))
 
     async def _fill(self, step: Step, text: str, before: Callable[[], None] | None = None) -> None:
         """Fill the field of a page and press its form's button.
@@ -220,7 +220,7 @@ class LoginPages:
 
         Raises:
             SignInRefusedError: the page before says no.
-            SignInNeverTriedError: the page does not come, and no password was submitted.
+            SignInNotAttemptedError: the page does not come, and no password was submitted.
             SignInError: the page does not come.
         """
         async with self._step(step, self._timeout_seconds):
@@ -244,7 +244,7 @@ class LoginPages:
         failure, status = self._failure, self._status
         if failure is not None:
             counts = self._submitted and not _NEVER_CONNECTED.search(failure)
-            kind = SignInError if counts else SignInNeverTriedError
+            kind = SignInError if counts else SignInNotAttemptedError
             raise kind(await self._stopped(step, f"{self._clean(failure)}."))
         if status is not None and status >= 500:
             raise self._kind(await self._stopped(step, f"HTTP {status}."))
@@ -275,7 +275,7 @@ class LoginPages:
 
     @property
     def _kind(self) -> type[SignInError]:
-        return SignInError if self._submitted else SignInNeverTriedError
+        return SignInError if self._submitted else SignInNotAttemptedError
 
     async def _halt(self) -> None:
         """Stop waiting for a page that does not come: until then, Chromium shows and tells nothing."""

@@ -5,15 +5,15 @@ import json
 from pysequence_api.errors import SequenceError, SignInError, SignInRefusedError
 from pysequence_api.sequence.sign_in.claims import is_number
 from pysequence_api.sequence.sign_in.token_cache import DEFAULT_LIFE_SECONDS, Tokens, is_sendable, read_object
-from pysequence_api.sequence.transport import Channel
+from pysequence_api.sequence.transport import HttpEndpoint
 from pysequence_api.text import plain_text
 
 
-async def refresh(channel: Channel, client_id: str | None, refresh_token: str) -> Tokens:
+async def refresh(endpoint: HttpEndpoint, client_id: str | None, refresh_token: str) -> Tokens:
     """Get new tokens with a refresh token.
 
     Args:
-        channel: the way to the token endpoint.
+        endpoint: the way to the token endpoint.
         client_id: the Auth0 client id.
         refresh_token: stays good if no new one comes.
 
@@ -27,7 +27,7 @@ async def refresh(channel: Channel, client_id: str | None, refresh_token: str) -
         )
     form = {"grant_type": "refresh_token", "client_id": client_id, "refresh_token": refresh_token}
     try:
-        answer = await channel.post(
+        answer = await endpoint.post(
             "the token refresh",
             headers={"content-type": "application/json", "accept": "application/json"},
             content=json.dumps(form).encode(),

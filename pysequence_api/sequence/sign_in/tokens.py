@@ -17,7 +17,7 @@ from pysequence_api.errors import (
     GatewayError,
     LockTimeoutError,
     SignInError,
-    SignInNeverTriedError,
+    SignInNotAttemptedError,
     SignInRefusedError,
 )
 from pysequence_api.files import locked
@@ -35,7 +35,7 @@ from pysequence_api.sequence.sign_in.token_cache import (
     is_sendable,
 )
 from pysequence_api.sequence.telemetry import TokenLife
-from pysequence_api.sequence.transport import Channel, new_tls
+from pysequence_api.sequence.transport import HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class TokenSource:
     Args:
         settings: the token got elsewhere, client id, and what a login needs.
         directory: the data directory, where the cache is.
-        channel: the way to the token endpoint.
+        endpoint: the way to the token endpoint.
         debug_directory: gets pictures of pages at which a login stopped.
 
     Raises:
@@ -69,12 +69,12 @@ class TokenSource:
     """
 
     def __init__(
-        self, settings: Settings, directory: Path, *, channel: Channel, debug_directory: Path | None = None
+        self, settings: Settings, directory: Path, *, endpoint: HttpEndpoint, debug_directory: Path | None = None
     ) -> None:
         self.cache = TokenCache(directory)
         self.record: SignInRecord = open_record(settings, directory)
         self._lock_path = directory / LOCK_FILE_NAME
-        self._channel = channel
+        self._endpoint = endpoint
         self._lock_timeout_seconds = (
             settings.request_timeout_seconds + longest_login_seconds(settings) + LOCK_EXTRA_SECONDS
         )
@@ -108,13 +108,13 @@ class TokenSource:
             SettingsError: ``SEQUENCE_TOTP``, or a proxy or certificate variable of the environment, cannot be used.
         """
         url = f"{settings.auth_url}/oauth/token"
-        channel = Channel(
+        endpoint = HttpEndpoint(
             url,
             timeout_seconds=settings.request_timeout_seconds,
             keep_alive=False,
             tls=new_tls(certificates=url.startswith("https:")),
         )
-        return cls(settings, directory, channel=channel, debug_directory=debug_directory)
+        return cls(settings, directory, endpoint=endpoint, debug_directory=debug_directory)
 
     async def access_token(self) -> str:
         """Give a token that is good now.
@@ -189,10 +189,10 @@ class TokenSource:
         """See whether this is still open.
 
         Raises:
-            SignInNeverTriedError: it is being closed.
+            SignInNotAttemptedError: it is being closed.
         """
         if self._stopping.is_set():
-            raise SignInNeverTriedError("The program ends; nobody has been signed in.")
+            raise SignInNotAttemptedError("The program ends; nobody has been signed in.")
 
     def keep(self, tokens: Tokens, how: str, *, login: bool) -> Tokens:
         """Save tokens and how they were got. Blocks; the caller holds the lock of the sign-in."""
@@ -206,7 +206,7 @@ class TokenSource:
             self._login.stop()
         for running in (*self._renewals, *self._running):
             await running.aclose()
-        await self._channel.aclose()
+        await self._endpoint.aclose()
 
     async def _renew_if_due(self) -> tuple[float, str]:
         """Renew if it is time; gives the seconds until the next look, and what went wrong."""
@@ -280,7 +280,7 @@ class TokenSource:
         refresh_token = None if tokens is None else tokens.refresh_token
         if refresh_token is not None and (self._login is None or refresh_token != self._refused_refresh_token):
             try:
-                granted = anyio.from_thread.run(refresh, self._channel, self._client_id, refresh_token)
+                granted = anyio.from_thread.run(refresh, self._endpoint, self._client_id, refresh_token)
                 return self.keep(granted, "refresh", login=False)
             except SignInRefusedError as error:
                 if self._login is None:
@@ -296,7 +296,7 @@ class TokenSource:
             raise copy.copy(self._failed[1])
         try:
             granted = login.run()
-        except SignInNeverTriedError as error:
+        except SignInNotAttemptedError as error:
             # Nothing else would keep every caller from starting a browser of its own.
             self._failed = (time.monotonic() + LOGIN_PAUSE_SECONDS, error)
             raise

@@ -26,7 +26,7 @@ MAX_PAGES = 200
 log = logging.getLogger(__name__)
 
 
-class Reconciler:
+class FollowUp:
     """Looks up what is open, and has it decided.
 
     Args:
