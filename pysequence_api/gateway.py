@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from pysequence_api.clock import utc_now
+from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.records.names import Names
@@ -44,6 +44,7 @@ class Gateway:
         transfers: the only way to move money.
         follow_up: finds out what became of transfers whose outcome is unknown.
         recovery: what is known of an attempt.
+        records: what is on the disk.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
         data_directory_is_new: whether no transfer was ever recorded in the data directory.
@@ -54,6 +55,7 @@ class Gateway:
     transfers: "TransferService"
     follow_up: "FollowUp"
     recovery: Recovery
+    records: Records
     default_organization_id: str | None
     default_kyc_id: str | None
     data_directory_is_new: bool
@@ -82,11 +84,15 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, *, transport: "httpx.AsyncBaseTransport | None" = None, clock: Clock = utc_now
+) -> AsyncIterator[Gateway]:
     """Open the gateway; on leaving, wait for transfers that are on their way, and close it.
 
     Args:
-        settings: with ``sandbox``, the simulated Sequence runs in this process.
+        settings: with ``sandbox``, and without a transport, the simulated Sequence runs in this process.
+        transport: answers the requests to Sequence instead of the network; whoever gives it closes it.
+        clock: gives the time in UTC.
 
     Raises:
         SettingsError: the data directory cannot be used.
@@ -97,21 +103,21 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     from pysequence_api.sequence.graphql.client import GraphQLSequenceClient  # noqa: PLC0415
 
     directory = settings.data_directory
-    records = open_records(settings)
+    records = open_records(settings, clock)
     await anyio.to_thread.run_sync(_prepare, records, open_recovery(settings, records))
     is_new = not await anyio.to_thread.run_sync(records.audit.size_bytes)
     async with AsyncExitStack() as stack:
         organization_id, kyc_id = settings.org_id, settings.kyc_id
-        transport = None
         if settings.sandbox:
             from pysequence_api import sandbox  # noqa: PLC0415
 
             organization_id, kyc_id = organization_id or sandbox.ORGANIZATION_ID, kyc_id or sandbox.KYC_ID
-            settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
+            if transport is None:
+                settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         client = GraphQLSequenceClient.open(settings, directory, transport)
         stack.push_async_callback(client.aclose)
         recovery = open_recovery(settings, records)
-        follow_up = FollowUp(client, recovery, clock=utc_now)
+        follow_up = FollowUp(client, recovery, clock=clock)
         transfers = TransferService(
             client,
             records,
@@ -120,7 +126,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             on_unsettled=follow_up.wake,
         )
         stack.push_async_callback(transfers.aclose)
-        yield Gateway(settings, client, transfers, follow_up, recovery, organization_id, kyc_id, is_new)
+        yield Gateway(settings, client, transfers, follow_up, recovery, records, organization_id, kyc_id, is_new)
 
 
 @asynccontextmanager
@@ -150,7 +156,7 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         await sign_in.aclose()
 
 
-def open_records(settings: Settings) -> Records:
+def open_records(settings: Settings, clock: Clock = utc_now) -> Records:
     """Open ledger and audit trail alone, without Sequence.
 
     Raises:
@@ -161,6 +167,7 @@ def open_records(settings: Settings) -> Records:
         settings.data_directory,
         max_transfer_cents=settings.max_transfer_cents,
         max_daily_cents=settings.max_daily_transfer_cents,
+        clock=clock,
     )
 
 

@@ -61,6 +61,12 @@ class Owners:
         lock.release()
         return False
 
+    def abandon(self) -> None:
+        """Release the lock and leave the file, as the end of the process does."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
     def close(self) -> None:
         """Give up this process's file."""
         if self._held is not None:

@@ -12,7 +12,7 @@ from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.phases import Phase, observed, report
 from tests.cli.in_process import call, draw
 from tests.cli.processes import without_escapes
-from tests.desk import open_desk
+from tests.world import open_world
 
 pytestmark = pytest.mark.usefixtures("directory")
 
@@ -125,13 +125,13 @@ async def test_a_transfer_tells_what_it_waits_for(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path / "sequence.sqlite")
     seen: list[Phase] = []
     try:
-        async with open_desk(tmp_path / "data", sandbox) as desk:
+        async with open_world(tmp_path / "data", sandbox) as world:
             with observed(seen.append):
-                await desk.transfer()
+                await world.transfer()
                 assert set(seen) == {Phase.TURN, Phase.ANSWER}
-                await desk.fault({"kind": "status", "status": 401, "body": ""}, count=2)
+                world.fail({"kind": "status", "status": 401, "body": ""}, count=2)
                 with pytest.raises(GatewayError):
-                    await desk.transfer()
+                    await world.transfer()
     finally:
         await sandbox.aclose()
     assert seen[-3:] == [Phase.TURN, Phase.ANSWER, Phase.SIGN_IN]

@@ -12,7 +12,7 @@ from pysequence_api.models import TransferOrder
 from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.reservations import Attempt, Records
 from pysequence_api.sandbox import Sandbox
-from tests.desk import Desk, open_desk
+from tests.world import World, open_world
 
 MAX_TRANSFER_CENTS = 1_000_000
 MAX_DAILY_CENTS = 2_500_000
@@ -65,6 +65,14 @@ async def sandbox(tmp_path: Path, traveller: time_machine.Traveller) -> AsyncIte
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path, sandbox) as desk:
-        yield desk
+async def world(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[World]:
+    async with open_world(tmp_path, sandbox) as world:
+        yield world
+
+
+def announced(world: World, order: TransferOrder | None = None) -> Attempt:
+    """Begin an attempt, up to where the first byte would be sent."""
+    attempt = Attempt(order or world.order(), Channel.API)
+    world.gateway.records.reserve(attempt)
+    world.gateway.records.announce(attempt)
+    return attempt

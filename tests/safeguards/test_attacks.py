@@ -23,66 +23,68 @@ from pysequence_api.safeguards.recovery import Lookup, Result
 from pysequence_api.safeguards.reservations import Attempt
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from tests.desk import GRACE_SECONDS, Desk, open_desk
+from tests.world import GRACE_SECONDS, World, open_world
 
-from .conftest import SetClock, open_records
+from .conftest import SetClock, announced, open_records
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_key_moves_money_once_however_old_it_is(desk: Desk, traveller: time_machine.Traveller) -> None:
-    first = await desk.transfer(1_000, key="rent-2026-11")
+async def test_a_key_moves_money_once_however_old_it_is(world: World, traveller: time_machine.Traveller) -> None:
+    first = await world.transfer(1_000, key="rent-2026-11")
     with pytest.raises(RefusedError):
-        await desk.transfer(2_000, source="Empty Envelope", key="refused")
+        await world.transfer(2_000, source="Empty Envelope", key="refused")
     for _ in range(3):
         traveller.shift(5 * 86_400)
-        await desk.transfer(100)  # drops the days of the others
-    again = await desk.transfer(1_000, key="rent-2026-11")
+        await world.transfer(100)  # drops the days of the others
+    again = await world.transfer(1_000, key="rent-2026-11")
     assert (again.replayed, again.id, again.attempt_id) == (True, first.id, first.attempt_id)
     with pytest.raises(KeyReusedError):
-        await desk.transfer(1_001, key="rent-2026-11")
+        await world.transfer(1_001, key="rent-2026-11")
     with pytest.raises(RefusedError):
-        await desk.transfer(2_000, source="Empty Envelope", key="refused")
-    assert len(await desk.moved()) == 4
+        await world.transfer(2_000, source="Empty Envelope", key="refused")
+    assert len(await world.moved()) == 4
 
 
-async def test_a_key_of_what_was_never_sent_is_free_however_old(desk: Desk, traveller: time_machine.Traveller) -> None:
-    attempt = Attempt(desk.order(), Channel.API, "free")
-    desk.records.reserve(attempt)
-    desk.records.release(attempt, "no connection", refused=False)
+async def test_a_key_of_what_was_never_sent_is_free_however_old(
+    world: World, traveller: time_machine.Traveller
+) -> None:
+    attempt = Attempt(world.order(), Channel.API, "free")
+    world.gateway.records.reserve(attempt)
+    world.gateway.records.release(attempt, "no connection", refused=False)
     traveller.shift(5 * 86_400)
-    await desk.transfer(100)
-    assert not (await desk.transfer(key="free")).replayed
+    await world.transfer(100)
+    assert not (await world.transfer(key="free")).replayed
 
 
 async def test_around_midnight_an_unknown_clock_counts_as_the_worst_one(
-    desk: Desk, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+    world: World, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traveller.move_to(datetime(2026, 11, 23, 23, 58, 30, tzinfo=UTC))
-    await desk.client.pods()
+    await world.gateway.client.pods()
     for _ in range(2):
-        await desk.transfer(1_000_000)
+        await world.transfer(1_000_000)
     traveller.shift(95)
     monkeypatch.setattr(GraphQLSequenceClient, "clock_offset_seconds", None)
     with pytest.raises(LimitExceededError):
-        await desk.transfer(1_000_000)
+        await world.transfer(1_000_000)
 
 
-async def test_what_was_sent_counts_although_a_person_took_it_for_not_executed(desk: Desk) -> None:
-    attempt = desk.announced()
-    desk.records.store.owners.running.discard(attempt.attempt_id)  # as if it were not under way
-    desk.recovery.resolve(attempt.attempt_id, None)
-    assert (await desk.guard.limits()).used_cents == 0
-    desk.records.settle(attempt, [], organization_id=None, last=True)
-    assert (await desk.guard.limits()).used_cents == 5_000
-    assert desk.events() == ["requested", "failed", "completed"]
-    assert repair.propose(desk.records.store).used_cents == 5_000
+async def test_what_was_sent_counts_although_a_person_took_it_for_not_executed(world: World) -> None:
+    attempt = announced(world)
+    world.gateway.records.store.owners.running.discard(attempt.attempt_id)  # as if it were not under way
+    world.gateway.recovery.resolve(attempt.attempt_id, None)
+    assert await world.used_cents() == 0
+    world.gateway.records.settle(attempt, [], organization_id=None, last=True)
+    assert await world.used_cents() == 5_000
+    assert world.files.events() == ["requested", "failed", "completed"]
+    assert repair.propose(world.gateway.records.store).used_cents == 5_000
 
 
 async def test_a_line_that_a_failed_sync_left_whole_is_not_written_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await desk.lose()
+    await world.lose()
 
     def unsynced(path: Path, content: bytes) -> None:
         files.append_lines(path, content)
@@ -91,15 +93,15 @@ async def test_a_line_that_a_failed_sync_left_whole_is_not_written_again(
     with monkeypatch.context() as broken:
         broken.setattr(audit, "append_lines", unsynced)
         with pytest.raises(SafeguardsUnavailableError):
-            await desk.find_out()
-    await desk.find_out()
-    assert desk.events() == ["requested", "failed", "completed"]
+            await world.follow_up()
+    await world.follow_up()
+    assert world.files.events() == ["requested", "failed", "completed"]
 
 
 async def test_what_could_not_be_written_of_a_decision_is_written_by_the_next_look(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await desk.lose()
+    await world.lose()
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -107,42 +109,42 @@ async def test_what_could_not_be_written_of_a_decision_is_written_by_the_next_lo
     with monkeypatch.context() as broken:
         broken.setattr(audit, "append_lines", full)
         with pytest.raises(SafeguardsUnavailableError):
-            await desk.find_out()
-    await desk.find_out()
-    assert desk.events() == ["requested", "failed", "completed"]
-    assert desk.trail()[-1]["recovered"] is True
+            await world.follow_up()
+    await world.follow_up()
+    assert world.files.events() == ["requested", "failed", "completed"]
+    assert world.files.trail()[-1]["recovered"] is True
 
 
 @pytest.mark.parametrize("days", [2.2, 20])
 async def test_a_missing_ledger_is_noticed_while_an_old_attempt_has_no_end(
     tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller, days: float
 ) -> None:
-    async with open_desk(tmp_path, sandbox) as desk:
-        await desk.lose(key="k")
+    async with open_world(tmp_path, sandbox) as world:
+        await world.lose(key="k")
         traveller.shift(days * 86_400)
         (tmp_path / ".daily_limits.json").unlink()
         with pytest.raises(SafeguardsUnavailableError, match="limits repair"):
-            await desk.transfer(key="k")
-        assert len(await desk.moved()) == 1
+            await world.transfer(key="k")
+        assert len(await world.moved()) == 1
 
 
-async def test_a_person_ends_what_was_never_sent_with_a_beginning(desk: Desk) -> None:
-    attempt = Attempt(desk.order(), Channel.API)
-    desk.records.reserve(attempt)
-    desk.records.store.owners.running.discard(attempt.attempt_id)
+async def test_a_person_ends_what_was_never_sent_with_a_beginning(world: World) -> None:
+    attempt = Attempt(world.order(), Channel.API)
+    world.gateway.records.reserve(attempt)
+    world.gateway.records.store.owners.running.discard(attempt.attempt_id)
     with pytest.raises(InvalidRequestError, match="never sent"):
-        desk.recovery.resolve(attempt.attempt_id, "some-transfer")
-    desk.recovery.resolve(attempt.attempt_id, None)
-    await desk.find_out()
-    assert desk.events() == ["requested", "failed"]
+        world.gateway.recovery.resolve(attempt.attempt_id, "some-transfer")
+    world.gateway.recovery.resolve(attempt.attempt_id, None)
+    await world.follow_up()
+    assert world.files.events() == ["requested", "failed"]
 
 
-async def test_a_transfer_in_the_trail_belongs_to_its_attempt(desk: Desk, traveller: time_machine.Traveller) -> None:
-    first = await desk.transfer(5_000)
+async def test_a_transfer_in_the_trail_belongs_to_its_attempt(world: World, traveller: time_machine.Traveller) -> None:
+    first = await world.transfer(5_000)
     traveller.shift(5 * 86_400)
-    lost = await desk.lose(amount_cents=7_000)
+    lost = await world.lose(amount_cents=7_000)
     with pytest.raises(InvalidRequestError, match="belongs to another"):
-        desk.recovery.resolve(lost, first.id)
+        world.gateway.recovery.resolve(lost, first.id)
 
 
 def test_the_existing_servers_trail_alone_frees_nothing(tmp_path: Path, clock: SetClock) -> None:
@@ -159,83 +161,83 @@ def test_a_time_at_the_end_of_all_times_counts(tmp_path: Path, clock: SetClock) 
     assert records.store.load().used_cents(clock(), timedelta(seconds=120)) == 2_400_000
 
 
-async def test_repair_frees_nothing_that_a_good_ledger_counts(desk: Desk) -> None:
-    await desk.transfer(5_000)
+async def test_repair_frees_nothing_that_a_good_ledger_counts(world: World) -> None:
+    await world.transfer(5_000)
     for name in (".audit.jsonl", ".audit.head.json"):
-        (desk.directory / name).unlink()
-    proposed = repair.propose(desk.records.store)
+        (world.files.path / name).unlink()
+    proposed = repair.propose(world.gateway.records.store)
     assert (proposed.counted_cents, proposed.used_cents) == (5_000, 0)
     with pytest.raises(SafeguardsUnavailableError, match="would free"):
-        repair.carry_out(desk.records.store, proposed)
-    assert (await desk.guard.limits()).used_cents == 5_000
+        repair.carry_out(world.gateway.records.store, proposed)
+    assert await world.used_cents() == 5_000
 
 
-async def look(desk: Desk, **changes: Any) -> Result:
+async def look(world: World, **changes: Any) -> Result:
     """Look long after the announcement, and find the transfer that moved, but shown otherwise."""
     since, began_at = datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(seconds=GRACE_SECONDS + 1)
-    page = await desk.client.activity(ORGANIZATION_ID, first=1)
+    page = await world.gateway.client.activity(ORGANIZATION_ID, first=1)
     shown = page.transfers[0].model_copy(update=changes)
-    accounts = await desk.client.accounts()
+    accounts = await world.gateway.client.accounts()
     external_ids = frozenset(one.id for one in accounts.accounts)
-    party_ids = frozenset(desk.pod_ids.values()) | external_ids
-    desk.recovery.begin()
-    [finding] = desk.recovery.decide(Lookup(began_at, since, (shown,), party_ids, external_ids))
+    party_ids = frozenset(world.pod_ids.values()) | external_ids
+    world.gateway.recovery.begin()
+    [finding] = world.gateway.recovery.decide(Lookup(began_at, since, (shown,), party_ids, external_ids))
     return finding.result
 
 
 @pytest.mark.parametrize("kind", ["ACH", "INSTANT_TRANSFER", "MANUAL", "RULE", "DIRECT_DEPOSIT", "NEW"])
-async def test_a_transfer_of_another_kind_is_no_proof_that_nothing_moved(desk: Desk, kind: str) -> None:
-    await desk.lose()
-    assert await look(desk, activity_type=kind) is Result.IN_DOUBT
+async def test_a_transfer_of_another_kind_is_no_proof_that_nothing_moved(world: World, kind: str) -> None:
+    await world.lose()
+    assert await look(world, activity_type=kind) is Result.IN_DOUBT
 
 
 @pytest.mark.parametrize("kind", ["EXTERNAL_ENTITY", "MERCHANT"])
-async def test_a_connected_account_may_be_shown_as_where_it_is(desk: Desk, kind: str) -> None:
-    account = (await desk.client.accounts()).accounts[0]
-    order = desk.order().model_copy(update={"destination_id": account.id, "destination_type": AccountType.ACCOUNT})
-    attempt = desk.announced(order)
-    desk.records.doubt(attempt, "no answer")
-    desk.records.let_go(attempt)
-    await desk.transfer()
+async def test_a_connected_account_may_be_shown_as_where_it_is(world: World, kind: str) -> None:
+    account = (await world.gateway.client.accounts()).accounts[0]
+    order = world.order().model_copy(update={"destination_id": account.id, "destination_type": AccountType.ACCOUNT})
+    attempt = announced(world, order)
+    world.gateway.records.doubt(attempt, "no answer")
+    world.gateway.records.let_go(attempt)
+    await world.transfer()
     shown = {"source": Party(id=order.source_id), "destination": Party(id=None, name="A bank", type=kind)}
-    assert await look(desk, id="another", **shown) is Result.IN_DOUBT
+    assert await look(world, id="another", **shown) is Result.IN_DOUBT
 
 
 async def test_a_clock_that_was_set_right_frees_nothing_around_midnight(
-    desk: Desk, traveller: time_machine.Traveller
+    world: World, traveller: time_machine.Traveller
 ) -> None:
     traveller.move_to(datetime(2026, 11, 23, 23, 58, 20, tzinfo=UTC))  # and at Sequence it is tomorrow
-    await desk.client.pods()
+    await world.gateway.client.pods()
     for _ in range(2):
-        await desk.transfer(1_000_000)
+        await world.transfer(1_000_000)
     traveller.move_to(datetime(2026, 11, 24, 0, 0, 5, tzinfo=UTC))
-    await desk.client.pods()
+    await world.gateway.client.pods()
     with pytest.raises(LimitExceededError):
-        await desk.transfer(1_000_000)
+        await world.transfer(1_000_000)
 
 
-async def test_a_ledger_that_is_older_than_the_trail_is_not_trusted(desk: Desk) -> None:
-    attempt = desk.announced()
-    older = (desk.directory / ".daily_limits.json").read_bytes()
-    desk.records.settle(attempt, [], organization_id=None, last=True)
-    (desk.directory / ".daily_limits.json").write_bytes(older)
+async def test_a_ledger_that_is_older_than_the_trail_is_not_trusted(world: World) -> None:
+    attempt = announced(world)
+    older = (world.files.path / ".daily_limits.json").read_bytes()
+    world.gateway.records.settle(attempt, [], organization_id=None, last=True)
+    (world.files.path / ".daily_limits.json").write_bytes(older)
     with pytest.raises(SafeguardsUnavailableError, match=r"older.*limits repair"):
-        await desk.find_out()
-    repair.carry_out(desk.records.store, repair.propose(desk.records.store))
-    assert (await desk.guard.limits()).used_cents == 5_000
-    assert desk.events() == ["requested", "completed"]
+        await world.follow_up()
+    repair.carry_out(world.gateway.records.store, repair.propose(world.gateway.records.store))
+    assert await world.used_cents() == 5_000
+    assert world.files.events() == ["requested", "completed"]
 
 
-async def test_repair_counts_what_began_in_another_trail(desk: Desk) -> None:
-    attempt = desk.announced()
+async def test_repair_counts_what_began_in_another_trail(world: World) -> None:
+    attempt = announced(world)
     for name in (".audit.jsonl", ".audit.head.json"):
-        (desk.directory / name).unlink()
-    desk.records.settle(attempt, [], organization_id=None, last=True)
-    assert repair.propose(desk.records.store).used_cents == 5_000
+        (world.files.path / name).unlink()
+    world.gateway.records.settle(attempt, [], organization_id=None, last=True)
+    assert repair.propose(world.gateway.records.store).used_cents == 5_000
 
 
-async def test_repair_drops_nothing_by_a_clock_that_is_ahead(desk: Desk, traveller: time_machine.Traveller) -> None:
-    await desk.transfer(5_000)
-    (desk.directory / ".daily_limits.json").unlink()
+async def test_repair_drops_nothing_by_a_clock_that_is_ahead(world: World, traveller: time_machine.Traveller) -> None:
+    await world.transfer(5_000)
+    (world.files.path / ".daily_limits.json").unlink()
     traveller.shift(5 * 86_400)
-    assert len(list(repair.propose(desk.records.store).ledger.entries())) == 1
+    assert len(list(repair.propose(world.gateway.records.store).ledger.entries())) == 1

@@ -7,7 +7,7 @@ import pytest
 import time_machine
 
 from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
-from tests.desk import Desk
+from tests.world import World
 
 pytestmark = pytest.mark.anyio
 READ = "SelectSourceAndDestination"
@@ -15,70 +15,70 @@ PROBE = "ActivitySummary"
 
 
 @pytest.mark.parametrize("seconds", [-86_400, -121, 125, 10 * 365 * 86_400])
-async def test_a_clock_that_is_off_stops_transfers(desk: Desk, seconds: float) -> None:
+async def test_a_clock_that_is_off_stops_transfers(world: World, seconds: float) -> None:
     off = {"kind": "date_offset_seconds", "seconds": seconds}
-    await desk.fault(off, operation="*", count=2, when="after")
-    await desk.client.pods()
+    world.fail(off, operation="*", count=2, when="after")
+    await world.gateway.client.pods()
     with pytest.raises(SafeguardsUnavailableError, match="clock"):
-        await desk.transfer()
-    assert await desk.moved() == []
-    assert len(await desk.client.pods()) > 1
-    await desk.transfer()  # right again, by the answer to that read
+        await world.transfer()
+    assert await world.moved() == []
+    assert len(await world.gateway.client.pods()) > 1
+    await world.transfer()  # right again, by the answer to that read
 
 
 @pytest.mark.parametrize("seconds", [-110, 110])
-async def test_two_minutes_are_tolerated(desk: Desk, seconds: float) -> None:
-    await desk.fault({"kind": "date_offset_seconds", "seconds": seconds}, operation="*", when="after")
-    await desk.client.pods()
-    await desk.transfer()
+async def test_two_minutes_are_tolerated(world: World, seconds: float) -> None:
+    world.fail({"kind": "date_offset_seconds", "seconds": seconds}, operation="*", when="after")
+    await world.gateway.client.pods()
+    await world.transfer()
 
 
-async def test_an_answer_without_a_date_says_nothing(desk: Desk) -> None:
-    await desk.fault("no_date", operation="*", count=3, when="after")
-    await desk.client.pods()
-    await desk.transfer()
+async def test_an_answer_without_a_date_says_nothing(world: World) -> None:
+    world.fail("no_date", operation="*", count=3, when="after")
+    await world.gateway.client.pods()
+    await world.transfer()
 
 
 async def test_a_clock_that_is_set_is_noticed_without_another_answer(
-    desk: Desk, traveller: time_machine.Traveller
+    world: World, traveller: time_machine.Traveller
 ) -> None:
-    assert abs(desk.client.clock_offset_seconds or 0) < 5
+    assert abs(world.gateway.client.clock_offset_seconds or 0) < 5
     traveller.shift(86_400)
-    assert abs(desk.client.clock_offset_seconds or 0) > 86_000
-    await desk.transfer()  # Sequence's own clock moved as well, which the gateway asks for
+    assert abs(world.gateway.client.clock_offset_seconds or 0) > 86_000
+    await world.transfer()  # Sequence's own clock moved as well, which the gateway asks for
 
 
 async def test_old_days_are_not_pruned_by_a_clock_that_nobody_confirmed(
-    desk: Desk, traveller: time_machine.Traveller
+    world: World, traveller: time_machine.Traveller
 ) -> None:
-    await desk.transfer(1_000)
+    await world.transfer(1_000)
     off = {"kind": "date_offset_seconds", "seconds": -30 * 86_400}
     traveller.shift(30 * 86_400)
-    await desk.fault(off, operation="*", count=10, when="after")
+    world.fail(off, operation="*", count=10, when="after")
     with pytest.raises(SafeguardsUnavailableError, match="clock"):
-        await desk.transfer(2_000)
+        await world.transfer(2_000)
     traveller.shift(-30 * 86_400)
-    assert (await desk.guard.limits()).used_cents == 1_000
+    assert await world.used_cents() == 1_000
 
 
 @pytest.mark.parametrize("ahead_seconds", [110, -110])
 async def test_around_midnight_no_day_of_sequence_has_more_than_the_limit(
-    desk: Desk, traveller: time_machine.Traveller, ahead_seconds: float
+    world: World, traveller: time_machine.Traveller, ahead_seconds: float
 ) -> None:
     """Sequence's clock may be two minutes from ours, and its day begins when it says so."""
     theirs = datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=30 if ahead_seconds > 0 else -30)
     for moment in (theirs, theirs + timedelta(seconds=115)):
         traveller.move_to(moment - timedelta(seconds=ahead_seconds))
         off = {"kind": "date_offset_seconds", "seconds": ahead_seconds}
-        await desk.fault(off, operation="*", count=10, when="after")
-        await desk.client.pods()
+        world.fail(off, operation="*", count=10, when="after")
+        await world.gateway.client.pods()
         with suppress(LimitExceededError):
-            await desk.transfer(1_000_000)
+            await world.transfer(1_000_000)
         with suppress(LimitExceededError):
-            await desk.transfer(1_000_000)
-        desk.sandbox.faults.clear()
+            await world.transfer(1_000_000)
+        world.sandbox.faults.clear()
     moved_by_day: dict[str, int] = {}
-    for transfer in await desk.moved():
+    for transfer in await world.moved():
         day = str(datetime.fromisoformat(transfer["created_at"]) + timedelta(seconds=ahead_seconds))[:10]
         moved_by_day[day] = moved_by_day.get(day, 0) + transfer["amount_cents"]
     assert moved_by_day

@@ -24,27 +24,27 @@ from pysequence_api.files import locked, prepare_directory
 from pysequence_api.records import audit as audit_file
 from pysequence_api.records import repair, store
 from pysequence_api.safeguards.reservations import Attempt
-from tests.desk import Desk
+from tests.world import World
 
 from .conftest import SetClock, attempt_of, open_records
 
 pytestmark = pytest.mark.anyio
 
 
-async def mixed_day(desk: Desk) -> None:
+async def mixed_day(world: World) -> None:
     """Make transfers that end in every way there is."""
-    await desk.transfer(1_000, key="completed")
+    await world.transfer(1_000, key="completed")
     with pytest.raises(RefusedError):
-        await desk.transfer(2_000, source="Empty Envelope", key="refused")
-    await desk.fault("close", when="after")
+        await world.transfer(2_000, source="Empty Envelope", key="refused")
+    world.fail("close", when="after")
     with pytest.raises(OutcomeUnknownError):
-        await desk.transfer(3_000, key="unknown")
+        await world.transfer(3_000, key="unknown")
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "without the newest attempt"])
-async def test_repair_makes_the_ledger_again_from_the_trail(desk: Desk, damage: str) -> None:
-    await mixed_day(desk)
-    path = desk.directory / ".daily_limits.json"
+async def test_repair_makes_the_ledger_again_from_the_trail(world: World, damage: str) -> None:
+    await mixed_day(world)
+    path = world.files.path / ".daily_limits.json"
     good = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -58,42 +58,42 @@ async def test_repair_makes_the_ledger_again_from_the_trail(desk: Desk, damage: 
         path.write_text(json.dumps(days))
     damaged = path.read_bytes() if path.exists() else None
     with pytest.raises(SafeguardsUnavailableError):
-        await desk.transfer(4_000)
-    assert len(await desk.client.pods()) > 1  # reads go on
+        await world.transfer(4_000)
+    assert len(await world.gateway.client.pods()) > 1  # reads go on
 
-    proposed = repair.propose(desk.records.store)
+    proposed = repair.propose(world.gateway.records.store)
     assert proposed.problem is not None
     assert proposed.used_cents == 4_000  # what completed and what is unknown, not what was refused
-    aside = repair.carry_out(desk.records.store, proposed)
+    aside = repair.carry_out(world.gateway.records.store, proposed)
     assert (aside.read_bytes() if aside else None) == damaged
-    assert (await desk.guard.limits()).used_cents == 4_000
+    assert await world.used_cents() == 4_000
     # The keys are kept.
-    assert (await desk.transfer(1_000, key="completed")).replayed
+    assert (await world.transfer(1_000, key="completed")).replayed
     with pytest.raises(RefusedError):
-        await desk.transfer(2_000, source="Empty Envelope", key="refused")
+        await world.transfer(2_000, source="Empty Envelope", key="refused")
     with pytest.raises(OutcomeUnknownError):
-        await desk.transfer(3_000, key="unknown")
+        await world.transfer(3_000, key="unknown")
     with pytest.raises(TransferPendingError):
-        await desk.transfer(3_000)
-    assert len(await desk.moved()) == 2
-    await desk.find_out()
-    assert {entry["state"] for entry in desk.ledger()} == {"settled"}
+        await world.transfer(3_000)
+    assert len(await world.moved()) == 2
+    await world.follow_up()
+    assert {entry["state"] for entry in world.files.counted()} == {"settled"}
 
 
-async def test_repair_does_not_trust_a_trail_that_was_changed(desk: Desk) -> None:
-    await mixed_day(desk)
-    trail = desk.directory / ".audit.jsonl"
+async def test_repair_does_not_trust_a_trail_that_was_changed(world: World) -> None:
+    await mixed_day(world)
+    trail = world.files.path / ".audit.jsonl"
     trail.write_bytes(trail.read_bytes().replace(b"1000", b"1001", 1))
     with pytest.raises(SafeguardsUnavailableError, match="cannot be trusted either"):
-        repair.propose(desk.records.store)
+        repair.propose(world.gateway.records.store)
 
 
-async def test_repair_refuses_when_something_happened_since_it_was_shown(desk: Desk) -> None:
-    await desk.transfer(1_000)
-    proposed = repair.propose(desk.records.store)
-    await desk.transfer(2_000)
+async def test_repair_refuses_when_something_happened_since_it_was_shown(world: World) -> None:
+    await world.transfer(1_000)
+    proposed = repair.propose(world.gateway.records.store)
+    await world.transfer(2_000)
     with pytest.raises(SafeguardsUnavailableError, match="Run it again"):
-        repair.carry_out(desk.records.store, proposed)
+        repair.carry_out(world.gateway.records.store, proposed)
 
 
 def test_repair_counts_what_the_existing_server_requested(tmp_path: Path, clock: SetClock) -> None:
@@ -145,40 +145,40 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
 
 
 @pytest.mark.parametrize("name", [".audit.jsonl", ".daily_limits.json"])
-async def test_what_cannot_be_recorded_is_not_sent(desk: Desk, full_disk: FullDisk, name: str) -> None:
-    await desk.transfer(1_000)
+async def test_what_cannot_be_recorded_is_not_sent(world: World, full_disk: FullDisk, name: str) -> None:
+    await world.transfer(1_000)
     full_disk.names.add(name)
     with pytest.raises(SafeguardsUnavailableError, match="No space left on device"):
-        await desk.transfer(2_000)
+        await world.transfer(2_000)
     full_disk.names.clear()
-    assert len(await desk.moved()) == 1
-    assert (await desk.guard.limits()).used_cents == 1_000
-    await desk.transfer(2_000)
+    assert len(await world.moved()) == 1
+    assert await world.used_cents() == 1_000
+    await world.transfer(2_000)
 
 
 @pytest.mark.parametrize("name", [".audit.jsonl", ".daily_limits.json"])
 async def test_what_was_sent_when_the_disk_filled_up_stays_counted(
-    desk: Desk,
+    world: World,
     full_disk: FullDisk,
     name: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await desk.fault({"kind": "delay", "seconds": 0.2}, when="after")
+    world.fail({"kind": "delay", "seconds": 0.2}, when="after")
 
-    real = desk.records.announce
+    real = world.gateway.records.announce
 
     def announce_then_fill(attempt: Attempt) -> None:
         real(attempt)
         full_disk.names.add(name)
 
-    monkeypatch.setattr(desk.records, "announce", announce_then_fill)
-    completed = await desk.transfer(2_000)
+    monkeypatch.setattr(world.gateway.records, "announce", announce_then_fill)
+    completed = await world.transfer(2_000)
     assert completed.attempt_id
     full_disk.names.clear()
-    [unsettled] = (await desk.guard.limits()).unsettled
+    [unsettled] = (await world.gateway.transfers.limits()).unsettled
     assert unsettled.attempt_id == completed.attempt_id
-    assert (await desk.guard.limits()).used_cents == 2_000
+    assert await world.used_cents() == 2_000
     if name == ".audit.jsonl":
         assert "transfer_completed" in caplog.text
         assert completed.attempt_id in caplog.text

@@ -20,8 +20,7 @@ from pysequence_api import files
 from pysequence_api.errors import GatewayError
 from pysequence_api.records import audit, chain, store
 from pysequence_api.safeguards.recovery import Result
-from pysequence_api.sandbox import Sandbox
-from tests.desk import GRACE_SECONDS, Desk, open_desk
+from tests.world import GRACE_SECONDS, open_world
 
 LIMIT_CENTS = 30_000
 FAULTS: dict[str, Any] = {
@@ -91,44 +90,28 @@ class HouseMachine(RuleBasedStateMachine):
         self.traveller = self.travel.start()
         self.mortal = Mortal()
         self.runner = asyncio.Runner()
-        self.stacks: list[AsyncExitStack] = []
-        self.desks: list[Desk] = []
+        self.stack = AsyncExitStack()
         self.moved_by_key: dict[str, set[str]] = {}
 
     @initialize()
-    def open_house(self) -> None:
+    def open(self) -> None:
         async def begin() -> None:
-            self.sandbox = Sandbox(self.directory / "sequence.sqlite")
-            for _ in range(2):
-                await self._open()
+            self.world = await self.stack.enter_async_context(
+                open_world(
+                    self.directory,
+                    token_seconds=3650 * 86_400,
+                    max_daily_transfer_cents=LIMIT_CENTS,
+                    max_transfer_attempts_per_minute=1_000,
+                )
+            )
+            await self.world.open_process()
 
         self.runner.run(begin())
 
-    async def _open(self) -> Desk:
-        stack = AsyncExitStack()
-        desk = await stack.enter_async_context(
-            open_desk(
-                self.directory,
-                self.sandbox,
-                token_seconds=3650 * 86_400,
-                max_daily_transfer_cents=LIMIT_CENTS,
-                max_transfer_attempts_per_minute=1_000,
-            )
-        )
-        self.stacks.append(stack)
-        self.desks.append(desk)
-        return desk
-
-    async def _bury(self, number: int) -> None:
-        """Take a killed process away as the system does: its locks are free, and nothing else happens."""
-        desk = self.desks.pop(number)
-        self.stacks.pop(number)
-        owners = desk.records.store.owners
-        if owners._held is not None:
-            owners._held.release()
-        await desk.client.aclose()
+    async def _replace_killed(self, number: int) -> None:
         self.mortal.left = None
-        await self._open()
+        await self.world.kill(self.world.processes[number])
+        await self.world.open_process()
 
     @rule(
         number=st.integers(0, 1),
@@ -142,20 +125,22 @@ class HouseMachine(RuleBasedStateMachine):
         self, number: int, amount_cents: int, key: str | None, fault: str | None, when: str, lives_steps: int | None
     ) -> None:
         async def go() -> None:
-            desk = self.desks[number]
+            world = self.world
             if fault is not None:
-                await desk.fault(FAULTS[fault], when="before" if fault in DID_NOTHING else when)
+                what = FAULTS[fault]
+                effects = what if isinstance(what, list) else [what]
+                world.fail(*effects, when="before" if fault in DID_NOTHING else when)
             self.mortal.left = lives_steps
             try:
-                completed = await desk.transfer(amount_cents, key=key)
+                completed = await world.transfer(amount_cents, key=key, process=world.processes[number])
                 if key is not None and completed.id is not None:
                     self.moved_by_key.setdefault(key, set()).add(completed.id)
             except GatewayError:
                 pass
             except KilledError:
-                await self._bury(number)
+                await self._replace_killed(number)
             self.mortal.left = None
-            desk.sandbox.faults.clear()
+            world.sandbox.faults.clear()
 
         self.runner.run(go())
 
@@ -164,9 +149,9 @@ class HouseMachine(RuleBasedStateMachine):
         async def go() -> None:
             self.mortal.left = lives_steps if len(numbers) == 1 else None
             try:
-                await asyncio.gather(*(self.desks[number].find_out() for number in numbers))
+                await asyncio.gather(*(self.world.follow_up(self.world.processes[number]) for number in numbers))
             except KilledError:
-                await self._bury(numbers[0])
+                await self._replace_killed(numbers[0])
             self.mortal.left = None
 
         self.runner.run(go())
@@ -174,9 +159,8 @@ class HouseMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1))
     def restart(self, number: int) -> None:
         async def go() -> None:
-            await self.stacks.pop(number).aclose()
-            self.desks.pop(number)
-            await self._open()
+            await self.world.close(self.world.processes[number])
+            await self.world.open_process()
 
         self.runner.run(go())
 
@@ -192,37 +176,34 @@ class HouseMachine(RuleBasedStateMachine):
             by_day[day] = by_day.get(day, 0) + transfer["amount_cents"]
         assert all(cents <= LIMIT_CENTS for cents in by_day.values()), by_day
         today = datetime.now(UTC).date().isoformat()
-        for desk in self.desks:
-            assert self.runner.run(desk.guard.limits()).used_cents >= by_day.get(today, 0)
+        for process in self.world.processes:
+            assert self.runner.run(self.world.used_cents(process)) >= by_day.get(today, 0)
 
     @invariant()
     def the_trail_is_unbroken(self) -> None:
         if (self.directory / ".audit.jsonl").exists():
-            assert self.desks[0].records.audit.verify().intact
+            assert self.world.gateway.records.audit.verify().intact
 
     def _moved(self) -> list[dict[str, Any]]:
-        return self.runner.run(self.desks[0].moved()) if self.desks else []
+        return self.runner.run(self.world.moved())
 
     def teardown(self) -> None:
         try:
-            if self.desks:
-                self._expect_everything_known()
+            self._expect_everything_known()
         finally:
             self.mortal.undo()
-            for stack in self.stacks:
-                with suppress(GatewayError):
-                    self.runner.run(stack.aclose())
-            self.runner.run(self.sandbox.aclose())
+            with suppress(GatewayError):
+                self.runner.run(self.stack.aclose())
             self.runner.close()
             self.travel.stop()
             self.folder.cleanup()
 
     def _expect_everything_known(self) -> None:
         self.traveller.shift(GRACE_SECONDS + 250)
-        findings = self.runner.run(self.desks[0].find_out())
+        findings = self.runner.run(self.world.follow_up())
         assert [one for one in findings if one.result is Result.IN_DOUBT] == []
         moved = self._moved()
-        trail = self.desks[0].trail()
+        trail = self.world.files.trail()
         completed = {line["transfer_id"] for line in trail if line.get("transfer_id")}
         assert completed == {transfer["id"] for transfer in moved}
         ends: dict[str, int] = {}
@@ -233,7 +214,7 @@ class HouseMachine(RuleBasedStateMachine):
             if final and "attempt_id" in line:
                 ends[line["attempt_id"]] += 1
         assert all(count == 1 for count in ends.values()), ends
-        counted = {entry["transfer_id"] for entry in self.desks[0].ledger()}
+        counted = {entry["transfer_id"] for entry in self.world.files.counted()}
         assert counted <= completed
         assert all(len(ids) == 1 for ids in self.moved_by_key.values())
 

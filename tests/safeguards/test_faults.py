@@ -15,7 +15,7 @@ from pysequence_api.errors import (
     SignInError,
 )
 from pysequence_api.sandbox import Sandbox
-from tests.desk import GRACE_SECONDS, Desk, open_desk
+from tests.world import GRACE_SECONDS, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -39,25 +39,25 @@ PAYMENT = "forKYC.createPayment"
 @pytest.mark.parametrize("moved", [False, True], ids=["before the money moved", "after the money moved"])
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(
-    desk: Desk, traveller: time_machine.Traveller, name: str, moved: bool
+    world: World, traveller: time_machine.Traveller, name: str, moved: bool
 ) -> None:
     if name == "far too much" and not moved:
         pytest.skip("there is no answer to be too long")
-    await desk.fault(ANSWERS[name], when="after" if moved else "before")
+    world.fail(ANSWERS[name], when="after" if moved else "before")
     with pytest.raises(OutcomeUnknownError) as error:
-        await desk.transfer()
-    assert len(await desk.moved()) == moved
-    [entry] = desk.ledger()
+        await world.transfer()
+    assert len(await world.moved()) == moved
+    [entry] = world.files.counted()
     assert (entry["state"], entry["attempt_id"]) == ("unknown", error.value.attempt_id)
-    assert desk.events() == ["requested", "failed"]
-    assert desk.trail()[-1]["outcome"] == "unknown"
+    assert world.files.events() == ["requested", "failed"]
+    assert world.files.trail()[-1]["outcome"] == "unknown"
     assert "<html" not in str(error.value)
     # And it is found out.
     traveller.shift(GRACE_SECONDS + 1)
-    await desk.find_out()
-    assert desk.events() == ["requested", "failed", "completed" if moved else "failed"]
-    assert (await desk.guard.limits()).used_cents == (5_000 if moved else 0)
-    assert desk.records.audit.verify().intact
+    await world.follow_up()
+    assert world.files.events() == ["requested", "failed", "completed" if moved else "failed"]
+    assert await world.used_cents() == (5_000 if moved else 0)
+    assert world.gateway.records.audit.verify().intact
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(
         ([f"{PAYMENT}.ok"], True),
     ],
 )
-async def test_an_answer_without_its_ok_is_unknown(desk: Desk, paths: list[str], missing: bool) -> None:
-    await desk.fault({"kind": "nulls", "paths": paths, "missing": missing}, when="after")
+async def test_an_answer_without_its_ok_is_unknown(world: World, paths: list[str], missing: bool) -> None:
+    world.fail({"kind": "nulls", "paths": paths, "missing": missing}, when="after")
     with pytest.raises(OutcomeUnknownError):
-        await desk.transfer()
-    assert [entry["state"] for entry in desk.ledger()] == ["unknown"]
+        await world.transfer()
+    assert [entry["state"] for entry in world.files.counted()] == ["unknown"]
 
 
 @pytest.mark.parametrize(
@@ -92,28 +92,28 @@ async def test_an_answer_without_its_ok_is_unknown(desk: Desk, paths: list[str],
     ],
 )
 @pytest.mark.parametrize("missing", [False, True])
-async def test_an_ok_is_an_ok_whatever_is_left_out_of_it(desk: Desk, path: str, missing: bool) -> None:
-    await desk.fault({"kind": "nulls", "paths": [f"{PAYMENT}.{path}"], "missing": missing}, when="after")
-    completed = await desk.transfer()
-    [moved] = await desk.moved()
+async def test_an_ok_is_an_ok_whatever_is_left_out_of_it(world: World, path: str, missing: bool) -> None:
+    world.fail({"kind": "nulls", "paths": [f"{PAYMENT}.{path}"], "missing": missing}, when="after")
+    completed = await world.transfer()
+    [moved] = await world.moved()
     assert completed.id == moved["id"]  # from the activity, if not from the answer
-    assert [(entry["state"], entry["transfer_id"]) for entry in desk.ledger()] == [("settled", moved["id"])]
-    assert desk.events() == ["requested", "completed"]
+    assert [(entry["state"], entry["transfer_id"]) for entry in world.files.counted()] == [("settled", moved["id"])]
+    assert world.files.events() == ["requested", "completed"]
 
 
-async def test_an_ok_with_errors_beside_it_is_an_ok(desk: Desk) -> None:
-    await desk.fault({"kind": "graphql_error", "message": "icon failed", "keep_data": True}, when="after")
-    assert (await desk.transfer()).id == (await desk.moved())[0]["id"]
+async def test_an_ok_with_errors_beside_it_is_an_ok(world: World) -> None:
+    world.fail({"kind": "graphql_error", "message": "icon failed", "keep_data": True}, when="after")
+    assert (await world.transfer()).id == (await world.moved())[0]["id"]
 
 
 @pytest.mark.parametrize("what", ["close", "html", "garbage", {"kind": "status", "status": 500}])
-async def test_a_lookup_that_fails_costs_only_the_id(desk: Desk, what: Any) -> None:
-    await desk.fault("hide_new_transfer")
-    await desk.fault(what, operation="ActivityLogV2Transfers")
-    completed = await desk.transfer()
+async def test_a_lookup_that_fails_costs_only_the_id(world: World, what: Any) -> None:
+    world.fail("hide_new_transfer")
+    world.fail(what, operation="ActivityLogV2Transfers")
+    completed = await world.transfer()
     assert completed.id is None
-    assert [entry["state"] for entry in desk.ledger()] == ["settled"]
-    assert desk.events() == ["requested", "completed"]
+    assert [entry["state"] for entry in world.files.counted()] == ["settled"]
+    assert world.files.events() == ["requested", "completed"]
 
 
 CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [
@@ -125,38 +125,38 @@ CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [
 
 @pytest.mark.parametrize(("name", "what", "error_type", "count"), CERTAIN, ids=[each[0] for each in CERTAIN])
 async def test_what_certainly_failed_is_released(
-    desk: Desk, name: str, what: Any, error_type: type[GatewayError], count: int
+    world: World, name: str, what: Any, error_type: type[GatewayError], count: int
 ) -> None:
-    await desk.fault(what, count=count)
+    world.fail(what, count=count)
     with pytest.raises((error_type, SignInError)) as error:
-        await desk.transfer()
-    assert await desk.moved() == []
-    assert desk.ledger() == []
-    assert desk.events() == ["requested", "failed"]
-    [requested, failed] = desk.trail()
+        await world.transfer()
+    assert await world.moved() == []
+    assert world.files.counted() == []
+    assert world.files.events() == ["requested", "failed"]
+    [requested, failed] = world.files.trail()
     assert requested["attempt_id"] == failed["attempt_id"] == error.value.attempt_id
     assert failed["outcome"] == ("refused" if name == "refused" else "failed")
-    assert (await desk.guard.limits()).used_cents == 0
+    assert await world.used_cents() == 0
 
 
-async def test_a_token_that_is_refused_once_is_renewed_and_sent_again_once(desk: Desk) -> None:
-    tokens = desk.sandbox.issue_tokens()
-    (desk.directory / ".tokens.json").write_text(
+async def test_a_token_that_is_refused_once_is_renewed_and_sent_again_once(world: World) -> None:
+    tokens = world.sandbox.issue_tokens()
+    (world.files.path / ".tokens.json").write_text(
         f'{{"access_token": "{tokens.access_token}", "refresh_token": "{tokens.refresh_token}", "expires_at": 9e9}}'
     )
-    await desk.fault({"kind": "status", "status": 401})
-    completed = await desk.transfer()
-    assert [transfer["id"] for transfer in await desk.moved()] == [completed.id]
-    assert desk.events() == ["requested", "completed"]
+    world.fail({"kind": "status", "status": 401})
+    completed = await world.transfer()
+    assert [transfer["id"] for transfer in await world.moved()] == [completed.id]
+    assert world.files.events() == ["requested", "completed"]
 
 
 async def test_what_fails_before_it_is_announced_is_in_the_trail_all_the_same(
     tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
 ) -> None:
-    async with open_desk(tmp_path, sandbox, token_seconds=100) as desk:
+    async with open_world(tmp_path, sandbox, token_seconds=100) as world:
         traveller.shift(90)  # the token has run out, and there is no way to another
         with pytest.raises(SignInError):
-            await desk.transfer()
-        assert desk.events() == ["requested", "failed"]
-        assert desk.ledger() == []
-        assert await desk.moved() == []
+            await world.transfer()
+        assert world.files.events() == ["requested", "failed"]
+        assert world.files.counted() == []
+        assert await world.moved() == []

@@ -10,7 +10,7 @@ import pytest
 from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import prepare_directory
 from pysequence_api.sandbox import Sandbox
-from tests.desk import Desk, open_desk
+from tests.world import World, open_world
 
 pytestmark = pytest.mark.anyio
 DISK_KIB = 256
@@ -47,54 +47,54 @@ def remount(disk: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
-async def expect_reads_only(desk: Desk) -> None:
-    moved = len(await desk.moved())
+async def expect_reads_only(world: World) -> None:
+    moved = len(await world.moved())
     with pytest.raises(SafeguardsUnavailableError, match="No transfer is possible"):
-        await desk.transfer(2_000)
-    assert len(await desk.moved()) == moved
-    assert len(await desk.client.pods()) > 1
+        await world.transfer(2_000)
+    assert len(await world.moved()) == moved
+    assert len(await world.gateway.client.pods()) > 1
 
 
 async def test_a_full_disk_stops_transfers_and_nothing_else(disk: Path, sandbox: Sandbox) -> None:
-    async with open_desk(disk, sandbox, request_interval_seconds=0.01, request_jitter_seconds=0) as desk:
-        await desk.transfer(1_000)
+    async with open_world(disk, sandbox, request_interval_seconds=0.01, request_jitter_seconds=0) as world:
+        await world.transfer(1_000)
         fill(disk)
-        await expect_reads_only(desk)
+        await expect_reads_only(world)
         empty(disk)
-        await desk.transfer(2_000)
-        assert (await desk.guard.limits()).used_cents == 3_000
-        assert desk.records.audit.verify().intact
+        await world.transfer(2_000)
+        assert await world.used_cents() == 3_000
+        assert world.gateway.records.audit.verify().intact
 
 
 async def test_a_disk_that_can_only_be_read_stops_transfers_and_nothing_else(disk: Path, sandbox: Sandbox) -> None:
-    async with open_desk(disk, sandbox, request_interval_seconds=0.01, request_jitter_seconds=0) as desk:
+    async with open_world(disk, sandbox, request_interval_seconds=0.01, request_jitter_seconds=0) as world:
         remount(disk, "ro")
-        await expect_reads_only(desk)
+        await expect_reads_only(world)
         with pytest.raises(SettingsError, match="cannot be written"):
             prepare_directory(disk)
         remount(disk, "rw")
-        await desk.transfer(2_000)
-        assert (await desk.guard.limits()).used_cents == 2_000
+        await world.transfer(2_000)
+        assert await world.used_cents() == 2_000
 
 
 async def test_a_disk_that_fills_up_while_a_transfer_is_on_its_way(
     disk: Path, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_desk(disk, sandbox) as desk:
-        await desk.fault({"kind": "delay", "seconds": 0.5}, when="after")
-        transfer = asyncio.create_task(desk.transfer(1_000))
-        while not await desk.moved():  # noqa: ASYNC110 - what it waits for is on Sequence's side
+    async with open_world(disk, sandbox) as world:
+        world.fail({"kind": "delay", "seconds": 0.5}, when="after")
+        transfer = asyncio.create_task(world.transfer(1_000))
+        while not await world.moved():  # noqa: ASYNC110 - what it waits for is on Sequence's side
             await asyncio.sleep(0.01)
         fill(disk)
         completed = await transfer
         empty(disk)
-        limits = await desk.guard.limits()
+        limits = await world.gateway.transfers.limits()
         assert [one.attempt_id for one in limits.unsettled] == [completed.attempt_id]
         assert limits.used_cents == 1_000
         assert "stays unsettled" in caplog.text
     # A restart finds out.
-    async with open_desk(disk, sandbox) as desk:
-        await desk.find_out()
-        assert [entry["state"] for entry in desk.ledger()] == ["settled"]
-        assert desk.events().count("completed") == 1
-        assert desk.records.audit.verify().intact
+    async with open_world(disk, sandbox) as world:
+        await world.follow_up()
+        assert [entry["state"] for entry in world.files.counted()] == ["settled"]
+        assert world.files.events().count("completed") == 1
+        assert world.gateway.records.audit.verify().intact

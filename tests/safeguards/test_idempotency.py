@@ -17,125 +17,125 @@ from pysequence_api.errors import (
     TransferPendingError,
 )
 from pysequence_api.sandbox import Sandbox
-from tests.desk import Desk, open_desk
+from tests.world import World, open_world
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_same_key_and_request_get_the_first_answer_again(desk: Desk) -> None:
-    first = await desk.transfer(key="rent-november")
-    again = await desk.transfer(key="rent-november")
+async def test_the_same_key_and_request_get_the_first_answer_again(world: World) -> None:
+    first = await world.transfer(key="rent-november")
+    again = await world.transfer(key="rent-november")
     assert (first.replayed, again.replayed) == (False, True)
     assert again.model_dump_json() == first.model_dump_json()
-    assert len(await desk.moved()) == 1
-    assert desk.events() == ["requested", "completed"]
+    assert len(await world.moved()) == 1
+    assert world.files.events() == ["requested", "completed"]
 
 
 async def test_over_midnight_a_restart_and_later_limits_too(
     tmp_path: Path, sandbox: Sandbox, traveller: time_machine.Traveller
 ) -> None:
-    async with open_desk(tmp_path, sandbox) as desk:
-        first = await desk.transfer(key="k")
+    async with open_world(tmp_path, sandbox) as world:
+        first = await world.transfer(key="k")
     traveller.shift(24 * 3600)
-    async with open_desk(tmp_path, sandbox, max_transfer_cents=1) as desk:
-        assert (await desk.transfer(key="k")).id == first.id
-        assert len(await desk.moved()) == 1
+    async with open_world(tmp_path, sandbox, max_transfer_cents=1) as world:
+        assert (await world.transfer(key="k")).id == first.id
+        assert len(await world.moved()) == 1
 
 
 @pytest.mark.parametrize("change", [{"amount_cents": 5_001}, {"description": "x"}, {"instant": True}])
-async def test_the_same_key_with_another_request_is_refused(desk: Desk, change: dict[str, object]) -> None:
-    await desk.transfer(key="k")
+async def test_the_same_key_with_another_request_is_refused(world: World, change: dict[str, object]) -> None:
+    await world.transfer(key="k")
     with pytest.raises(KeyReusedError):
-        await desk.transfer(key="k", **change)  # type: ignore[arg-type]
-    assert len(await desk.moved()) == 1
+        await world.transfer(key="k", **change)  # type: ignore[arg-type]
+    assert len(await world.moved()) == 1
 
 
-async def test_while_the_first_is_on_its_way_the_same_key_waits(desk: Desk) -> None:
-    results = await asyncio.gather(*(desk.transfer(key="k") for _ in range(10)), return_exceptions=True)
+async def test_while_the_first_is_on_its_way_the_same_key_waits(world: World) -> None:
+    results = await asyncio.gather(*(world.transfer(key="k") for _ in range(10)), return_exceptions=True)
     completed = [result for result in results if not isinstance(result, BaseException)]
     pending = [result for result in results if isinstance(result, TransferPendingError)]
     assert len(completed) + len(pending) == 10
     assert len({one.id for one in completed}) == 1
     assert all(one.retry_after_seconds for one in pending)
-    assert len(await desk.moved()) == 1
+    assert len(await world.moved()) == 1
 
 
 async def test_after_an_unknown_outcome_the_key_tells_what_is_known(
-    desk: Desk, traveller: time_machine.Traveller
+    world: World, traveller: time_machine.Traveller
 ) -> None:
-    await desk.fault("close", when="after")
+    world.fail("close", when="after")
     with pytest.raises(OutcomeUnknownError) as unknown:
-        await desk.transfer(key="k")
+        await world.transfer(key="k")
     with pytest.raises(OutcomeUnknownError) as again:
-        await desk.transfer(key="k")
+        await world.transfer(key="k")
     assert again.value.replayed
     assert again.value.attempt_id == unknown.value.attempt_id
-    await desk.find_out()
-    [moved] = await desk.moved()
-    assert (await desk.transfer(key="k")).id == moved["id"]
+    await world.follow_up()
+    [moved] = await world.moved()
+    assert (await world.transfer(key="k")).id == moved["id"]
 
 
 async def test_what_was_found_not_executed_stays_so_under_its_key(
-    desk: Desk, traveller: time_machine.Traveller
+    world: World, traveller: time_machine.Traveller
 ) -> None:
-    await desk.fault("close", when="before")
+    world.fail("close", when="before")
     with pytest.raises(OutcomeUnknownError):
-        await desk.transfer(key="k")
+        await world.transfer(key="k")
     traveller.shift(601)
-    await desk.find_out()
+    await world.follow_up()
     with pytest.raises(NotExecutedError):
-        await desk.transfer(key="k")
-    assert await desk.moved() == []
-    assert (await desk.guard.limits()).used_cents == 0
+        await world.transfer(key="k")
+    assert await world.moved() == []
+    assert await world.used_cents() == 0
 
 
-async def test_a_refusal_by_sequence_is_remembered(desk: Desk) -> None:
+async def test_a_refusal_by_sequence_is_remembered(world: World) -> None:
     with pytest.raises(RefusedError) as first:
-        await desk.transfer(source="Empty Envelope", key="k")
+        await world.transfer(source="Empty Envelope", key="k")
     with pytest.raises(RefusedError) as again:
-        await desk.transfer(source="Empty Envelope", key="k")
+        await world.transfer(source="Empty Envelope", key="k")
     assert (again.value.detail, again.value.replayed) == (first.value.detail, True)
-    assert desk.events() == ["requested", "failed"]
+    assert world.files.events() == ["requested", "failed"]
 
 
-async def test_a_limit_and_what_was_never_sent_free_the_key(desk: Desk) -> None:
+async def test_a_limit_and_what_was_never_sent_free_the_key(world: World) -> None:
     with pytest.raises(LimitExceededError):
-        await desk.transfer(1_000_001, key="k")
-    await desk.fault({"kind": "status", "status": 429})
+        await world.transfer(1_000_001, key="k")
+    world.fail({"kind": "status", "status": 429})
     with pytest.raises(RateLimitedError):
-        await desk.transfer(key="k")
-    assert not (await desk.transfer(6_000, key="k")).replayed
+        await world.transfer(key="k")
+    assert not (await world.transfer(6_000, key="k")).replayed
 
 
-async def test_without_a_key_equal_requests_are_two_transfers(desk: Desk) -> None:
-    first, second = await desk.transfer(), await desk.transfer()
+async def test_without_a_key_equal_requests_are_two_transfers(world: World) -> None:
+    first, second = await world.transfer(), await world.transfer()
     assert first.id != second.id
-    assert len(await desk.moved()) == 2
+    assert len(await world.moved()) == 2
 
 
-async def test_without_a_key_nothing_equal_to_an_unknown_one_is_sent(desk: Desk) -> None:
-    await desk.fault("close", when="after")
+async def test_without_a_key_nothing_equal_to_an_unknown_one_is_sent(world: World) -> None:
+    world.fail("close", when="after")
     with pytest.raises(OutcomeUnknownError) as unknown:
-        await desk.transfer()
+        await world.transfer()
     with pytest.raises(TransferPendingError) as pending:
-        await desk.transfer()
+        await world.transfer()
     assert pending.value.attempt_id == unknown.value.attempt_id
-    await desk.transfer(5_001)
-    await desk.transfer(key="meant")
-    assert len(await desk.moved()) == 3
+    await world.transfer(5_001)
+    await world.transfer(key="meant")
+    assert len(await world.moved()) == 3
 
 
-async def test_no_key_is_in_any_file(desk: Desk) -> None:
-    await desk.transfer(key="a-key-that-nobody-else-has")
-    for path in desk.directory.rglob("*"):
+async def test_no_key_is_in_any_file(world: World) -> None:
+    await world.transfer(key="a-key-that-nobody-else-has")
+    for path in world.files.path.rglob("*"):
         if path.is_file():
             assert b"a-key-that-nobody-else-has" not in path.read_bytes(), path
 
 
 async def test_a_connection_that_is_never_made_frees_the_key(tmp_path: Path, sandbox: Sandbox) -> None:
-    async with open_desk(tmp_path, sandbox) as desk:
-        order = desk.order()
-        await desk.client.aclose()
+    async with open_world(tmp_path, sandbox) as world:
+        order = world.order()
+        await world.gateway.client.aclose()
         with pytest.raises((NotSentError, RuntimeError)):
-            await desk.transfer(key="k")
-        assert order.amount_cents not in [entry["amount_cents"] for entry in desk.ledger()]
+            await world.transfer(key="k")
+        assert order.amount_cents not in [entry["amount_cents"] for entry in world.files.counted()]

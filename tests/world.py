@@ -1,0 +1,190 @@
+"""A whole world for a test: the simulated Sequence, a data directory, and the gateways on it.
+
+`World` runs in this process. What the program has to do as a process of its own, `tests.processes` runs.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from pysequence_api.api import create_app
+from pysequence_api.errors import OutcomeUnknownError
+from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.models import TransferOrder
+from pysequence_api.records.audit import Channel
+from pysequence_api.safeguards.recovery import Finding
+from pysequence_api.safeguards.reservations import CompletedTransfer
+from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox
+from pysequence_api.sandbox.faults import Fault
+from pysequence_api.settings import Settings
+
+API_KEY = "sandbox"
+GRACE_SECONDS = 600.0
+SOURCE, DESTINATION = "Emergency Fund", "Rent"
+TOKEN_SECONDS = 30 * 86_400
+
+
+@dataclass
+class DataDirectory:
+    """The files of a data directory, as a person reads them."""
+
+    path: Path
+
+    def trail(self) -> list[dict[str, Any]]:
+        """Read the audit trail."""
+        path = self.path / ".audit.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def events(self, attempt_id: str | None = None) -> list[str]:
+        """List the events of the audit trail, without their ``transfer_``, of all attempts or of one."""
+        lines = (line for line in self.trail() if attempt_id in {None, line.get("attempt_id")})
+        return [line["event_type"].removeprefix("transfer_") for line in lines]
+
+    def counted(self) -> list[dict[str, Any]]:
+        """List the entries of ``.daily_limits.json``."""
+        path = self.path / ".daily_limits.json"
+        days = json.loads(path.read_text()) if path.exists() else {}
+        lists = (value for day in days.values() for value in (day.values() if isinstance(day, dict) else [day]))
+        return [entry for value in lists if isinstance(value, list) for entry in value]
+
+    def damage(self, name: str, content: bytes | None = None) -> None:
+        """Write something else into a file, or remove it."""
+        if content is None:
+            (self.path / name).unlink()
+        else:
+            (self.path / name).write_bytes(content)
+
+
+@dataclass
+class World:
+    """One account at the simulated Sequence, one data directory, and the gateways on it.
+
+    Each gateway stands for a process; `open_process` adds one, and `kill` takes one away as the system does.
+    """
+
+    sandbox: Sandbox
+    settings: Settings
+    files: DataDirectory
+    processes: list[Gateway] = field(default_factory=list)
+    pod_ids: dict[str, str] = field(default_factory=dict)
+    _stacks: dict[int, AsyncExitStack] = field(default_factory=dict)
+
+    @property
+    def gateway(self) -> Gateway:
+        """The first process."""
+        return self.processes[0]
+
+    async def open_process(self, **changes: Any) -> Gateway:
+        """Open a gateway on the same data directory, with other settings if wanted."""
+        stack = AsyncExitStack()
+        settings = self.settings.model_copy(update=changes)
+        gateway = await stack.enter_async_context(open_gateway(settings, transport=self.sandbox.transport()))
+        self.processes.append(gateway)
+        self._stacks[id(gateway)] = stack
+        return gateway
+
+    async def close(self, gateway: Gateway) -> None:
+        """Close a gateway in order."""
+        self.processes.remove(gateway)
+        await self._stacks.pop(id(gateway)).aclose()
+
+    async def kill(self, gateway: Gateway) -> None:
+        """Take a process away as the system does: its locks are free, and nothing else happens."""
+        self.processes.remove(gateway)
+        self._stacks.pop(id(gateway)).pop_all()
+        gateway.records.store.owners.abandon()
+        await gateway.client.aclose()
+
+    async def aclose(self) -> None:
+        """Close every gateway."""
+        for gateway in tuple(self.processes):
+            await self.close(gateway)
+
+    def order(self, amount_cents: int = 5_000, *, source: str = SOURCE, **more: Any) -> TransferOrder:
+        """Make an order from one pod to another."""
+        parties = {"source_id": self.pod_ids[source], "destination_id": self.pod_ids[DESTINATION]}
+        return TransferOrder(**({"kyc_id": KYC_ID, "amount_cents": amount_cents} | parties | more))
+
+    async def transfer(
+        self, amount_cents: int = 5_000, *, key: str | None = None, process: Gateway | None = None, **more: Any
+    ) -> CompletedTransfer:
+        """Move money from one pod to another."""
+        return await (process or self.gateway).transfers.transfer(self.order(amount_cents, **more), Channel.API, key)
+
+    async def lose(self, *, moved: bool = True, **more: Any) -> str:
+        """Make a transfer whose answer is lost, and give its attempt id."""
+        self.fail("close", when="after" if moved else "before")
+        with pytest.raises(OutcomeUnknownError) as unknown:
+            await self.transfer(**more)
+        assert unknown.value.attempt_id is not None
+        return unknown.value.attempt_id
+
+    async def follow_up(self, process: Gateway | None = None) -> list[Finding]:
+        """Look up what became of transfers whose outcome is unknown."""
+        return await (process or self.gateway).follow_up.run()
+
+    def fail(self, *what: Any, operation: str = "CreatePayment", when: str = "before", count: int = 1) -> None:
+        """Have Sequence fail at the next requests of an operation."""
+        fault = {"operation": operation, "what": what, "when": when, "count": count}
+        self.sandbox.faults.arm([Fault.model_validate(fault)])
+
+    async def moved(self) -> list[dict[str, Any]]:
+        """List what Sequence really moved, oldest first."""
+        async with httpx.AsyncClient(transport=self.sandbox.transport(), base_url="http://sequence") as control:
+            transfers: list[dict[str, Any]] = (await control.get("/sandbox/transfers")).json()["transfers"]
+        return transfers
+
+    async def used_cents(self, process: Gateway | None = None) -> int:
+        """Say what counts today."""
+        return (await (process or self.gateway).transfers.limits()).used_cents
+
+    @asynccontextmanager
+    async def http(self, process: Gateway | None = None) -> AsyncIterator[httpx.AsyncClient]:
+        """Call the HTTP API of a process, with its key."""
+        transport = httpx.ASGITransport(create_app(process or self.gateway))
+        headers = {"X-API-Key": API_KEY}
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
+            yield client
+
+
+def world_settings(directory: Path, sandbox: Sandbox, *, token_seconds: int = TOKEN_SECONDS, **more: Any) -> Settings:
+    """Make the settings of a gateway that talks to a sandbox."""
+    values: dict[str, Any] = {
+        "access_token": SecretStr(sandbox.issue_tokens(lifetime_seconds=token_seconds).access_token),
+        "auth0_client_id": CLIENT_ID,
+        "org_id": ORGANIZATION_ID,
+        "kyc_id": KYC_ID,
+        "api_key": SecretStr(API_KEY),
+        "data_dir": directory,
+        "request_interval_seconds": 0,
+        "request_jitter_seconds": 0,
+        "reconcile_grace_seconds": GRACE_SECONDS,
+    }
+    return Settings.load(**values | more)
+
+
+@asynccontextmanager
+async def open_world(directory: Path, sandbox: Sandbox | None = None, **settings: Any) -> AsyncIterator[World]:
+    """Open a world with one process.
+
+    Args:
+        directory: the data directory; the simulated Sequence keeps its file there too.
+        sandbox: a simulated Sequence to use instead of a new one.
+        **settings: what differs from the usual settings.
+    """
+    async with AsyncExitStack() as stack:
+        if sandbox is None:
+            sandbox = Sandbox(directory / "sequence.sqlite")
+            stack.push_async_callback(sandbox.aclose)
+        world = World(sandbox, world_settings(directory, sandbox, **settings), DataDirectory(directory))
+        stack.push_async_callback(world.aclose)
+        gateway = await world.open_process()
+        world.pod_ids = {pod.name or "": pod.id for pod in await gateway.client.pods()}
+        yield world
