@@ -1,28 +1,36 @@
-"""The one clock of the safeguards, in UTC."""
+"""Times in UTC, and how the database keeps them: whole microseconds since 1970."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 
 MAX_CLOCK_OFFSET_SECONDS = 120.0
-"""Further than this from Sequence's clock, nobody can say which day it is there."""
-
-MAX_CACHED_TIMES = 50_000
-"""The ledger of a busy day is read at every step of a transfer, with the same times in it."""
+"""If this machine's clock and Sequence's differ by more, the UTC day is uncertain, and transfers stop."""
 
 Clock = Callable[[], datetime]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
 
 def utc_now() -> datetime:
-    """Give the time, in UTC."""
+    """Return the time, in UTC."""
     return datetime.now(UTC)
 
 
-@lru_cache(maxsize=MAX_CACHED_TIMES)
 def read_time(text: str | None) -> datetime | None:
-    """Read a time in UTC; ``None`` where it cannot be read, or does not say in which zone it is."""
+    """Read an ISO 8601 time, in UTC; ``None`` if it is not one, or names no time zone."""
     try:
         time = datetime.fromisoformat(text or "")
         return time.astimezone(UTC) if time.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
+
+
+def to_micros(time: datetime) -> int:
+    """Convert an aware time to whole microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Convert whole microseconds since 1970 to an aware time in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)

@@ -1,38 +1,107 @@
-"""Every way in which this program fails, with the HTTP status and the exit code that it becomes.
+"""Every way in which this program fails, with its HTTP status, its exit code and its `code` for programs.
 
 ```
-GatewayError (RuntimeError)                 500  exit 1
-├── SettingsError                           500  exit 2   a setting is missing or wrong
-├── InvalidRequestError                     422  exit 2   asked for something that cannot be
-├── NotFoundError                           404  exit 2   no such pod, transfer, organization
-├── SafeguardError                                exit 3   a safeguard said no
-│   ├── LimitExceededError                  400  exit 3   per-transfer or daily limit
-│   ├── TooManyAttemptsError                429  exit 3   transfers asked for too fast
-│   ├── TransferPendingError                409  exit 3   an equal transfer is under way, or its outcome unknown
-│   ├── KeyReusedError                      422  exit 3   the idempotency key belongs to another transfer
-│   └── SafeguardsUnavailableError          503  exit 3   ledger, audit trail or clock cannot be trusted
-│       └── LockTimeoutError                503  exit 3   another process holds the data directory
-├── OutcomeUnknownError                     502  exit 5   the money may have moved
-└── SequenceError                           502  exit 4   Sequence, or the way to it, failed
-    ├── BusyError                           503  exit 4   too many requests wait already
-    ├── SignInError                         502  exit 4   no valid access token can be had
-    │   ├── SignInRefusedError              502  exit 4   the sign-in service said no to the credentials
-    │   ├── SignInNotAttemptedError           502  exit 4   a login stopped before a password was submitted
-    │   └── SignInWaitsError                502  exit 4   a login failed, and the next one may not be yet
-    ├── NotSentError                      502  exit 4   no connection, nothing was sent
-    ├── NotAuthorizedError                  502  exit 4   401, also with a new token
-    ├── RateLimitedError                    502  exit 4   429
-    ├── RefusedError                        400  exit 4   Sequence said no, with its own words
-    ├── NotExecutedError                    502  exit 4   found out later: nothing moved
-    ├── GraphQLError                        502  exit 4   an answer with `errors`
-    ├── UnexpectedStatusError               502  exit 4   any other status of 300 and above
-    ├── UnreadableAnswerError               502  exit 4   HTML, broken JSON, not what was asked for
-    ├── TimedOutError                       502  exit 4   no full answer in time, the request was sent
-    └── ConnectionLostError                           502  exit 4   the connection broke after sending
+GatewayError (RuntimeError)                 500  exit 1  internal_error
+├── SettingsError                           500  exit 2  invalid_settings
+├── InvalidRequestError                     422  exit 2  invalid_request
+│   └── UnknownAccountError                 422  exit 2  unknown_account
+├── NotFoundError                           404  exit 2  not_found
+├── SafeguardError                          400  exit 3  a safeguard rejected it; nothing was sent
+│   ├── LimitExceededError                  400  exit 3  over_max or over_day
+│   ├── TooManyAttemptsError                429  exit 3  rate_limited
+│   ├── TransferPendingError                409  exit 3  in_flight or equal_unknown
+│   ├── NotExecutedError                    409  exit 3  not_executed
+│   ├── KeyReusedError                      422  exit 3  key_reused
+│   ├── FrozenError                         403  exit 3  frozen
+│   ├── TooManyUnknownError                 503  exit 3  too_many_unknown
+│   └── SafeguardsUnavailableError          503  exit 3  records_unavailable
+│       ├── ClockError                      503  exit 3  clock_wrong
+│       └── LockTimeoutError                503  exit 3  records_locked
+├── OutcomeUnknownError                     502  exit 5  outcome_unknown
+└── SequenceError                           502  exit 4  sequence_failed
+    ├── CertainError                        502  exit 4  nothing moved, for certain
+    │   ├── StoppingError                   503  exit 4  stopping
+    │   ├── BusyError                       503  exit 4  busy
+    │   ├── SignInError                     502  exit 4  sign_in_failed
+    │   │   ├── SignInRefusedError          502  exit 4  sign_in_refused
+    │   │   ├── SignInNotAttemptedError     502  exit 4  sign_in_not_attempted
+    │   │   └── SignInWaitsError            502  exit 4  sign_in_waits
+    │   ├── NotSentError                    502  exit 4  not_sent
+    │   ├── NotAuthorizedError              502  exit 4  not_authorized
+    │   ├── RateLimitedError                502  exit 4  sequence_rate_limited
+    │   ├── RefusedError                    400  exit 4  refused
+    │   └── InvalidDocumentError            502  exit 4  invalid_document
+    ├── GraphQLError                        502  exit 4  graphql_error
+    ├── UnexpectedStatusError               502  exit 4  unexpected_status
+    ├── UnreadableAnswerError               502  exit 4  unreadable_answer
+    ├── TimedOutError                       502  exit 4  timed_out
+    └── ConnectionLostError                 502  exit 4  connection_lost
 ```
 """
 
+from enum import StrEnum
 from typing import ClassVar
+
+
+class Code(StrEnum):
+    """What went wrong, for programs. Codes never change their meaning."""
+
+    INTERNAL_ERROR = "internal_error"
+    INVALID_SETTINGS = "invalid_settings"
+    INVALID_REQUEST = "invalid_request"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    HOST_NOT_ALLOWED = "host_not_allowed"
+    BODY_TOO_LATE = "body_too_late"
+    BODY_TOO_LARGE = "body_too_large"
+    REJECTED = "rejected"
+    OVER_MAX = "over_max"
+    OVER_DAY = "over_day"
+    RATE_LIMITED = "rate_limited"
+    IN_FLIGHT = "in_flight"
+    EQUAL_UNKNOWN = "equal_unknown"
+    NOT_EXECUTED = "not_executed"
+    KEY_REUSED = "key_reused"
+    FROZEN = "frozen"
+    TOO_MANY_UNKNOWN = "too_many_unknown"
+    RECORDS_UNAVAILABLE = "records_unavailable"
+    RECORDS_LOCKED = "records_locked"
+    CLOCK_WRONG = "clock_wrong"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    SEQUENCE_FAILED = "sequence_failed"
+    STOPPING = "stopping"
+    BUSY = "busy"
+    SIGN_IN_FAILED = "sign_in_failed"
+    SIGN_IN_REFUSED = "sign_in_refused"
+    SIGN_IN_NOT_ATTEMPTED = "sign_in_not_attempted"
+    SIGN_IN_WAITS = "sign_in_waits"
+    NOT_SENT = "not_sent"
+    NOT_AUTHORIZED = "not_authorized"
+    SEQUENCE_RATE_LIMITED = "sequence_rate_limited"
+    REFUSED = "refused"
+    INVALID_DOCUMENT = "invalid_document"
+    GRAPHQL_ERROR = "graphql_error"
+    UNEXPECTED_STATUS = "unexpected_status"
+    UNREADABLE_ANSWER = "unreadable_answer"
+    TIMED_OUT = "timed_out"
+    CONNECTION_LOST = "connection_lost"
+
+
+class Outcome(StrEnum):
+    """Whether a failed transfer can have moved money."""
+
+    NOTHING_MOVED = "nothing_moved"
+    UNKNOWN = "unknown"
+
+
+class Retry(StrEnum):
+    """Whether, and how, a failed transfer may be requested again."""
+
+    NEVER = "never"
+    SAME_KEY = "same_key"
+    NEW_KEY = "new_key"
+    LATER = "later"
 
 
 class GatewayError(RuntimeError):
@@ -41,16 +110,32 @@ class GatewayError(RuntimeError):
     Attributes:
         status: the HTTP status of an answer that reports it.
         exit_code: the exit code of a command that ends with it.
-        retry_after_seconds: when asking again makes sense, where that is known.
+        code: what went wrong, for programs.
+        outcome: whether a transfer that ends with it can have moved money; ``None`` if it is not about a transfer.
+        retry: whether that transfer may be requested again.
+        retry_after_seconds: when to ask again, where that is known.
         attempt_id: the transfer attempt that it belongs to, if any.
         replayed: whether this is the answer to an earlier request with the same idempotency key.
     """
 
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    code: Code = Code.INTERNAL_ERROR
+    outcome: Outcome | None = None
+    retry: Retry | None = None
 
-    def __init__(self, message: str, *, retry_after_seconds: int | None = None, attempt_id: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: Code | None = None,
+        retry: Retry | None = None,
+        retry_after_seconds: int | None = None,
+        attempt_id: str | None = None,
+    ) -> None:
         super().__init__(message)
+        self.code = code or self.code
+        self.retry = retry or self.retry
         self.retry_after_seconds = retry_after_seconds
         self.attempt_id = attempt_id
         self.replayed = False
@@ -65,148 +150,248 @@ class SettingsError(GatewayError):
     """A setting is missing or wrong."""
 
     exit_code = 2
+    code = Code.INVALID_SETTINGS
 
 
 class InvalidRequestError(GatewayError):
-    """What was asked for cannot be: an empty name, an amount of nothing."""
+    """The request cannot be carried out: an empty name, an amount of zero."""
 
     status = 422
     exit_code = 2
+    code = Code.INVALID_REQUEST
+
+
+class UnknownAccountError(InvalidRequestError):
+    """A transfer names a pod, port, account or KYC id that the account does not have."""
+
+    code = Code.UNKNOWN_ACCOUNT
+    outcome = Outcome.NOTHING_MOVED
+    retry = Retry.SAME_KEY
 
 
 class NotFoundError(GatewayError):
-    """There is no such pod, account, transfer or organization."""
+    """There is no such pod, account, transfer, attempt or organization."""
 
     status = 404
     exit_code = 2
+    code = Code.NOT_FOUND
 
 
 class SafeguardError(GatewayError):
-    """A safeguard said no. Nothing was sent to Sequence."""
+    """A safeguard rejected a transfer. Nothing was sent to Sequence."""
 
     status = 400
     exit_code = 3
+    code = Code.REJECTED
+    outcome = Outcome.NOTHING_MOVED
+    retry = Retry.SAME_KEY
 
 
 class LimitExceededError(SafeguardError):
-    """The amount is over the per-transfer limit, or over what is left of the day."""
+    """The amount is over the per-transfer limit, or over the rest of the daily limit."""
+
+    code = Code.OVER_DAY
+
+    @property
+    def detail(self) -> str:
+        """The text alone: existing callers parse it."""
+        return str(self)
 
 
 class TooManyAttemptsError(SafeguardError):
-    """Transfers are asked for faster than a minute's allowance."""
+    """More transfers were requested in a minute than allowed."""
 
     status = 429
+    code = Code.RATE_LIMITED
+    retry = Retry.LATER
 
 
 class TransferPendingError(SafeguardError):
-    """A transfer with the same idempotency key is under way, or one that is equal has an unknown outcome."""
+    """A transfer with the same idempotency key is in flight, or the outcome of an equal one is unknown."""
 
     status = 409
+    code = Code.IN_FLIGHT
+    retry = Retry.LATER
+
+
+class NotExecutedError(SafeguardError):
+    """The outcome of the transfer with this idempotency key was unknown. Sequence did not execute it."""
+
+    status = 409
+    code = Code.NOT_EXECUTED
+    retry = Retry.NEW_KEY
 
 
 class KeyReusedError(SafeguardError):
     """The idempotency key was used for another transfer."""
 
     status = 422
+    code = Code.KEY_REUSED
+    retry = Retry.NEW_KEY
+
+
+class FrozenError(SafeguardError):
+    """The owner froze transfers. Reads go on."""
+
+    status = 403
+    code = Code.FROZEN
+    retry = Retry.LATER
+
+
+class TooManyUnknownError(SafeguardError):
+    """The outcome of too many transfers is unknown."""
+
+    status = 503
+    code = Code.TOO_MANY_UNKNOWN
+    retry = Retry.LATER
 
 
 class SafeguardsUnavailableError(SafeguardError):
-    """The ledger, the audit trail or the clock cannot be trusted, so nothing may move. Reads go on."""
+    """The records cannot be trusted or written, so no transfer is possible. Reads go on."""
 
     status = 503
+    code = Code.RECORDS_UNAVAILABLE
+    retry = Retry.LATER
+
+
+class ClockError(SafeguardsUnavailableError):
+    """This machine's clock and Sequence's differ too much to know the day."""
+
+    code = Code.CLOCK_WRONG
 
 
 class LockTimeoutError(SafeguardsUnavailableError):
-    """Another process holds a lock of the data directory, and does not give it back."""
+    """Another process holds a lock of the data directory, and does not release it."""
+
+    code = Code.RECORDS_LOCKED
 
 
 class OutcomeUnknownError(GatewayError):
-    """A transfer was sent and nobody knows what became of it. It counts as spent until somebody does."""
+    """A transfer was sent, and its outcome is unknown. It counts against the limits until the outcome is known."""
 
     status = 502
     exit_code = 5
+    code = Code.OUTCOME_UNKNOWN
+    outcome = Outcome.UNKNOWN
+    retry = Retry.NEVER
 
 
 class SequenceError(GatewayError):
-    """Sequence, or the way to it, failed."""
+    """Sequence, or the connection to it, failed."""
 
     status = 502
     exit_code = 4
+    code = Code.SEQUENCE_FAILED
     nothing_moved: ClassVar[bool] = False
-    """Whether a transfer that ended so certainly moved nothing. The list is closed; see "How money moves"."""
+    """Whether a transfer that ended so certainly moved nothing. The list is closed."""
 
 
-class BusyError(SequenceError):
-    """As many requests as may wait for their turn are waiting already. Nothing was sent."""
+class CertainError(SequenceError):
+    """A failure after which it is certain that nothing moved."""
+
+    nothing_moved = True
+    outcome = Outcome.NOTHING_MOVED
+    retry = Retry.SAME_KEY
+
+
+class StoppingError(CertainError):
+    """The program stops. Nothing was sent."""
 
     status = 503
-    nothing_moved = True
+    code = Code.STOPPING
+    retry = Retry.LATER
 
 
-class SignInError(SequenceError):
-    """There is no valid access token, and none can be had. Nothing was sent."""
+class BusyError(CertainError):
+    """Too many requests wait for their turn already. Nothing was sent."""
 
-    nothing_moved = True
+    status = 503
+    code = Code.BUSY
+    retry = Retry.LATER
+
+
+class SignInError(CertainError):
+    """There is no valid access token, and none can be obtained. Nothing was sent."""
+
+    code = Code.SIGN_IN_FAILED
 
 
 class SignInRefusedError(SignInError):
-    """The sign-in service said no: to the password, the code, the refresh token, or the account as a whole."""
+    """The sign-in service refused the password, the code, the refresh token, or the account as a whole."""
+
+    code = Code.SIGN_IN_REFUSED
 
 
 class SignInNotAttemptedError(SignInError):
-    """A login stopped before a password was submitted: the network, a page that has changed. It is no refusal."""
+    """A login stopped before a password was submitted: the network, a page that has changed. It was not refused."""
+
+    code = Code.SIGN_IN_NOT_ATTEMPTED
 
 
 class SignInWaitsError(SignInError):
-    """A login failed before, and the next one may not be yet, so that the account is not locked."""
+    """A login failed before, and the next one has to wait, so that the account is not locked."""
+
+    code = Code.SIGN_IN_WAITS
 
 
-class NotSentError(SequenceError):
+class NotSentError(CertainError):
     """No connection was made. Not a byte of the request was sent."""
 
-    nothing_moved = True
+    code = Code.NOT_SENT
 
 
-class NotAuthorizedError(SequenceError):
+class NotAuthorizedError(CertainError):
     """Sequence answered 401, also to a renewed token. It did nothing."""
 
-    nothing_moved = True
+    code = Code.NOT_AUTHORIZED
 
 
-class RateLimitedError(SequenceError):
+class RateLimitedError(CertainError):
     """Sequence answered 429. It did nothing."""
 
-    nothing_moved = True
+    code = Code.SEQUENCE_RATE_LIMITED
+    retry = Retry.LATER
 
 
-class RefusedError(SequenceError):
+class RefusedError(CertainError):
     """Sequence refused a transfer (``createPayment.error`` with ``ok: null``). Nothing moved."""
 
     status = 400
-    nothing_moved = True
+    code = Code.REFUSED
 
 
-class NotExecutedError(SequenceError):
-    """What became of a transfer was unknown, and then found out: Sequence never executed it."""
+class InvalidDocumentError(CertainError):
+    """Sequence did not execute the request, because the GraphQL document did not validate."""
 
-    nothing_moved = True
+    code = Code.INVALID_DOCUMENT
+    retry = Retry.NEVER
 
 
 class GraphQLError(SequenceError):
     """Sequence's answer carries ``errors``."""
 
+    code = Code.GRAPHQL_ERROR
+
 
 class UnexpectedStatusError(SequenceError):
     """Sequence, or a proxy before it, answered with a status of 300 and above that has no class of its own."""
 
+    code = Code.UNEXPECTED_STATUS
+
 
 class UnreadableAnswerError(SequenceError):
-    """The answer came, but is not what was asked for: HTML, broken JSON, a wrong shape, too large."""
+    """The answer is not what was asked for: HTML, broken JSON, a wrong shape, too large."""
+
+    code = Code.UNREADABLE_ANSWER
 
 
 class TimedOutError(SequenceError):
-    """The request was sent and no full answer came in time."""
+    """The request was sent, and no full answer came in time."""
+
+    code = Code.TIMED_OUT
 
 
 class ConnectionLostError(SequenceError):
     """The connection broke after the request was sent."""
+
+    code = Code.CONNECTION_LOST

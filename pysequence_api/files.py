@@ -113,7 +113,7 @@ def read_bytes(path: Path) -> bytes | None:
         return None
 
 
-def replace_atomically(path: Path, content: bytes) -> None:
+def replace_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Put a new file in the place of an old one, so that a crash leaves either the one or the other, whole.
 
     The caller holds a lock under which alone this path is written.
@@ -130,11 +130,13 @@ def replace_atomically(path: Path, content: bytes) -> None:
     try:
         os.fchmod(descriptor, OWNER_ONLY)
         _write_all(descriptor, content)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     new.replace(path)
-    _sync_directory(path.parent)
+    if sync:
+        sync_directory(path.parent)
 
 
 def append_lines(path: Path, content: bytes) -> None:
@@ -163,7 +165,7 @@ def append_lines(path: Path, content: bytes) -> None:
     finally:
         os.close(descriptor)
     if not size:
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -173,7 +175,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,35 +1,41 @@
-"""Puts a client and the safeguards together. The only thing that both doors import from inside."""
+"""Puts the client, the records and the safeguards together. Opened once, closed once."""
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio.to_thread
+import httpx
 
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
-from pysequence_api.records.names import Names
-from pysequence_api.safeguards.recovery import Recovery
-from pysequence_api.safeguards.reservations import Records
+from pysequence_api.models import Accounts, ExternalAccount, Pod, Port
+from pysequence_api.records import open_records
+from pysequence_api.records.copies import limits_begin, write_limits
+from pysequence_api.records.database import Database
+from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.follow_up import FollowUp
+from pysequence_api.safeguards.transfers import Limits, TransferService, read_limits
+from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, SandboxFileError
+from pysequence_api.sequence.client import SequenceClient
+from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.sign_in.service import SignIn
+from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME, LOCK_FILE_NAME
 from pysequence_api.settings import Settings, variable
-
-if TYPE_CHECKING:
-    import httpx
-
-    from pysequence_api.safeguards.follow_up import FollowUp
-    from pysequence_api.safeguards.transfers import TransferService
-    from pysequence_api.sequence.client import SequenceClient
-    from pysequence_api.sequence.sign_in.service import SignIn
 
 SANDBOX_DATABASE_NAME = "sequence.sqlite"
 REAL_SETTINGS = ("graphql_url", "auth_url", "app_url", "access_token", "email", "password", "totp")
-"""What is set for the real account, and stays out of the simulated Sequence."""
+"""Set for the real account, and kept out of the simulated Sequence."""
+COPY_SECONDS = 1.0
+"""`.daily_limits.json` is written at most this often."""
+SYNC_SECONDS = 60.0
+"""The audit trail is put on the disk, and repeated rejections are summed up, this often."""
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +48,21 @@ class Gateway:
         settings: what it was opened with.
         client: reads of the account.
         transfers: the only way to move money.
-        follow_up: finds out what became of transfers whose outcome is unknown.
-        recovery: what is known of an attempt.
-        records: what is on the disk.
+        follow_up: finds out what became of transfers.
+        records: the database.
+        max_cents: the limits of this process.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
-        data_directory_is_new: whether no transfer was ever recorded in the data directory.
     """
 
     settings: Settings
-    client: "SequenceClient"
-    transfers: "TransferService"
-    follow_up: "FollowUp"
-    recovery: Recovery
-    records: Records
+    client: SequenceClient
+    transfers: TransferService
+    follow_up: FollowUp
+    records: Database
+    max_cents: MaxCents
     default_organization_id: str | None
     default_kyc_id: str | None
-    data_directory_is_new: bool
 
     @property
     def organization_id(self) -> str:
@@ -82,67 +86,80 @@ class Gateway:
             raise InvalidRequestError(f"Name a KYC id, or set {variable('kyc_id')}.")
         return self.default_kyc_id
 
+    def limits(self) -> Limits:
+        """Say what is used and left today; see `read_limits`."""
+        return read_limits(self.records, self.max_cents)
+
+    async def accounts(self, organization_id: str | None = None) -> Accounts:
+        """List pods, ports and external accounts, and remember their names for screens that make no upstream call."""
+        accounts = await self.client.accounts(organization_id)
+        parties: tuple[Pod | Port | ExternalAccount, ...] = (*accounts.pods, *accounts.ports, *accounts.accounts)
+        await anyio.to_thread.run_sync(self._remember, {one.id: one.name for one in parties if one.name})
+        return accounts
+
+    def _remember(self, names: dict[str, str]) -> None:
+        try:
+            known = self.records.read(lambda reader: reader.names())
+            new = {key: name for key, name in names.items() if known.get(key) != name}
+            if new and self.records.path.exists():
+                self.records.write(lambda writer: writer.remember_names(new.items()))
+        except SafeguardsUnavailableError as error:
+            log.debug("names cannot be remembered (%s)", error)
+
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, *, transport: "httpx.AsyncBaseTransport | None" = None, clock: Clock = utc_now
+    settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None, clock: Clock = utc_now
 ) -> AsyncIterator[Gateway]:
-    """Open the gateway; on leaving, wait for transfers that are on their way, and close it.
+    """Open the gateway. On leaving, release what has not been sent, wait for what has, and close it.
 
     Args:
         settings: with ``sandbox``, and without a transport, the simulated Sequence runs in this process.
-        transport: answers the requests to Sequence instead of the network; whoever gives it closes it.
-        clock: gives the time in UTC.
+        transport: answers the requests to Sequence instead of the network; whoever passes it closes it.
+        clock: returns the time in UTC.
 
     Raises:
         SettingsError: the data directory cannot be used.
     """
-    # Not at the top: what only reads files (`limits show`, `audit tail`) starts without an HTTP client.
-    from pysequence_api.safeguards.follow_up import FollowUp  # noqa: PLC0415
-    from pysequence_api.safeguards.transfers import TransferService  # noqa: PLC0415
-    from pysequence_api.sequence.graphql.client import GraphQLSequenceClient  # noqa: PLC0415
-
     directory = settings.data_directory
-    records = open_records(settings, clock)
-    await anyio.to_thread.run_sync(_prepare, records, open_recovery(settings, records))
-    is_new = not await anyio.to_thread.run_sync(records.audit.size_bytes)
+    records = open_records(directory, clock)
+    max_cents = MaxCents(settings.max_transfer_cents, settings.max_daily_transfer_cents)
+    organization_id, kyc_id = settings.org_id, settings.kyc_id
     async with AsyncExitStack() as stack:
-        organization_id, kyc_id = settings.org_id, settings.kyc_id
+        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, clock)
         if settings.sandbox:
-            from pysequence_api import sandbox  # noqa: PLC0415
-
-            organization_id, kyc_id = organization_id or sandbox.ORGANIZATION_ID, kyc_id or sandbox.KYC_ID
+            organization_id, kyc_id = organization_id or ORGANIZATION_ID, kyc_id or KYC_ID
             if transport is None:
                 settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         client = GraphQLSequenceClient.open(settings, directory, transport)
         stack.push_async_callback(client.aclose)
-        recovery = open_recovery(settings, records)
-        follow_up = FollowUp(client, recovery, clock=clock)
+        follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
         transfers = TransferService(
             client,
             records,
+            max_cents,
             organization_id=organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
-            on_unsettled=follow_up.wake,
+            clock=clock,
+            on_open=follow_up.wake,
         )
+        await stack.enter_async_context(_copies_kept(records, clock))
         stack.push_async_callback(transfers.aclose)
-        yield Gateway(settings, client, transfers, follow_up, recovery, records, organization_id, kyc_id, is_new)
+        yield Gateway(settings, client, transfers, follow_up, records, max_cents, organization_id, kyc_id)
 
 
 @asynccontextmanager
-async def open_sign_in(settings: Settings, debug_directory: Path | None = None) -> AsyncIterator["SignIn"]:
+async def open_sign_in(settings: Settings, debug_directory: Path | None = None) -> AsyncIterator[SignIn]:
     """Open signing in alone, without the account behind it.
 
     Args:
         settings: for the real account; the simulated Sequence in this process needs no signing in.
-        debug_directory: gets pictures of pages at which a login stopped.
+        debug_directory: gets screenshots of pages at which a login stopped.
 
     Raises:
         InvalidRequestError: for the simulated Sequence.
         SettingsError: the data directory, or ``SEQUENCE_TOTP``, cannot be used.
     """
-    from pysequence_api.sequence.sign_in.service import SignIn  # noqa: PLC0415 - loads an HTTP client
-
     if settings.sandbox:
         raise InvalidRequestError(
             f"The simulated Sequence in this process needs no signing in. Leave {variable('sandbox')} unset for the"
@@ -156,48 +173,61 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         await sign_in.aclose()
 
 
-def open_records(settings: Settings, clock: Clock = utc_now) -> Records:
-    """Open ledger and audit trail alone, without Sequence.
-
-    Raises:
-        SettingsError: the data directory cannot be used.
-    """
-    prepare_directory(settings.data_directory)
-    return Records(
-        settings.data_directory,
-        max_transfer_cents=settings.max_transfer_cents,
-        max_daily_cents=settings.max_daily_transfer_cents,
-        clock=clock,
-    )
-
-
-def open_names(settings: Settings) -> Names:
-    """Open what is remembered of names; the data directory is there already."""
-    return Names(settings.data_directory)
-
-
-def open_recovery(settings: Settings, records: Records) -> Recovery:
-    """Open what decides about unsettled attempts, on records that are open."""
-    return Recovery(records, grace_seconds=settings.reconcile_grace_seconds)
-
-
-def _prepare(records: Records, recovery: Recovery) -> None:
+@asynccontextmanager
+async def _copies_kept(records: Database, clock: Clock) -> AsyncIterator[None]:
+    """Keep the files that follow the database up to date while this is open."""
+    task = asyncio.create_task(_keep_copies(records, clock), name="copies")
     try:
-        records.store.prepare()
-        recovery.begin()  # what a crash kept from the trail is written before anything else happens
-        head = records.store.head()
-        log.info("audit trail: %d entries, head %s", head.count, head.sha256)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _keep_copies(records: Database, clock: Clock) -> None:
+    synced_at = time.monotonic()
+    while True:
+        await asyncio.sleep(COPY_SECONDS)
+        if records.attempts_changed.is_set():
+            await anyio.to_thread.run_sync(_write_limits, records, clock)
+        if records.is_open and time.monotonic() - synced_at >= SYNC_SECONDS:
+            synced_at = time.monotonic()
+            await anyio.to_thread.run_sync(_sum_up_and_sync, records)
+
+
+def _sum_up_and_sync(records: Database) -> None:
+    try:
+        if records.read(lambda reader: reader.repeated_rejections()):
+            records.write(lambda writer: writer.sum_up_rejections())
+        records.sync_trail()
     except SafeguardsUnavailableError as error:
-        log.error("%s", error)  # reads go on
+        log.error("%s", error)
+
+
+def _write_limits(records: Database, clock: Clock) -> None:
+    records.attempts_changed.clear()
+    try:
+        with records.held():
+            now = clock()
+            counted = records.read(lambda reader: reader.attempts_counted_since(limits_begin(now)))
+            write_limits(records.directory, counted, now)
+    except (OSError, SafeguardsUnavailableError) as error:
+        log.error(".daily_limits.json cannot be written (%s)", error)
+
+
+def _close_records(records: Database, clock: Clock) -> None:
+    if records.is_open:
+        _sum_up_and_sync(records)
+        _write_limits(records, clock)
+    with suppress(SafeguardsUnavailableError):
+        records.close()
 
 
 @asynccontextmanager
 async def _open_sandbox(
     settings: Settings, directory: Path
-) -> AsyncIterator[tuple[Settings, "httpx.AsyncBaseTransport"]]:
+) -> AsyncIterator[tuple[Settings, httpx.AsyncBaseTransport]]:
     """Run the simulated Sequence in this process, with a token for it in the sandbox's own cache."""
-    from pysequence_api.sandbox import CLIENT_ID, Sandbox, SandboxFileError  # noqa: PLC0415
-
     try:
         sandbox = await anyio.to_thread.run_sync(Sandbox, directory / SANDBOX_DATABASE_NAME)
     except SandboxFileError as error:
@@ -218,7 +248,5 @@ async def _open_sandbox(
 
 
 def _cache_tokens(directory: Path, content: bytes) -> None:
-    from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME, LOCK_FILE_NAME  # noqa: PLC0415
-
     with locked(directory / LOCK_FILE_NAME):
         replace_atomically(directory / CACHE_FILE_NAME, content)

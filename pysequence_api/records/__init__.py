@@ -1,1 +1,22 @@
-"""What is kept on the disk: the limits ledger, the audit trail, and who is writing them."""
+"""What is kept on the disk: one database, and the files that follow it."""
+
+from pathlib import Path
+
+from pysequence_api.clock import Clock, utc_now
+from pysequence_api.files import prepare_directory
+from pysequence_api.records.database import Database
+from pysequence_api.records.takeover import fill
+
+
+def open_records(directory: Path, clock: Clock = utc_now) -> Database:
+    """Open the records of a data directory. This reads and writes nothing yet.
+
+    Args:
+        directory: the data directory, created if missing.
+        clock: returns the time in UTC.
+
+    Raises:
+        SettingsError: the data directory cannot be used.
+    """
+    prepare_directory(directory)
+    return Database(directory, clock, fill)

@@ -47,6 +47,11 @@ class Owners:
         """Say whether the process that a reservation names is still at it, as far as can be known from here."""
         return attempt_id in self.running if owner_id == self._id else self._is_alive(owner_id)
 
+    def any_alive(self) -> bool:
+        """Say whether another process works in this data directory."""
+        paths = self._directory.iterdir() if self._directory.is_dir() else ()
+        return any(path.stem != self._id and self._is_alive(path.stem) for path in paths)
+
     def _is_alive(self, owner_id: str | None) -> bool:
         if owner_id is None or not _ID.fullmatch(owner_id):
             return False

@@ -1,93 +1,189 @@
-"""Looking up, in the account's activity, what became of attempts whose end is not known."""
+"""Following attempts until they are over: what became of unknown outcomes, and whether money arrived or returned.
+
+One lookup reads the account and its activity; one transaction decides about everything that is followed.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from datetime import datetime
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 
 import anyio
 import anyio.to_thread
+from pydantic import BaseModel, ConfigDict
 
-from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
+from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import SafeguardsUnavailableError, SequenceError
 from pysequence_api.models import ActivityFilter, Transfer
-from pysequence_api.safeguards.matching import ONE_DAY
-from pysequence_api.safeguards.recovery import Finding, Lookup, Recovery, Result
+from pysequence_api.records.attempts import Attempt, Order, Reader, Writer
+from pysequence_api.records.audit import EventType
+from pysequence_api.records.database import Database
+from pysequence_api.records.states import State
+from pysequence_api.safeguards.decide import FOLLOWED, bounded, fail_dead
+from pysequence_api.safeguards.matching import ONE_DAY, describes, matches, speaks_against_absence
+from pysequence_api.safeguards.transfers import accept_attempt
 from pysequence_api.sequence.client import SequenceClient
 
-PAUSES_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Pauses between lookups while something is unsettled; the last one repeats."""
+UPSTREAM_ENDS = {"COMPLETE": State.ARRIVED, "FAILED": State.RETURNED, "CANCELLED": State.RETURNED}
+"""What a status of Sequence means for an accepted attempt. With any other one, also an unknown one, it is not over."""
+UNKNOWN_PAUSES_SECONDS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Pauses between lookups while an outcome or an id is unknown; the last one repeats."""
+ACCEPTED_PAUSES_SECONDS = (60.0, 300.0, 900.0, 3600.0)
+"""The same while money has not arrived."""
+SLOW_PAUSE_SECONDS = 6 * 3600.0
+"""The same for what is over unless Sequence says otherwise later: what arrived, and what was not executed."""
 IDLE_SECONDS = 300.0
-"""How often to look whether another process left something behind."""
+"""How often to look whether another process left something behind; this makes no upstream call."""
 PAGE_TRANSFERS = 100
 MAX_PAGES = 200
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before this there was nothing to look up."""
+LATE = "a transfer that was taken for not executed appeared at Sequence"
 
 log = logging.getLogger(__name__)
 
 
+class Result(StrEnum):
+    """What a lookup found out about an attempt."""
+
+    ACCEPTED = "accepted"
+    IDENTIFIED = "identified"
+    ARRIVED = "arrived"
+    RETURNED = "returned"
+    NOT_EXECUTED = "not_executed"
+    STILL_UNKNOWN = "still_unknown"
+    NOT_ARRIVED = "not_arrived"
+    NO_LONGER_FOLLOWED = "no_longer_followed"
+
+
+class Finding(BaseModel):
+    """What was found out about one attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt_id: str
+    amount_cents: int
+    result: Result
+    transfer_id: str | None = None
+    reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has to be looked up again soon."""
+        return self.result is Result.STILL_UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the account and its activity show.
+
+    Attributes:
+        began_at: when the lookup began.
+        since: how far back the activity was read.
+        transfers: from the activity, in any order.
+        party_ids: everything in the account that a transfer can name.
+        external_ids: which of them are connected accounts.
+        problem: why something may be missing.
+        clock_offset_seconds: how far Sequence's clock is ahead of ours; ``None`` while that is unknown.
+    """
+
+    began_at: datetime
+    since: datetime
+    transfers: tuple[Transfer, ...]
+    party_ids: frozenset[str]
+    external_ids: frozenset[str] = frozenset()
+    problem: str | None = None
+    clock_offset_seconds: float | None = None
+
+
 class FollowUp:
-    """Looks up what is open, and has it decided.
+    """Looks up what is followed, and has it decided.
 
     Args:
         client: the account at Sequence.
-        recovery: the decisions.
-        clock: gives the time in UTC.
+        records: the database.
+        grace_seconds: how long after it was sent a transfer that is not in the activity counts as not executed.
+        clock: returns the time in UTC.
     """
 
-    def __init__(self, client: SequenceClient, recovery: Recovery, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, client: SequenceClient, records: Database, *, grace_seconds: float, clock: Clock) -> None:
         self._client = client
-        self._recovery = recovery
+        self._records = records
+        self._grace = timedelta(seconds=grace_seconds)
         self._clock = clock
         self._wake = asyncio.Event()
+        self._slow_look_at = -math.inf
 
     def wake(self) -> None:
-        """Say that something may have to be looked up."""
+        """Look again soon."""
         self._wake.set()
 
     async def run_for_ever(self) -> None:
-        """Look at once, then with growing pauses while anything is open."""
+        """Look at once, then with growing pauses while something is followed."""
         looks = 0
         while True:
             try:
-                findings = await self.run()
+                findings = await self.run(slow=time.monotonic() - self._slow_look_at >= SLOW_PAUSE_SECONDS)
             except SafeguardsUnavailableError as error:
                 log.error("%s", error)
                 findings = []
             except Exception:
-                # What is unsettled stays counted; the next look comes.
-                log.exception("finding out what is unsettled failed")
+                # What is open stays counted; the next look comes.
+                log.exception("following up failed")
                 findings = []
-            open_ones = [finding for finding in findings if finding.result is Result.IN_DOUBT]
-            looks = looks + 1 if open_ones else 0
-            pause_seconds = PAUSES_SECONDS[min(looks, len(PAUSES_SECONDS)) - 1] if looks else IDLE_SECONDS
+            pause_seconds = _pause_seconds(findings, looks)
+            looks += 1
             with anyio.move_on_after(pause_seconds):
                 await self._wake.wait()
                 looks = 0
             self._wake.clear()
 
-    async def run(self) -> list[Finding]:
+    async def run(self, *, slow: bool = True) -> list[Finding]:
         """Look once.
 
+        Args:
+            slow: look also if only what arrived, or was not executed, is followed.
+
         Returns:
-            What was found out about each attempt that was open.
+            What was found out about each attempt that is followed.
 
         Raises:
-            SafeguardsUnavailableError: the files cannot be trusted or written.
+            SafeguardsUnavailableError: the records cannot be trusted or written.
         """
-        findings, since = await anyio.to_thread.run_sync(self._recovery.begin)
-        if since is not None:
-            lookup = await self._look(since)
-            findings += await anyio.to_thread.run_sync(partial(self._recovery.decide, lookup))
+        if slow:
+            self._slow_look_at = time.monotonic()
+        since = await anyio.to_thread.run_sync(self._begin, slow)
+        if since is None:
+            return []
+        lookup = await self._look(since)
+        decide = partial(decide_followed, lookup=lookup, grace=self._grace)
+        findings = await anyio.to_thread.run_sync(self._records.write, decide)
         for finding in findings:
-            log.log(
-                logging.INFO if finding.result is Result.IN_DOUBT else logging.WARNING,
-                "attempt %s: %s %s",
-                finding.attempt_id,
-                finding.result,
-                finding.reason or finding.transfer_id or "",
-            )
+            level = logging.INFO if finding.result in {Result.STILL_UNKNOWN, Result.NOT_ARRIVED} else logging.WARNING
+            level = logging.INFO if finding.result is Result.ARRIVED else level
+            reason = finding.reason or finding.transfer_id or ""
+            log.log(level, "attempt %s: %s %s", finding.attempt_id, finding.result, reason)
         return findings
+
+    def _begin(self, slow: bool) -> datetime | None:
+        """End what dead processes left behind, and say since when to look; ``None`` if nothing is to be looked up."""
+
+        def begin(writer: Writer) -> datetime | None:
+            fail_dead(writer, self._records.owners)
+            return min((max(LONG_AGO, one.sent_at) for one in followed(writer)), default=None)
+
+        def followed(reader: Reader) -> list[Attempt]:
+            slow_states = {State.ARRIVED, State.NOT_EXECUTED}
+            waiting = [one for one in reader.followed_attempts() if slow or one.state not in slow_states]
+            return waiting + [one for one in reader.open_attempts() if one.state is State.UNKNOWN]
+
+        is_anything_to_do = self._records.read(lambda reader: bool(reader.open_attempts() or followed(reader)))
+        return self._records.write(begin) if is_anything_to_do else None
 
     async def _look(self, since: datetime) -> Lookup:
         began_at = self._clock()
@@ -96,14 +192,13 @@ class FollowUp:
         external_ids: frozenset[str] = frozenset()
         try:
             accounts = await self._client.accounts()
-            pods, ports, others = accounts.pods, accounts.ports, accounts.accounts
-            party_ids = frozenset({one.id for one in pods} | {one.id for one in ports} | {one.id for one in others})
-            external_ids = frozenset(one.id for one in others)
+            external_ids = frozenset(one.id for one in accounts.accounts)
+            party_ids = external_ids.union((pod.id for pod in accounts.pods), (port.id for port in accounts.ports))
             problem = None if accounts.complete else "Sequence left out a part of the account"
             for organization_id in accounts.organization_ids:
                 problem = await self._look_in(organization_id, since, transfers) or problem
         except SequenceError as error:
-            problem = f"the lookup did not get through: {error}"
+            problem = f"the lookup failed: {error}"
         offset_seconds = self._client.clock_offset_seconds
         if offset_seconds is not None and abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
             problem = f"this machine's clock is {offset_seconds:+.0f} seconds from Sequence's"
@@ -120,6 +215,188 @@ class FollowUp:
             if not page.page_info.has_next_page:
                 return problem
             if page.page_info.end_cursor in {"", after}:
-                return "the activity says that it goes on, but not where"
+                return "the activity has another page, but no cursor for it"
             after = page.page_info.end_cursor
         return f"the activity has more than {MAX_PAGES} pages since then"
+
+
+def decide_followed(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Finding]:
+    """Decide about everything that is followed, in one transaction, against one lookup.
+
+    Attempts of equal source, destination and amount are interchangeable, and are decided together.
+    """
+    decisions = _Decisions(writer, lookup, grace)
+    groups: dict[Order, list[Attempt]] = defaultdict(list)
+    open_attempts = writer.open_attempts()
+    in_flight = {one.order for one in open_attempts if one.state in {State.RESERVED, State.SENDING}}
+    for attempt in writer.followed_attempts() + [one for one in open_attempts if one.state is State.UNKNOWN]:
+        groups[attempt.order].append(attempt)
+    for order, group in groups.items():
+        decisions.decide(sorted(group, key=_claims_first), in_flight=order in in_flight)
+    return decisions.findings
+
+
+def _claims_first(attempt: Attempt) -> tuple[int, datetime]:
+    """Accepted attempts claim a transfer first, then those of unknown outcome, then those taken for not executed."""
+    rank = {State.UNKNOWN: 1, State.NOT_EXECUTED: 2}
+    return rank.get(attempt.state, 0), attempt.sent_at
+
+
+@dataclass
+class _Decisions:
+    writer: Writer
+    lookup: Lookup
+    grace: timedelta
+    findings: list[Finding] = field(default_factory=list)
+    free: dict[str, Transfer] = field(init=False)
+    """The transfers that no attempt has, by id."""
+    by_id: dict[str, Transfer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_id = {transfer.id: transfer for transfer in self.lookup.transfers}
+        self.free = {key: one for key, one in self.by_id.items() if not self.writer.is_claimed(key)}
+
+    def decide(self, group: list[Attempt], *, in_flight: bool) -> None:
+        """Decide about attempts of one order, those that claim first before the others."""
+        for attempt in [one for one in group if one.transfer_id is not None]:
+            self._follow(attempt, self.by_id.get(attempt.transfer_id or ""))
+        waiting = [one for one in group if one.transfer_id is None]
+        if in_flight:
+            for attempt in waiting:
+                self._leave(attempt, "an equal transfer is in flight, and what is found could be that one")
+            return
+        candidates = [self._candidates(one) for one in waiting]
+        free_ids = {transfer.id for found in candidates for transfer in found}
+        wanting = sum(one.state is not State.NOT_EXECUTED for one in waiting)
+        is_ambiguous = len(free_ids) > wanting > 0
+        for attempt in waiting:
+            transfer = next(iter(self._candidates(attempt)), None)
+            if transfer is None:
+                self._not_found(attempt)
+            elif is_ambiguous:
+                self._ambiguous(attempt, [self.free[key] for key in sorted(free_ids)])
+            else:
+                del self.free[transfer.id]
+                self._claim(attempt, transfer)
+
+    def _candidates(self, attempt: Attempt) -> list[Transfer]:
+        found = matches(attempt.order, self.free.values(), attempt.sent_at, self.lookup.clock_offset_seconds)
+        return [transfer for transfer in found if describes(attempt, transfer)]
+
+    def _claim(self, attempt: Attempt, transfer: Transfer) -> None:
+        if attempt.state is State.UNKNOWN or attempt.state is State.NOT_EXECUTED:
+            is_late = attempt.state is State.NOT_EXECUTED
+            accepted = accept_attempt(self.writer, attempt, transfer, reconciled=True)
+            self._found(accepted, Result.ACCEPTED, LATE if is_late else None)
+            if is_late and self.writer.freeze() is None:
+                self.writer.set_freeze(f"attempt {attempt.id}: {LATE}", callers_only=True)
+        else:
+            created_at = transfer.created_at
+            accepted = self.writer.update(
+                attempt,
+                transfer_id=transfer.id,
+                upstream_created_at=created_at if isinstance(created_at, datetime) else None,
+            )
+            event = accepted.event(EventType.IDENTIFIED, self.writer.now, transfer_id=transfer.id)
+            self.writer.add_event(event)
+            self._found(accepted, Result.IDENTIFIED)
+        self._follow(accepted, transfer)
+
+    def _follow(self, attempt: Attempt, transfer: Transfer | None) -> None:
+        """Record what the transfer of an accepted attempt became."""
+        end = UPSTREAM_ENDS.get(transfer.status or "") if transfer is not None else None
+        if transfer is not None and transfer.status != attempt.upstream_status:
+            attempt = self.writer.update(attempt, upstream_status=transfer.status)
+        if end is State.RETURNED:
+            reason = bounded(transfer.error_reason or "Sequence gave no reason") if transfer is not None else ""
+            self._end(attempt, State.RETURNED, EventType.RETURNED, error=reason, followed_until=None)
+        elif end is State.ARRIVED and attempt.state is State.ACCEPTED:
+            self._end(attempt, State.ARRIVED, EventType.ARRIVED)
+        elif self._is_expired(attempt):
+            self.writer.update(attempt, followed_until=None)
+            self._found(attempt, Result.NO_LONGER_FOLLOWED)
+        elif attempt.state is State.ACCEPTED:
+            self._found(attempt, Result.NOT_ARRIVED)
+
+    def _end(self, attempt: Attempt, state: State, event_type: EventType, **changes: object) -> None:
+        changed = self.writer.move(attempt, state, **changes)
+        error = changed.error if state is State.RETURNED else None
+        event = changed.event(event_type, self.writer.now, transfer_id=changed.transfer_id, error=error)
+        self.writer.add_event(event)
+        self._found(changed, Result(state.value), error)
+
+    def _ambiguous(self, attempt: Attempt, candidates: list[Transfer]) -> None:
+        """There are more equal transfers than attempts, the owner's own for example: report only what all agree on."""
+        ends = {UPSTREAM_ENDS.get(transfer.status or "") for transfer in candidates}
+        end = next(iter(ends)) if len(ends) == 1 else None
+        if attempt.state is State.ACCEPTED and end is not None:
+            event_type = EventType.ARRIVED if end is State.ARRIVED else EventType.RETURNED
+            self._end(attempt, end, event_type, followed_until=None, upstream_status=candidates[0].status)
+        else:
+            self._leave(attempt, "Sequence shows more equal transfers than were requested here")
+
+    def _not_found(self, attempt: Attempt) -> None:
+        if attempt.state is not State.UNKNOWN:
+            if self._is_expired(attempt):
+                self.writer.update(attempt, followed_until=None)
+                self._found(attempt, Result.NO_LONGER_FOLLOWED)
+            elif attempt.state is not State.NOT_EXECUTED:
+                self._leave(attempt, "Sequence does not show it yet")
+            return
+        reason = self._why_not_absent(attempt)
+        if reason is not None:
+            self._leave(attempt, reason)
+            return
+        error = "it was looked up in the activity and is not there"
+        until = self.writer.now + FOLLOWED
+        changed = self.writer.move(
+            attempt, State.NOT_EXECUTED, error=error, ended_at=self.writer.now, followed_until=until
+        )
+        outcome = State.NOT_EXECUTED.value
+        self.writer.add_event(
+            changed.event(EventType.FAILED, self.writer.now, error=error, outcome=outcome, reconciled=True)
+        )
+        self._found(changed, Result.NOT_EXECUTED, error)
+
+    def _why_not_absent(self, attempt: Attempt) -> str | None:
+        """Say why an attempt that was not found must not be taken for not executed."""
+        lookup = self.lookup
+        if lookup.problem is not None:
+            return lookup.problem
+        if attempt.sent_at < lookup.since:
+            return "the lookup did not go back far enough"
+        if not {attempt.source_id, attempt.destination_id} <= lookup.party_ids:
+            return "its source or destination is not in the account that was looked up"
+        if any(speaks_against_absence(attempt, one, lookup.external_ids) for one in self.free.values()):
+            return "Sequence shows a similar transfer near that time, which could be this one"
+        if lookup.began_at - attempt.sent_at <= self.grace:
+            return f"it is not there yet; that is final after {self.grace.total_seconds():g} seconds"
+        return None
+
+    def _is_expired(self, attempt: Attempt) -> bool:
+        return attempt.followed_until is not None and attempt.followed_until <= self.writer.now
+
+    def _leave(self, attempt: Attempt, reason: str) -> None:
+        if attempt.state is State.NOT_EXECUTED:
+            return
+        self._found(attempt, Result.STILL_UNKNOWN, reason)
+
+    def _found(self, attempt: Attempt, result: Result, reason: str | None = None) -> None:
+        self.findings.append(
+            Finding(
+                attempt_id=attempt.id,
+                amount_cents=attempt.amount_cents,
+                result=result,
+                transfer_id=attempt.transfer_id,
+                reason=reason,
+            )
+        )
+
+
+def _pause_seconds(findings: list[Finding], looks: int) -> float:
+    results = {finding.result for finding in findings}
+    if Result.STILL_UNKNOWN in results:
+        return UNKNOWN_PAUSES_SECONDS[min(looks, len(UNKNOWN_PAUSES_SECONDS) - 1)]
+    if Result.NOT_ARRIVED in results:
+        return ACCEPTED_PAUSES_SECONDS[min(looks, len(ACCEPTED_PAUSES_SECONDS) - 1)]
+    return IDLE_SECONDS

@@ -1,24 +1,25 @@
 """Which transfer of the account's activity an attempt could be."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from pysequence_api.models import Party, Transfer
-from pysequence_api.records.ledger import Entry
+from pysequence_api.records.attempts import Attempt, Order
+from pysequence_api.text import plain_text
 
 CLOCK_MARGIN_SECONDS = 5.0
 """How far apart two clocks may be that are compared through Sequence's ``Date``."""
 UNKNOWN_CLOCK_MARGIN_SECONDS = 120.0
 """The same while Sequence has not told its time: as far apart as the safeguards let a clock be."""
 ONE_TIME = "ONE_TIME_TRANSFER"
-ONE_DAY = timedelta(days=1)
-NEAR = timedelta(seconds=300)
+RULE = "RULE"
+NEAR_BEFORE = timedelta(minutes=5)
 """More than two clocks are apart that may each be off as far as the safeguards allow."""
+NEAR_AFTER = timedelta(hours=1)
+"""A transfer that Sequence created later than this is not the one that was sent."""
+ONE_DAY = timedelta(days=1)
 ELSEWHERE = {"EXTERNAL_ENTITY", "MERCHANT"}
-"""Parties that need no id to be read: no pod or port is one."""
-
-Order = tuple[str | None, str | None, int]
-"""Source id, destination id and amount in cents: what makes two attempts alike."""
+"""Parties that have no id: no pod or port is one."""
 
 
 def matches(
@@ -47,31 +48,39 @@ def matches(
     return tuple(transfer for _, transfer in sorted(found, key=lambda match: match[0]))
 
 
-def cannot_be_ruled_out(entry: Entry, sent_at: datetime, transfer: Transfer, external_ids: frozenset[str]) -> bool:
-    """Say whether a transfer that did not match could still be an attempt's.
+def describes(attempt: Attempt, transfer: Transfer) -> bool:
+    """Say whether the description of a transfer, where Sequence shows one, can be an attempt's."""
+    wanted = attempt.description
+    return not wanted or transfer.description in {None, plain_text(wanted)}
 
-    Something of it cannot be read, or it differs in nothing but its kind, a description or a time that two clocks may
-    explain.
+
+def speaks_against_absence(attempt: Attempt, transfer: Transfer, external_ids: frozenset[str]) -> bool:
+    """Say whether a transfer that does not match keeps an attempt from being taken for not executed.
+
+    A rule for matches says nothing about absence: fees make amounts smaller, and connected accounts are shown as what
+    they are elsewhere. So this is wider: a transfer near that time that is not a rule's, with the same two parties
+    whatever its amount, or with the amount and one party.
 
     Args:
-        entry: the attempt.
-        sent_at: when it was sent, by our clock.
-        transfer: from the activity.
-        external_ids: the connected accounts, which can be shown as where they are.
+        attempt: the attempt.
+        transfer: from the activity, of no other attempt.
+        external_ids: the connected accounts, which can be shown without their id.
     """
-    if transfer.amount_cents not in {None, entry.amount_cents}:
+    if transfer.activity_type == RULE or not _is_near(attempt.sent_at, transfer.created_at):
         return False
-    parties = ((transfer.source, entry.source_id), (transfer.destination, entry.destination_id))
-    if any(_is_other(party, party_id, external_ids) for party, party_id in parties):
-        return False
-    created = transfer.created_at
-    if isinstance(created, datetime):
-        readable = transfer.amount_cents is not None and all(party.id is not None for party, _ in parties)
-        return created >= sent_at - (NEAR if readable else ONE_DAY)
-    return created is None or created >= (sent_at - ONE_DAY).date()
+    source = _can_be(transfer.source, attempt.source_id, external_ids)
+    destination = _can_be(transfer.destination, attempt.destination_id, external_ids)
+    same_amount = transfer.amount_cents in {None, attempt.amount_cents}
+    return (source and destination) or (same_amount and (source or destination))
 
 
-def _is_other(party: Party, party_id: str | None, external_ids: frozenset[str]) -> bool:
+def _can_be(party: Party, party_id: str | None, external_ids: frozenset[str]) -> bool:
     if party.type in ELSEWHERE:
-        return party_id not in external_ids
-    return party.id is not None and party.id != party_id
+        return party_id in external_ids
+    return party.id is None or party.id == party_id
+
+
+def _is_near(sent_at: datetime, created: datetime | date | None) -> bool:
+    if isinstance(created, datetime):
+        return sent_at - NEAR_BEFORE <= created <= sent_at + NEAR_AFTER
+    return created is None or (sent_at - ONE_DAY).date() <= created <= (sent_at + ONE_DAY).date()

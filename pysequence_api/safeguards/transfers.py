@@ -1,73 +1,139 @@
-"""The desk that alone can move money."""
+"""The transfer service: the only way to move money.
+
+A transfer is decided and reserved, waits for its turn, is announced, is sent once, and ends as accepted, refused,
+failed or unknown. `FollowUp` finds out the rest.
+"""
 
 import asyncio
+import hashlib
+import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
-from enum import StrEnum
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from functools import partial
 from math import ceil
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
+from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import (
+    ClockError,
+    FrozenError,
     GatewayError,
-    LimitExceededError,
+    InvalidRequestError,
     NotAuthorizedError,
+    NotFoundError,
     RefusedError,
     SafeguardError,
     SafeguardsUnavailableError,
     SequenceError,
+    StoppingError,
     TooManyAttemptsError,
 )
-from pysequence_api.models import ActivityFilter, Transfer, TransferOrder, TransferReceipt
-from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.matching import matches
-from pysequence_api.safeguards.reservations import (
-    Attempt,
-    CompletedTransfer,
-    Limits,
-    Records,
-    attempt_answer,
-    unknown_outcome,
-)
-from pysequence_api.sequence.client import SequenceClient
+from pysequence_api.models import ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
+from pysequence_api.money import format_cents
+from pysequence_api.records.attempts import Attempt, Reader, Writer
+from pysequence_api.records.audit import Channel, EventType
+from pysequence_api.records.database import Database
+from pysequence_api.records.states import State
+from pysequence_api.safeguards import decide
+from pysequence_api.safeguards.decide import DEFAULT_CALLER, FOLLOWED, OWNER, MaxCents, unknown_outcome
+from pysequence_api.safeguards.matching import describes, matches
+from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
 IDENTIFY_TIMEOUT_SECONDS = 8.0
-"""How long a finished transfer waits for its id, so that the caller, who gives up after 30 s, hears of it."""
+"""How long a finished transfer waits for its id, so that callers with a time-out of 30 seconds get the answer."""
 IDENTIFY_PAGE_TRANSFERS = 100
-WINDOW_SECONDS = 60.0
-CLOCK_MARGIN = timedelta(seconds=MAX_CLOCK_OFFSET_SECONDS + 2)
-"""How far Sequence's clock may be from ours, with what a ``Date`` in whole seconds leaves open: around midnight, both
-days count for so long. Always, because what is measured now says nothing of the clock that an earlier transfer had."""
-
-
-class End(StrEnum):
-    """How a call of `TransferService.transfer` ended, for who counts them."""
-
-    COMPLETED = "completed"
-    REPLAYED = "replayed"
-    """The answer to an earlier one with the same idempotency key."""
-    REJECTED = "rejected"
-    """By a limit."""
-    TURNED_AWAY = "turned_away"
-    """By any other safeguard."""
-    REFUSED = "refused"
-    """By Sequence."""
-    FAILED = "failed"
-    """Certainly nothing moved."""
-    UNKNOWN = "unknown"
-
+RATE_WINDOW_SECONDS = 60.0
+END_LOCK_TIMEOUT_SECONDS = 60.0
+"""How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
+FREEZE_POLL_SECONDS = 0.2
+"""How often a transfer that waits for its turn looks whether transfers were frozen."""
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Result(BaseModel):
+    """The base of what the service answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class CompletedTransfer(Result):
+    """A transfer that Sequence took."""
+
+    id: str | None = Field(description="Null if Sequence does not show it yet; it is added later")
+    status: str | None = Field(description="The newest status that Sequence told")
+    state: State = Field(description="accepted: Sequence took it; arrived; returned: the money came back")
+    amount_cents: int
+    source: Party
+    destination: Party
+    created_at: Moment | None
+    attempt_id: str
+    daily_remaining_cents: int = Field(description="What is left of the daily limit, in cents")
+    replayed: bool = Field(default=False, exclude=True)
+
+    @computed_field(description="Amount for people")  # type: ignore[prop-decorator]
+    @property
+    def amount(self) -> str:
+        """The amount for people."""
+        return format_cents(self.amount_cents)
+
+
+class UnsettledAttempt(Result):
+    """An attempt that counts in full, because it has not ended."""
+
+    attempt_id: str
+    state: State = Field(description="reserved or sending: in flight; unknown: it was sent, and the outcome is unknown")
+    amount_cents: int
+    source_id: str | None
+    destination_id: str | None
+    since: datetime
+    running: bool = Field(description="Whether a process works on it now")
+    reason: str | None = Field(description="Why it has not ended")
+
+
+class Limits(Result):
+    """Both limits, and what is used and left of this UTC day."""
+
+    frozen: bool = Field(description="Whether transfers are frozen")
+    frozen_reason: str | None = Field(description="Why transfers are frozen")
+    frozen_since: datetime | None = Field(description="Since when transfers are frozen")
+    max_transfer_cents: int
+    max_daily_cents: int
+    used_cents: int = Field(description="What counts today, with everything that has not ended")
+    remaining_cents: int
+    date: date
+    unsettled: tuple[UnsettledAttempt, ...]
+    audit_head: str | None = Field(description="The hash of the newest line of the audit trail; note it elsewhere")
+
+
+class AttemptStatus(Result):
+    """What is known of one attempt."""
+
+    attempt_id: str
+    state: State
+    code: str | None = Field(None, description="Why it was rejected or failed, for programs")
+    error: str | None = None
+    amount_cents: int
+    source_id: str | None
+    destination_id: str | None
+    transfer_id: str | None = None
+    transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
+    description: str | None = None
+    created_at: datetime
+    announced_at: datetime | None = Field(None, description="When it was sent")
+    ended_at: datetime | None = Field(None, description="When its outcome was known")
+    followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
 
 
 class TransferService:
@@ -75,189 +141,268 @@ class TransferService:
 
     Args:
         client: the account at Sequence.
-        records: ledger and audit trail.
+        records: the database.
+        limits: the limits of this process.
         organization_id: where to look for a transfer whose answer names no organization.
-        max_attempts_per_minute: beyond it, callers are told to wait.
-        on_unsettled: called when an attempt ended in doubt, or without its id.
+        max_attempts_per_minute: beyond it, callers have to wait.
+        clock: returns the time in UTC.
+        on_open: called when an attempt ended as unknown, or without its id.
         clock_seconds: a monotonic clock.
     """
 
     def __init__(
         self,
         client: SequenceClient,
-        records: Records,
+        records: Database,
+        limits: MaxCents,
         *,
         organization_id: str | None,
         max_attempts_per_minute: int,
-        on_unsettled: Callable[[], None] = lambda: None,
+        clock: Clock,
+        on_open: Callable[[], None] = lambda: None,
         clock_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._records = records
+        self._limits = limits
         self._organization_id = organization_id
         self._admitted_at: deque[float] = deque(maxlen=max_attempts_per_minute)
+        self._clock = clock
         self._clock_seconds = clock_seconds
-        self._one_at_a_time = asyncio.Lock()  # threads of one process need not poll for the file lock
+        self._on_open = on_open
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
-        self._on_unsettled = on_unsettled
-        self.ends: Counter[End] = Counter()
-        """How often transfers ended in which way since this was opened."""
+        self._sent: set[str] = set()
+        self._stopping = asyncio.Event()
+        self.ends: Counter[str] = Counter()
+        """How often requests ended in which state, or with which code, since this was opened."""
 
-    async def transfer(self, order: TransferOrder, via: Channel, key: str | None = None) -> CompletedTransfer:
+    async def transfer(self, order: TransferOrder, channel: Channel, key: str | None = None) -> CompletedTransfer:
         """Move money, or say why not.
 
-        The transfer outlives its caller: who goes away, goes without the answer, but it is recorded to its end.
+        The transfer does not depend on its caller: if the client disconnects, it is still recorded to its end.
 
         Args:
             order: what to move.
-            via: the door that it came through.
-            key: the caller's idempotency key: the same key and order get the first answer again.
+            channel: how it was requested.
+            key: the caller's idempotency key: the same key and order get the original answer again.
 
         Raises:
-            SafeguardError: a safeguard said no; nothing was sent.
-            SequenceError: Sequence, or the way to it, failed, and certainly nothing moved.
-            OutcomeUnknownError: it was sent, and nobody knows what became of it.
+            SafeguardError: a safeguard rejected it; nothing was sent.
+            SequenceError: Sequence, or the connection to it, failed, and certainly nothing moved.
+            OutcomeUnknownError: it was sent, and its outcome is unknown.
         """
-        try:
-            self._admit()
-        except TooManyAttemptsError:
-            self.ends[End.TURNED_AWAY] += 1
-            raise
-        attempt = Attempt(order, via, key)
-        task = asyncio.create_task(self._run(attempt), name=f"transfer {attempt.attempt_id}")
+        attempt = new_attempt(order, channel, key, self._clock())
+        task = asyncio.create_task(self._run(attempt, order), name=f"transfer {attempt.id}")
         self._running.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    async def rehearse(self, order: TransferOrder, via: Channel, key: str | None = None) -> CompletedTransfer | None:
+    async def preview(self, order: TransferOrder, channel: Channel, key: str | None = None) -> CompletedTransfer | None:
         """Say what `transfer` would say before sending, and change nothing.
 
         Returns:
-            The answer to an earlier request with the same key; ``None`` if it would be sent now.
+            The answer to an earlier request with the same key; ``None`` if the transfer would be sent now.
 
         Raises:
-            GatewayError: it would be refused.
+            GatewayError: it would be rejected.
         """
         await self._check_clock()
-        return await self._recorded(self._records.rehearse, Attempt(order, via, key), CLOCK_MARGIN)
+        attempt = new_attempt(order, channel, key, self._clock())
 
-    async def limits(self) -> Limits:
-        """Say what is used and left today.
+        def ask(reader: Reader) -> Attempt | GatewayError | None:
+            earlier = decide.replayed(reader, self._records.owners, attempt)
+            return decide.rejected_by(reader, attempt, self._limits) if earlier is None else earlier
 
-        Raises:
-            SafeguardsUnavailableError: the ledger cannot be trusted.
-        """
-        return await self._recorded(self._records.limits)
+        found = self._records.read(ask)
+        if isinstance(found, GatewayError):
+            raise found
+        return None if found is None else self._answer(found, replayed=True)
 
     async def aclose(self) -> None:
-        """Wait for every transfer that is on its way, and give up this process's place among the owners."""
+        """Release what has not been sent, and wait for what has."""
+        self._stopping.set()
         while self._running:
-            log.warning("waiting for %d transfers to end", len(self._running))
+            if self._sent:
+                log.warning("waiting for the outcome of %d transfers that were sent", len(self._sent))
             await asyncio.wait(set(self._running))
-        await self._recorded(self._records.close)
+
+    @property
+    def sent(self) -> frozenset[str]:
+        """The attempts that were sent and have not ended."""
+        return frozenset(self._sent)
+
+    # The steps of one transfer, in their order.
+
+    async def _run(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
+        if (replay := self._find_replay(attempt)) is not None:
+            return self._answer(replay, replayed=True)
+        self._admit()
+        await self._check_clock()
+        owners = self._records.owners
+        owners.running.add(attempt.id)
+        try:
+            reserved = await self._reserve(attempt)
+            if reserved.id != attempt.id:
+                return self._answer(reserved, replayed=True)
+            return await self._carry_out(reserved, order)
+        finally:
+            owners.running.discard(attempt.id)
+            self._sent.discard(attempt.id)
 
     def _admit(self) -> None:
         now = self._clock_seconds()
         times = self._admitted_at
-        if len(times) == times.maxlen and (wait_seconds := ceil(times[0] + WINDOW_SECONDS - now)) > 0:
-            log.warning("refused a transfer: %d were asked for within a minute", len(times))
+        if len(times) == times.maxlen and (wait_seconds := ceil(times[0] + RATE_WINDOW_SECONDS - now)) > 0:
             raise TooManyAttemptsError(
-                f"More than {len(times)} transfers were asked for within a minute. Wait {wait_seconds} seconds.",
+                f"More than {len(times)} transfers were requested within a minute. Wait {wait_seconds} seconds.",
                 retry_after_seconds=wait_seconds,
             )
         times.append(now)
 
-    async def _run(self, attempt: Attempt) -> CompletedTransfer:
-        await self._check_clock()
-        try:
-            return await self._transfer(attempt)
-        finally:
-            self._records.let_go(attempt)
+    def _find_replay(self, attempt: Attempt) -> Attempt | None:
+        """Find the earlier attempt that a replay names. A replay is free of the rate, and needs no upstream call.
 
-    async def _transfer(self, attempt: Attempt) -> CompletedTransfer:
-        if (replayed := await self._reserve(attempt)) is not None:
-            return replayed
+        Raises:
+            GatewayError: what to say of an earlier attempt that Sequence did not take.
+        """
+        found = self._records.read(lambda reader: decide.replayed(reader, self._records.owners, attempt))
+        if isinstance(found, GatewayError):
+            raise found
+        return found
+
+    async def _reserve(self, attempt: Attempt) -> Attempt:
+        def reserve(writer: Writer) -> Attempt | GatewayError:
+            owned = replace(attempt, owner=self._records.owners.own_id())
+            return decide.reserve(writer, self._records.owners, owned, self._limits)
+
+        decided = await self._write(reserve)
+        if isinstance(decided, GatewayError):
+            raise decided
+        return decided
+
+    async def _carry_out(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
         try:
-            receipt = await self._send(attempt)
+            prepared = await self._unless_stopped(self._client.prepare_transfer(order), attempt)
+            attempt = await self._announce(attempt)
+            self._sent.add(attempt.id)
+            receipt = await self._send(prepared, attempt)
         except BaseException as error:
             await self._end_failed(attempt, error)
             raise
-        return await self._end_taken(attempt, receipt)
+        return await self._end_accepted(attempt, receipt)
 
-    async def _reserve(self, attempt: Attempt) -> CompletedTransfer | None:
+    async def _unless_stopped(self, waiting: Awaitable[PreparedTransfer], attempt: Attempt) -> PreparedTransfer:
+        """Wait for a turn, unless the program stops or transfers are frozen meanwhile.
+
+        Raises:
+            StoppingError: the program stops.
+            FrozenError: transfers were frozen.
+        """
+        task = asyncio.ensure_future(waiting)
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            prune = self._clock_is_wrong() is False
-            return await self._recorded(self._records.reserve, attempt, CLOCK_MARGIN, prune=prune)
-        except (SafeguardsUnavailableError, asyncio.CancelledError):
-            # Whether it was reserved is not known; nothing was sent.
-            with suppress(SafeguardsUnavailableError):
-                await self._recorded(self._records.withdraw, attempt)
-            raise
+            while not task.done():
+                if self._stopping.is_set():
+                    raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
+                await asyncio.wait({task, stopping}, timeout=FREEZE_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                freeze = self._records.read(lambda reader: decide.frozen_for(reader, attempt.caller))
+                if freeze is not None:
+                    raise decide.frozen_error(freeze)
+            return task.result()
+        finally:
+            stopping.cancel()
+            task.cancel()
+            await asyncio.wait({task, stopping})
+            if not task.cancelled():
+                task.exception()
 
-    async def _send(self, attempt: Attempt) -> TransferReceipt:
-        prepared = await self._client.prepare_transfer(attempt.order)
-        await self._announce(attempt)
+    async def _announce(self, attempt: Attempt) -> Attempt:
+        if self._stopping.is_set():
+            raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
+        if self._clock_is_wrong():
+            raise self._wrong_clock()
+        announced = await self._write(partial(decide.announce, attempt=attempt, limits=self._limits))
+        if isinstance(announced, GatewayError):
+            raise announced
+        if not self._records.trail_is_complete():
+            raise SafeguardsUnavailableError(
+                "No transfer is possible: the announcement cannot be written to .audit.jsonl. Reads go on."
+            )
+        return announced
+
+    async def _send(self, prepared: PreparedTransfer, attempt: Attempt) -> TransferReceipt:
         try:
             return await prepared.send()
         except NotAuthorizedError:
             await prepared.renew()
+        rejection = await self._write(partial(decide.check_again, attempt=attempt, limits=self._limits))
+        if rejection is not None:
+            raise rejection
         return await prepared.send()
-
-    async def _announce(self, attempt: Attempt) -> None:
-        if self._clock_is_wrong():
-            raise self._wrong_clock()
-        await self._recorded(self._records.announce, attempt)
 
     async def _end_failed(self, attempt: Attempt, error: BaseException) -> None:
         """Record the end, and raise what the caller should know, if that is not the error itself."""
         text = str(error) if isinstance(error, GatewayError) else type(error).__name__
-        unsent = attempt.announced_at is None
-        certain = unsent or (isinstance(error, SequenceError) and error.nothing_moved)
+        unsent = attempt.id not in self._sent
+        certain = (
+            unsent or isinstance(error, SafeguardError) or (isinstance(error, SequenceError) and error.nothing_moved)
+        )
+        state = State.UNKNOWN
+        if certain:
+            state = State.REFUSED if isinstance(error, RefusedError) else State.FAILED
+            state = State.CANCELLED if isinstance(error, FrozenError) and unsent else state
+        code = error.code.value if isinstance(error, GatewayError) else None
         if isinstance(error, GatewayError):
-            error.attempt_id = attempt.attempt_id
-        try:
-            if unsent and isinstance(error, SafeguardsUnavailableError):
-                await self._recorded(self._records.withdraw, attempt)
-            elif certain:
-                refused = isinstance(error, RefusedError)
-                await self._recorded(self._records.release, attempt, text, refused=refused)
-            else:
-                await self._recorded(self._records.doubt, attempt, text)
-        except SafeguardsUnavailableError as unrecorded:
-            log.critical("attempt %s ended (%s) and stays counted: %s", attempt.attempt_id, text, unrecorded)
+            error.attempt_id = attempt.id
+        with anyio.CancelScope(shield=True):
+            await self._record_end(
+                attempt, lambda writer, current: decide.end(writer, current, state, error=text, code=code)
+            )
         if not certain and isinstance(error, Exception):
-            self._on_unsettled()
-            raise unknown_outcome(text, attempt.attempt_id) from error
+            self._on_open()
+            raise unknown_outcome(text, attempt.id) from error
 
-    async def _end_taken(self, attempt: Attempt, receipt: TransferReceipt) -> CompletedTransfer:
-        answer = await self._settle(attempt, receipt, self._matches(attempt, receipt.transfers), last=False)
-        if answer is None:
-            candidates: tuple[Transfer, ...] = ()
-            try:
-                if attempt.announced_at is not None:
-                    candidates = await self._look(attempt, attempt.announced_at, receipt.organization_id)
-            finally:
-                answer = await self._settle(attempt, receipt, candidates, last=True)
-        answer = answer or attempt_answer(attempt, None)
-        if answer.id is None:
-            self._on_unsettled()
-        return answer
+    async def _end_accepted(self, attempt: Attempt, receipt: TransferReceipt) -> CompletedTransfer:
+        candidates = self._matches(attempt, receipt.transfers)
+        if not await self._has_free(candidates):
+            candidates = await self._look(attempt, receipt.organization_id)
+        accepted: list[tuple[Attempt, Transfer | None]] = []
 
-    async def _settle(
-        self, attempt: Attempt, receipt: TransferReceipt, candidates: tuple[Transfer, ...], *, last: bool
-    ) -> CompletedTransfer | None:
-        settle = partial(self._records.settle, organization_id=receipt.organization_id, last=last)
+        def accept(writer: Writer, current: Attempt) -> Attempt:
+            transfer = next((one for one in candidates if not writer.is_claimed(one.id)), None)
+            changed = accept_attempt(writer, current, transfer, organization_id=receipt.organization_id)
+            accepted.append((changed, transfer))
+            return changed
+
+        with anyio.CancelScope(shield=True):
+            await self._record_end(attempt, accept)
+        done, transfer = accepted[-1] if accepted else (replace(attempt, state=State.ACCEPTED), None)
+        if done.transfer_id is None:
+            self._on_open()
+        return self._answer(done, transfer)
+
+    async def _record_end(self, attempt: Attempt, change: Callable[[Writer, Attempt], Attempt]) -> None:
+        def record(writer: Writer) -> None:
+            current = writer.attempt(attempt.id)
+            if current is not None and current.state in {State.RESERVED, State.SENDING, State.UNKNOWN}:
+                change(writer, current)
+
         try:
-            return await self._recorded(settle, attempt, candidates)
-        except SafeguardsUnavailableError as unrecorded:
-            log.critical("attempt %s completed and stays counted: %s", attempt.attempt_id, unrecorded)
-            return None
+            await self._write(record, END_LOCK_TIMEOUT_SECONDS)
+        except SafeguardsUnavailableError as error:
+            # It stays as it is, and counts; the next decision takes it for a dead process's.
+            log.critical("the end of attempt %s cannot be recorded (%s)", attempt.id, error)
 
-    async def _look(self, attempt: Attempt, sent_at: datetime, organization_id: str | None) -> tuple[Transfer, ...]:
+    async def _has_free(self, candidates: tuple[Transfer, ...]) -> bool:
+        with suppress(SafeguardsUnavailableError):
+            return self._records.read(lambda reader: any(not reader.is_claimed(one.id) for one in candidates))
+        return False
+
+    async def _look(self, attempt: Attempt, organization_id: str | None) -> tuple[Transfer, ...]:
         organization_id = organization_id or self._organization_id
         if organization_id is None:
             return ()
-        day = timedelta(days=1)
+        day, sent_at = timedelta(days=1), attempt.sent_at
         about_then = ActivityFilter(date_start=(sent_at - day).date(), date_end=(sent_at + day).date())
         with anyio.move_on_after(IDENTIFY_TIMEOUT_SECONDS):
             try:
@@ -266,19 +411,46 @@ class TransferService:
                 )
                 return self._matches(attempt, page.transfers)
             except GatewayError as error:
-                log.warning("the id of a transfer could not be looked up: %s", error)
+                log.warning("the id of attempt %s cannot be looked up: %s", attempt.id, error)
         return ()
 
     def _matches(self, attempt: Attempt, transfers: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
-        order, sent_at = attempt.order, attempt.announced_at
-        if sent_at is None:
-            return ()
-        alike = order.source_id, order.destination_id, order.amount_cents
-        return matches(alike, transfers, sent_at, self._client.clock_offset_seconds)
+        found = matches(attempt.order, transfers, attempt.sent_at, self._client.clock_offset_seconds)
+        return tuple(one for one in found if describes(attempt, one))
+
+    def _answer(
+        self, attempt: Attempt, transfer: Transfer | None = None, *, replayed: bool = False
+    ) -> CompletedTransfer:
+        left_cents = 0
+        names: dict[str, str] = {}
+        with suppress(SafeguardsUnavailableError):
+            left_cents = self._records.read(self._remaining_cents)
+            names = self._records.read(lambda reader: reader.names())
+        source = Party(id=attempt.source_id, type=attempt.source_type, name=names.get(attempt.source_id or ""))
+        destination = Party(
+            id=attempt.destination_id, type=attempt.destination_type, name=names.get(attempt.destination_id or "")
+        )
+        return CompletedTransfer(
+            id=attempt.transfer_id,
+            status=attempt.upstream_status,
+            state=attempt.state,
+            amount_cents=attempt.amount_cents,
+            source=transfer.source if transfer else source,
+            destination=transfer.destination if transfer else destination,
+            created_at=transfer.created_at if transfer else attempt.upstream_created_at,
+            attempt_id=attempt.id,
+            daily_remaining_cents=left_cents,
+            replayed=replayed,
+        )
+
+    def _remaining_cents(self, reader: Reader) -> int:
+        return decide.remaining_cents(reader, self._limits.lowered_by(reader.recorded_limits()))
+
+    # Clocks, and the way to the records.
 
     async def _check_clock(self) -> None:
         if self._clock_is_wrong() is not False:
-            # Nothing is known yet, or it may have been set right since: Sequence's next answer says.
+            # Nothing is known yet, or the clock may have been corrected since: Sequence's next answer tells.
             with suppress(SequenceError):
                 await self._client.activity_summary(urgent=True)
         if self._clock_is_wrong():
@@ -288,36 +460,192 @@ class TransferService:
         offset_seconds = self._client.clock_offset_seconds
         return None if offset_seconds is None else abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS
 
-    def _wrong_clock(self) -> SafeguardsUnavailableError:
-        return SafeguardsUnavailableError(
+    def _wrong_clock(self) -> ClockError:
+        return ClockError(
             f"No transfer is possible: Sequence's clock is {self._client.clock_offset_seconds or 0:+.0f} seconds from"
-            " this machine's, so that nobody knows which day it is. Set this clock right. Reads go on."
+            " this machine's, so the UTC day is uncertain. Correct this machine's clock. Reads go on."
         )
 
-    async def _recorded(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._one_at_a_time:
-            return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+    async def _write(self, decide_on: Callable[[Writer], T], timeout_seconds: float | None = None) -> T:
+        write = partial(self._records.write, decide_on)
+        if timeout_seconds is not None:
+            write = partial(write, timeout_seconds=timeout_seconds)
+        return await anyio.to_thread.run_sync(write)
 
     def _done(self, task: asyncio.Task[CompletedTransfer]) -> None:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
         if task.cancelled():
-            self.ends[End.UNKNOWN] += 1
+            self.ends[State.UNKNOWN] += 1
         elif error is None:
-            self.ends[End.REPLAYED if task.result().replayed else End.COMPLETED] += 1
+            self.ends["replayed" if task.result().replayed else task.result().state] += 1
         else:
-            self.ends[_end_of(error)] += 1
-            # Also where the caller has gone, and nobody else would hear of it.
+            code = error.code if isinstance(error, GatewayError) else "internal_error"
+            self.ends["replayed" if getattr(error, "replayed", False) else code] += 1
+            # Also where the client has disconnected, and would not see it.
             log.info("%s: %s", task.get_name(), error)
 
 
-def _end_of(error: BaseException) -> End:
-    if isinstance(error, GatewayError) and error.replayed:
-        return End.REPLAYED
-    if isinstance(error, LimitExceededError):
-        return End.REJECTED
-    if isinstance(error, SafeguardError):
-        return End.TURNED_AWAY
-    if isinstance(error, RefusedError):
-        return End.REFUSED
-    return End.FAILED if isinstance(error, SequenceError) and error.nothing_moved else End.UNKNOWN
+def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: datetime) -> Attempt:
+    """Make a new attempt from an order, as it would be reserved."""
+    canonical = json.dumps(order.model_dump(mode="json"), sort_keys=True)
+    return Attempt(
+        id=str(uuid4()),
+        caller=OWNER if channel is Channel.CLI else DEFAULT_CALLER,
+        channel=channel.value,
+        state=State.RESERVED,
+        amount_cents=order.amount_cents,
+        created_at=now,
+        source_type=order.source_type.value,
+        source_id=order.source_id,
+        destination_type=order.destination_type.value,
+        destination_id=order.destination_id,
+        kyc_id=order.kyc_id,
+        description=order.description or None,
+        instant=order.instant,
+        request_sha256=hashlib.sha256(canonical.encode()).digest(),
+        key_sha256=None if key is None else hashlib.sha256(key.encode()).digest(),
+    )
+
+
+def accept_attempt(
+    writer: Writer, attempt: Attempt, transfer: Transfer | None, *, organization_id: str | None = None, **marks: bool
+) -> Attempt:
+    """Record that Sequence took an attempt.
+
+    Args:
+        writer: the transaction.
+        attempt: the attempt.
+        transfer: the transfer that it became, if that is known.
+        organization_id: where to look for it.
+        **marks: flags of the audit event, such as ``reconciled``.
+    """
+    created_at = transfer.created_at if transfer else None
+    changed = writer.move(
+        attempt,
+        State.ACCEPTED,
+        error=None,
+        ended_at=writer.now,
+        organization_id=organization_id or attempt.organization_id,
+        transfer_id=transfer.id if transfer else attempt.transfer_id,
+        upstream_status=transfer.status if transfer else None,
+        upstream_created_at=created_at if isinstance(created_at, datetime) else None,
+        followed_until=writer.now + FOLLOWED,
+    )
+    writer.add_event(changed.event(EventType.COMPLETED, writer.now, transfer_id=changed.transfer_id, **marks))
+    return changed
+
+
+def read_limits(records: Database, limits: MaxCents) -> Limits:
+    """Say what is used and left today.
+
+    Raises:
+        SafeguardsUnavailableError: the records cannot be read.
+    """
+
+    def ask(reader: Reader) -> Limits:
+        lowered = limits.lowered_by(reader.recorded_limits())
+        open_attempts = reader.open_attempts()
+        unsettled = [one for one in open_attempts if decide.state_now(one, records.owners) is not State.FAILED]
+        never_sent_cents = sum(one.amount_cents for one in open_attempts if one not in unsettled)
+        used_cents = reader.used_cents(decide.day_begin(reader.now)) - never_sent_cents
+        freeze = reader.freeze()
+        return Limits(
+            frozen=freeze is not None,
+            frozen_reason=freeze.reason if freeze else None,
+            frozen_since=freeze.since if freeze else None,
+            max_transfer_cents=lowered.per_transfer,
+            max_daily_cents=lowered.per_day,
+            used_cents=used_cents,
+            remaining_cents=max(0, lowered.per_day - used_cents),
+            date=reader.now.date(),
+            unsettled=tuple(_unsettled(one, records) for one in unsettled),
+            audit_head=reader.audit_head(),
+        )
+
+    return records.read(ask)
+
+
+def read_attempt(records: Database, attempt_id: str) -> AttemptStatus:
+    """Say what is known of an attempt.
+
+    Raises:
+        NotFoundError: there is no such attempt.
+        SafeguardsUnavailableError: the records cannot be read.
+    """
+    attempt = records.read(lambda reader: reader.attempt(attempt_id))
+    if attempt is None:
+        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
+    return AttemptStatus(
+        attempt_id=attempt.id,
+        state=decide.state_now(attempt, records.owners),
+        code=attempt.code,
+        error=attempt.error,
+        amount_cents=attempt.amount_cents,
+        source_id=attempt.source_id,
+        destination_id=attempt.destination_id,
+        transfer_id=attempt.transfer_id,
+        transfer_status=attempt.upstream_status,
+        description=attempt.description,
+        created_at=attempt.created_at,
+        announced_at=attempt.announced_at,
+        ended_at=attempt.ended_at,
+        followed_until=attempt.followed_until,
+    )
+
+
+def resolve(records: Database, attempt_id: str, transfer_id: str | None) -> AttemptStatus:
+    """End an attempt of unknown outcome by a person's decision.
+
+    Args:
+        records: the database.
+        attempt_id: the attempt.
+        transfer_id: the transfer that it became; ``None`` if it was not executed.
+
+    Raises:
+        NotFoundError: there is no such attempt.
+        InvalidRequestError: its outcome is known, it is in flight, or the transfer belongs to another attempt.
+        SafeguardsUnavailableError: the records cannot be written.
+    """
+
+    def decide_on(writer: Writer) -> None:
+        decide.fail_dead(writer, records.owners)
+        attempt = writer.attempt(attempt_id)
+        if attempt is None:
+            raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}. `pysequence-api limits show` lists them.")
+        if attempt.state in {State.RESERVED, State.SENDING}:
+            raise InvalidRequestError(f"Attempt {attempt_id} is in flight; wait for it.")
+        if attempt.state is not State.UNKNOWN:
+            raise InvalidRequestError(f"The outcome of attempt {attempt_id} is known: {attempt.state}.")
+        if transfer_id is None:
+            error, outcome = "a person found that it was not executed", State.NOT_EXECUTED
+            changed = writer.move(
+                attempt, outcome, ended_at=writer.now, error=error, followed_until=writer.now + FOLLOWED
+            )
+            writer.add_event(
+                changed.event(EventType.FAILED, writer.now, error=error, outcome=outcome.value, resolved=True)
+            )
+        elif writer.is_claimed(transfer_id):
+            raise InvalidRequestError(f"Transfer {transfer_id[:100]!r} belongs to another attempt.")
+        else:
+            named = Transfer(id=transfer_id, amount_cents=attempt.amount_cents, source=Party(), destination=Party())
+            accept_attempt(writer, attempt, named, resolved=True)
+
+    records.write(decide_on)
+    return read_attempt(records, attempt_id)
+
+
+def _unsettled(attempt: Attempt, records: Database) -> UnsettledAttempt:
+    running = records.owners.is_running(attempt.owner, attempt.id)
+    state = decide.state_now(attempt, records.owners)
+    reason = attempt.error or ("in flight" if running else "its process ended, or could not record its end")
+    return UnsettledAttempt(
+        attempt_id=attempt.id,
+        state=state,
+        amount_cents=attempt.amount_cents,
+        source_id=attempt.source_id,
+        destination_id=attempt.destination_id,
+        since=attempt.sent_at,
+        running=running,
+        reason=reason,
+    )

@@ -1,0 +1,384 @@
+"""Attempts to transfer, as the database keeps them, and the questions and changes that decisions need."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from pysequence_api.clock import from_micros, to_micros
+from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType
+from pysequence_api.records.states import OPEN_STATES, TAKEN_STATES, State
+
+WINDOW_MARGIN = timedelta(minutes=2)
+"""How far the time of a transfer at Sequence may be from the time here: as far as the safeguards let clocks differ."""
+
+Order = tuple[str | None, str | None, int]
+"""Source id, destination id and amount in cents: what makes two attempts alike."""
+_TIMES = {"created_at", "announced_at", "ended_at", "upstream_created_at", "followed_until"}
+_LISTS = {name: f"({', '.join(repr(state.value) for state in states)})" for name, states in
+          {"open": OPEN_STATES, "taken": TAKEN_STATES}.items()}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt to transfer. Times are aware, in UTC; hashes are raw SHA-256; amounts are cents.
+
+    Attributes:
+        ended_at: when it left `sending` or `unknown`, or ended before it was sent.
+        upstream_created_at: when Sequence created the transfer, if it says so exactly.
+        upstream_status: the newest status that Sequence told, in its own word.
+        followed_until: it is looked up in the activity until then; ``None`` if it is not followed.
+        owner: the process that works on it, see `records.owners`.
+    """
+
+    id: str
+    caller: str
+    channel: str
+    state: State
+    amount_cents: int
+    created_at: datetime
+    upstream: str | None = None
+    source_type: str | None = None
+    source_id: str | None = None
+    destination_type: str | None = None
+    destination_id: str | None = None
+    organization_id: str | None = None
+    kyc_id: str | None = None
+    description: str | None = None
+    instant: bool = False
+    request_sha256: bytes | None = None
+    key_sha256: bytes | None = None
+    code: str | None = None
+    error: str | None = None
+    owner: str | None = None
+    announced_at: datetime | None = None
+    ended_at: datetime | None = None
+    upstream_created_at: datetime | None = None
+    upstream_status: str | None = None
+    followed_until: datetime | None = None
+    transfer_id: str | None = None
+
+    @property
+    def order(self) -> Order:
+        """What makes two attempts alike."""
+        return self.source_id, self.destination_id, self.amount_cents
+
+    @property
+    def sent_at(self) -> datetime:
+        """When it was announced, or else created."""
+        return self.announced_at or self.created_at
+
+    def event(self, event_type: EventType, now: datetime, **more: Any) -> Event:
+        """Make an audit event about it."""
+        return Event(
+            timestamp=now,
+            event_type=event_type,
+            amount_cents=self.amount_cents,
+            source=self.source_id or "",
+            destination=self.destination_id or "",
+            attempt_id=self.id,
+            caller=self.caller,
+            via=Channel(self.channel) if self.channel in set(Channel) else None,
+            **more,
+        )
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """Read a row of `COLUMNS`."""
+        values = dict(zip(_NAMES, row, strict=True))
+        for name in _TIMES:
+            if values[name] is not None:
+                values[name] = from_micros(values[name])
+        values["state"], values["instant"] = State(values["state"]), bool(values["instant"])
+        return cls(**values)
+
+    def as_row(self) -> tuple[Any, ...]:
+        """Write a row of `COLUMNS`."""
+        return tuple(_stored(getattr(self, name)) for name in _NAMES)
+
+
+_NAMES = tuple(field.name for field in fields(Attempt))
+COLUMNS = ", ".join(_NAMES)
+_FIXED = {
+    "id",
+    "caller",
+    "channel",
+    "amount_cents",
+    "source_type",
+    "source_id",
+    "destination_type",
+    "destination_id",
+} | {
+    "kyc_id",
+    "instant",
+    "description",
+    "request_sha256",
+    "created_at",
+}
+"""What was asked for, which never changes."""
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, datetime):
+        return to_micros(value)
+    return int(value) if isinstance(value, bool) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Transfers are frozen since then, for this reason; ``callers_only`` if the owner's terminal is not."""
+
+    since: datetime
+    reason: str
+    callers_only: bool = False
+
+
+class Reader:
+    """Questions to the database. A connection that reads sees one moment of it in each call.
+
+    Args:
+        connection: to the database.
+        now: the time, in UTC.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now: datetime) -> None:
+        self._connection = connection
+        self.now = now
+
+    def attempt(self, attempt_id: str) -> Attempt | None:
+        """Find an attempt by its id."""
+        return self._one("WHERE id = ?", attempt_id)
+
+    def attempt_by_key(self, caller: str, key_sha256: bytes) -> Attempt | None:
+        """Find the newest attempt that an idempotency key of a caller names."""
+        bound = "(SELECT attempt_id FROM idempotency WHERE caller = ? AND key_sha256 = ?)"
+        return self._one(f"WHERE id = {bound}", caller, key_sha256)
+
+    def attempt_by_transfer(self, transfer_id: str) -> Attempt | None:
+        """Find the attempt that has a transfer."""
+        return self._one("WHERE transfer_id = ?", transfer_id)
+
+    def open_attempts(self) -> list[Attempt]:
+        """List what is reserved, being sent, or of unknown outcome, oldest first."""
+        return self._many(f"WHERE state IN {_LISTS['open']} ORDER BY created_at, id")
+
+    def followed_attempts(self) -> list[Attempt]:
+        """List what is looked up in the activity though nothing of it is open, oldest first."""
+        return self._many(f"WHERE followed_until IS NOT NULL AND state NOT IN {_LISTS['open']} ORDER BY created_at, id")
+
+    def attempts_since(self, since: datetime) -> list[Attempt]:
+        """List what was requested since then, oldest first."""
+        return self._many("WHERE created_at >= ? ORDER BY created_at, id", to_micros(since))
+
+    def attempts_counted_since(self, since: datetime) -> list[Attempt]:
+        """List what counts in windows that began then, oldest first."""
+        end = "coalesce(upstream_created_at, ended_at)"
+        taken = f"state IN {_LISTS['taken']} AND {end} >= ?"
+        return sorted(
+            self.open_attempts() + self._many(f"WHERE {taken}", to_micros(since)), key=lambda one: one.created_at
+        )
+
+    def used_cents(self, window_start: datetime) -> int:
+        """Add up what counts in a window that began then and goes on now.
+
+        That is what is open, and what may have run in the window: its time at Sequence, or else the time from before it
+        was announced to after it ended, with `WINDOW_MARGIN` around it, touches the window. What lies in the future
+        counts: a clock that was set back releases nothing.
+        """
+        end = "coalesce(upstream_created_at, ended_at)"
+        opened, taken = self._connection.execute(
+            f"SELECT (SELECT coalesce(sum(amount_cents), 0) FROM attempt WHERE state IN {_LISTS['open']}),"
+            f" (SELECT coalesce(sum(amount_cents), 0) FROM attempt WHERE state IN {_LISTS['taken']} AND {end} >= ?)",
+            (to_micros(window_start - WINDOW_MARGIN),),
+        ).fetchone()
+        return int(opened) + int(taken)
+
+    def is_claimed(self, transfer_id: str) -> bool:
+        """Say whether an attempt has this transfer already."""
+        return self._value("SELECT 1 FROM attempt WHERE transfer_id = ?", transfer_id) is not None
+
+    def events_of(self, attempt_id: str) -> list[bytes]:
+        """List the audit lines of an attempt, oldest first."""
+        rows = self._connection.execute("SELECT line FROM audit WHERE attempt_id = ? ORDER BY seq", (attempt_id,))
+        return [line for (line,) in rows]
+
+    def freeze(self) -> Freeze | None:
+        """Return why transfers are frozen, if they are."""
+        since, reason, callers_only = self._connection.execute(
+            "SELECT frozen_at, frozen_reason, frozen_callers_only FROM store"
+        ).fetchone()
+        return None if since is None else Freeze(from_micros(since), reason, bool(callers_only))
+
+    def recorded_limits(self) -> tuple[int | None, int | None]:
+        """Return the per-transfer and the daily limit of the last `serve`, in cents."""
+        row: tuple[int | None, int | None] = self._connection.execute(
+            "SELECT max_transfer_cents, max_daily_cents FROM store"
+        ).fetchone()
+        return row
+
+    def restored_at(self) -> datetime | None:
+        """Return when the records were restored, if no transfer has followed yet."""
+        micros = self._value("SELECT restored_at FROM store")
+        return None if micros is None else from_micros(micros)
+
+    def audit_head(self) -> str | None:
+        """Return the hash of the newest audit event, in hexadecimal; ``None`` if there is none."""
+        row = self._connection.execute("SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        return None if row is None else row[0].hex()
+
+    def repeated_rejections(self) -> list[Attempt]:
+        """List the rejected attempts that repeated the newest event and have no event of their own, newest first."""
+        row = self._newest_rejection()
+        if row is None:
+            return []
+        without_event = "NOT EXISTS(SELECT 1 FROM audit WHERE attempt_id = attempt.id)"
+        return self._many(
+            f"WHERE state = 'rejected' AND created_at >= ? AND {without_event} ORDER BY created_at DESC", row[0]
+        )
+
+    def names(self) -> dict[str, str]:
+        """Return the names of pods, ports and accounts that were seen, by id."""
+        return dict(self._connection.execute("SELECT id, name FROM name"))
+
+    def _newest_rejection(self) -> tuple[int, str] | None:
+        row = self._connection.execute(
+            "SELECT at, attempt_id, event_type FROM audit ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        return (row[0], row[1]) if row is not None and row[2] == EventType.REJECTED and row[1] is not None else None
+
+    def _one(self, where: str, *values: object) -> Attempt | None:
+        row = self._connection.execute(f"SELECT {COLUMNS} FROM attempt {where}", values).fetchone()
+        return None if row is None else Attempt.from_row(row)
+
+    def _many(self, where: str, *values: object) -> list[Attempt]:
+        rows = self._connection.execute(f"SELECT {COLUMNS} FROM attempt {where}", values)
+        return [Attempt.from_row(row) for row in rows]
+
+    def _value(self, question: str, *values: object) -> Any:
+        row = self._connection.execute(question, values).fetchone()
+        return None if row is None else row[0]
+
+
+class Writer(Reader):
+    """Questions and changes within one transaction.
+
+    Args:
+        connection: to the database, in a transaction.
+        now: the time, in UTC.
+        distrust: why the files cannot be trusted with another transfer; ``None`` if they can.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now: datetime, distrust: str | None = None) -> None:
+        super().__init__(connection, now)
+        self.distrust = distrust
+        self.lines: list[bytes] = []
+        """The audit lines of this transaction."""
+        self.changed_attempts = False
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        """Add an attempt, and bind its idempotency key to it."""
+        marks = ", ".join("?" * len(_NAMES))
+        self._connection.execute(f"INSERT INTO attempt({COLUMNS}) VALUES({marks})", attempt.as_row())
+        self.changed_attempts = True
+        if attempt.key_sha256 is not None:
+            self.bind_key(attempt)
+
+    def bind_key(self, attempt: Attempt) -> None:
+        """Have the idempotency key of an attempt name it."""
+        self._connection.execute(
+            "INSERT INTO idempotency(caller, key_sha256, attempt_id) VALUES(?, ?, ?)"
+            " ON CONFLICT(caller, key_sha256) DO UPDATE SET attempt_id = excluded.attempt_id",
+            (attempt.caller, attempt.key_sha256, attempt.id),
+        )
+
+    def move(self, attempt: Attempt, state: State, **changes: Any) -> Attempt:
+        """Change the state of an attempt, and what changes with it.
+
+        Raises:
+            sqlite3.IntegrityError: it cannot go from its state to that one.
+        """
+        return self.update(attempt, state=state, **changes)
+
+    def update(self, attempt: Attempt, **changes: Any) -> Attempt:
+        """Change an attempt."""
+        changed = replace(attempt, **changes)
+        names = [name for name in _NAMES if name not in _FIXED and getattr(changed, name) != getattr(attempt, name)]
+        if names:
+            assignments = ", ".join(f"{name} = ?" for name in names)
+            values = [_stored(getattr(changed, name)) for name in names]
+            self._connection.execute(f"UPDATE attempt SET {assignments} WHERE id = ?", (*values, attempt.id))
+            self.changed_attempts = True
+        return changed
+
+    def add_event(self, event: Event) -> None:
+        """Add an audit event, after one that sums up repeated rejections, if there were any."""
+        self.sum_up_rejections()
+        self._add(event)
+
+    def is_repeated(self, rejected: Attempt, within: timedelta) -> bool:
+        """Say whether the newest audit event is an equal rejection, made within this time."""
+        row = self._newest_rejection()
+        if row is None or self.now - from_micros(row[0]) > within:
+            return False
+        earlier = self.attempt(row[1])
+        return earlier is not None and (earlier.caller, earlier.code, earlier.order) == (
+            rejected.caller,
+            rejected.code,
+            rejected.order,
+        )
+
+    def sum_up_rejections(self) -> None:
+        """Add one event for the rejections that repeated the newest event and have no event of their own."""
+        repeats = self.repeated_rejections()
+        if repeats:
+            newest = repeats[0]
+            more = {"error": newest.error, "code": newest.code, "repeats": len(repeats)}
+            self._add(newest.event(EventType.REJECTED, newest.created_at, **more))
+
+    def _add(self, event: Event) -> None:
+        newest = self._connection.execute("SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        line = event.line(FIRST_HASH if newest is None else newest[0].hex())
+        self.add_line(line, event.timestamp, event.event_type, event.attempt_id, event.caller)
+        self.lines.append(line)
+
+    def add_line(
+        self, line: bytes, at: datetime, event_type: str, attempt_id: str | None = None, caller: str | None = None
+    ) -> None:
+        """Add a line of the audit trail as it stands there, without its line break."""
+        newest = self._connection.execute(
+            "SELECT seq, start + length(line) + 1 FROM audit ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        seq, start = newest or (0, 0)
+        digest = hashlib.sha256(line).digest()
+        self._connection.execute(
+            "INSERT INTO audit(seq, start, line, sha256, at, event_type, attempt_id, caller)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+            (seq + 1, start, line, digest, to_micros(at), str(event_type), attempt_id, caller),
+        )
+
+    def set_freeze(self, reason: str | None, *, callers_only: bool = False) -> None:
+        """Freeze transfers, or unfreeze them with ``None``, with an audit event."""
+        event_type = EventType.UNFROZEN if reason is None else EventType.FROZEN
+        self.add_event(Event(timestamp=self.now, event_type=event_type, reason=reason))
+        self._connection.execute(
+            "UPDATE store SET frozen_at = ?, frozen_reason = ?, frozen_callers_only = ?",
+            (None if reason is None else to_micros(self.now), reason, callers_only),
+        )
+
+    def record_limits(self, max_transfer_cents: int, max_daily_cents: int) -> None:
+        """Record the limits that the server starts with."""
+        self._connection.execute(
+            "UPDATE store SET max_transfer_cents = ?, max_daily_cents = ?", (max_transfer_cents, max_daily_cents)
+        )
+
+    def clear_restored(self) -> None:
+        """Note that what was missing after a restore has been counted."""
+        self._connection.execute("UPDATE store SET restored_at = NULL")
+
+    def remember_names(self, names: Iterable[tuple[str, str]]) -> None:
+        """Remember what pods, ports and accounts are called."""
+        self._connection.executemany(
+            "INSERT INTO name(id, name) VALUES(?, ?) ON CONFLICT(id) DO UPDATE SET name = excluded.name", names
+        )

@@ -1,0 +1,400 @@
+"""The database `.records.db`: opened, locked, written in transactions, and read.
+
+One lock file is held around every write, its checkpoint, and bringing the audit trail up to date. Nothing in a process
+opens the database file but SQLite: closing another descriptor of it would drop SQLite's own locks.
+"""
+
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from pysequence_api.clock import Clock, to_micros
+from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, sync_directory
+from pysequence_api.records.attempts import Reader, Writer
+from pysequence_api.records.copies import TrailCopy
+from pysequence_api.records.owners import Owners
+from pysequence_api.records.trail import Trail
+
+FILE_NAME = ".records.db"
+NEW_FILE_NAME = ".records.db.new"
+LOCK_FILE_NAME = ".lock"
+APPLICATION_ID = 0x50534751
+VERSION = 1
+MIGRATIONS: dict[int, str] = {}
+"""The SQL script that brings a version to the next one, by the version that it begins from."""
+BUSY_TIMEOUT_SECONDS = 10.0
+BACKUP_PAGES = 1000
+
+T = TypeVar("T")
+Fill = Callable[[sqlite3.Connection, Path], None]
+"""Fills an empty database from what a data directory holds."""
+
+log = logging.getLogger(__name__)
+
+
+class Database:
+    """The database of one data directory. `write` and `close` block; call them from worker threads.
+
+    Args:
+        directory: the data directory, which exists.
+        clock: returns the time in UTC.
+        fill: fills a new database; raises `SafeguardsUnavailableError` if there must not be a new one.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, fill: Fill) -> None:
+        self.directory = directory
+        self.path = directory / FILE_NAME
+        self.trail = Trail(directory)
+        self.owners = Owners(directory)
+        self.attempts_changed = threading.Event()
+        """Set by each write that changes attempts, for the copies that follow."""
+        self._clock = clock
+        self._fill = fill
+        self._lock_path = directory / LOCK_FILE_NAME
+        self._mutex = threading.Lock()
+        self._writing: sqlite3.Connection | None = None
+        self._reading: sqlite3.Connection | None = None
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._opened_files: dict[Path, tuple[int, int]] = {}
+        self._trail_copy = TrailCopy(self.trail)
+
+    def write(self, decide: Callable[[Writer], T], timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> T:
+        """Run a function in one transaction, under the lock of the data directory.
+
+        When it returns, all that it changed is on the disk, and its events are in the audit trail, unless that cannot
+        be written: `Writer.distrust` of the next transaction says so then.
+
+        Args:
+            decide: gets a `Writer`. What it raises takes back all its changes.
+            timeout_seconds: how long to wait for the lock.
+
+        Raises:
+            SafeguardsUnavailableError: the database cannot be opened, trusted or written; nothing was changed.
+        """
+        with self.held(timeout_seconds):
+            connection = self._open_for_writing()
+            distrust = self._trail_copy.bring_up_to_date(connection)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                writer = Writer(connection, self._clock(), distrust)
+                result = decide(writer)
+                connection.execute("COMMIT")
+            except sqlite3.IntegrityError:
+                raise  # the fault of one request, not of the database
+            except sqlite3.Error as error:
+                raise unusable("written", error) from error
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            self._note_log_file()
+            if writer.changed_attempts:
+                self.attempts_changed.set()
+            if distrust is None:
+                self._trail_copy.append(writer.lines)
+            return result
+
+    def read(self, ask: Callable[[Reader], T]) -> T:
+        """Ask the database, without a lock. Short questions may run on the event loop.
+
+        Where there is no database yet, what the data directory holds is read as it would be taken over.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be read.
+        """
+        try:
+            if self._reading is None:
+                self._reading = self._open_for_reading()
+            return ask(Reader(self._reading, self._clock()))
+        except sqlite3.Error as error:
+            self.close_reading()
+            raise unusable("read", error) from error
+
+    @contextmanager
+    def held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+        """Hold the lock of the data directory, between threads and processes.
+
+        Raises:
+            SafeguardsUnavailableError: it is not free in time, or cannot be locked.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._mutex)
+            try:
+                stack.enter_context(locked(self._lock_path, timeout_seconds))
+            except OSError as error:
+                raise unavailable(f"{self._lock_path} cannot be locked ({error.strerror})") from error
+            yield
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has opened the database for writing."""
+        return self._writing is not None
+
+    def trail_is_complete(self) -> bool:
+        """Say whether every event that this process wrote is in the audit trail."""
+        return self._trail_copy.is_complete
+
+    def sync_trail(self) -> None:
+        """Put the audit trail on the disk, and note in the database how far it is there. Failures are logged."""
+        with self.held():
+            if self._writing is None or self._trail_copy.bring_up_to_date(self._writing) is not None:
+                return
+            try:
+                self._trail_copy.sync(self._writing)
+            except (OSError, sqlite3.Error) as error:
+                log.warning("%s cannot be put on the disk (%s)", self.trail.path.name, error)
+
+    def close(self) -> None:
+        """Close the connections, and release this process's place among the owners."""
+        self.close_reading()
+        if self._writing is not None:
+            with self.held():
+                self._writing.close()  # the last one to close checkpoints, so that this needs the lock
+                self._writing = None
+                self.owners.close()
+
+    def abandon(self) -> None:
+        """Leave everything as the sudden end of the process would."""
+        self._writing = self._reading = None
+        self.owners.abandon()
+
+    def close_reading(self) -> None:
+        """Close the connection for reading; the next question opens another one."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+        if self._private is not None:
+            self._private.cleanup()
+            self._private = None
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        if self._writing is not None:
+            for path, identity in self._opened_files.items():
+                if _identity(path) != identity:
+                    raise unavailable(f"{path.name} was replaced while this program was running. Restart it")
+            return self._writing
+        try:
+            if not self.path.exists():
+                build(self.directory, self._clock, self._fill)
+            log_path = _log_path(self.path)
+            unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
+            self.path.chmod(OWNER_ONLY)
+            self.owners.own_id()
+            connection = connect(self.path)
+            check_version(connection)
+            if unclean:
+                check_pages(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection, self.directory)
+        except sqlite3.Error as error:
+            raise unusable("opened", error) from error
+        except OSError as error:
+            raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
+        self._writing = connection
+        self._opened_files = {self.path: _identity(self.path)}
+        self.close_reading()  # it may have read what was there before the database
+        return connection
+
+    def _note_log_file(self) -> None:
+        path = _log_path(self.path)
+        if path not in self._opened_files:
+            self._opened_files[path] = _identity(path)
+
+    def _open_for_reading(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            connection = connect(Path(":memory:"))
+            create_tables(connection, self._clock)
+            self._fill(connection, self.directory)
+            return connection
+        try:
+            connection = connect(self.path, read_only=True)
+            check_version(connection)
+            connection.execute("SELECT one FROM store").fetchone()
+        except sqlite3.OperationalError:
+            connection = self._open_private_copy()
+        return connection
+
+    def _open_private_copy(self) -> sqlite3.Connection:
+        """Copy the database: on a read-only disk, SQLite cannot make the files that reading needs."""
+        self._private = tempfile.TemporaryDirectory(prefix="pysequence-api-")
+        copy = Path(self._private.name) / FILE_NAME
+        shutil.copyfile(self.path, copy)
+        if _log_path(self.path).exists():
+            shutil.copyfile(_log_path(self.path), _log_path(copy))
+        connection = connect(copy)
+        check_version(connection)
+        return connection
+
+
+def build(directory: Path, clock: Clock, fill: Fill) -> None:
+    """Build the database of a data directory, and put it in place, under the lock.
+
+    It is built aside, closed, and put on the disk; if the program is killed before it is in place, the next one builds
+    it again.
+
+    Raises:
+        SafeguardsUnavailableError: there must not be a new one.
+        OSError: it cannot be written.
+    """
+    new = directory / NEW_FILE_NAME
+    new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+    connection = connect(new)
+    try:
+        create_tables(connection, clock)
+        connection.execute("BEGIN")
+        fill(connection, directory)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    put_in_place(new, directory / FILE_NAME)
+
+
+def put_in_place(closed: Path, path: Path) -> None:
+    """Put a closed database file in the place of another one, under the lock.
+
+    The old log goes first: a database renamed beside the log of another one would open as that other one.
+
+    Raises:
+        OSError: that failed.
+    """
+    descriptor = os.open(closed, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    sync_directory(path.parent)
+    closed.replace(path)
+    sync_directory(path.parent)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Connect to a database file.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    name = str(path) if str(path) == ":memory:" else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    connection = sqlite3.connect(
+        name, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
+    )
+    for pragma in ("recursive_triggers", "cell_size_check", "foreign_keys", "fullfsync"):
+        connection.execute(f"PRAGMA {pragma} = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def create_tables(connection: sqlite3.Connection, clock: Clock) -> None:
+    """Create the tables of an empty database."""
+    connection.executescript(resources.files(__package__).joinpath("schema.sql").read_text())
+    connection.execute("INSERT INTO store(one, created_at) VALUES(1, ?)", (to_micros(clock()),))
+
+
+def check_version(connection: sqlite3.Connection) -> None:
+    """Check that a database is one of ours, of a version that is known.
+
+    Raises:
+        SafeguardsUnavailableError: it is not.
+        sqlite3.Error: it cannot be read.
+    """
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise unavailable(f"{FILE_NAME} is not a database of pysequence-api. {RESTORE}")
+    if version > VERSION:
+        raise unavailable(
+            f"{FILE_NAME} has version {version}, and this program knows versions up to {VERSION}. Install the newer"
+            " pysequence-api again"
+        )
+
+
+def check_pages(connection: sqlite3.Connection) -> None:
+    """Check the pages of a database, as after a crash.
+
+    Raises:
+        SafeguardsUnavailableError: one is damaged.
+    """
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise unavailable(f"{FILE_NAME} is damaged ({found}). {RESTORE}")
+
+
+def migrate(connection: sqlite3.Connection, directory: Path) -> None:
+    """Bring a database to the newest version, one version at a time, each after a backup.
+
+    Raises:
+        sqlite3.Error: that failed; the version before stays.
+        OSError: the backup cannot be written.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    while version < VERSION:
+        back_up(connection, directory / f"{FILE_NAME}.version-{version}")
+        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+        version += 1
+        log.warning("%s was brought to version %d", FILE_NAME, version)
+
+
+def back_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a database as it is now into one new file, readable by its owner alone.
+
+    Raises:
+        FileExistsError: there is such a file already.
+        OSError: it cannot be written.
+        sqlite3.Error: the copy failed.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+    try:
+        copy = sqlite3.connect(path)
+        try:
+            connection.backup(copy, pages=BACKUP_PAGES)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+    except BaseException:
+        path.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+RESTORE = "`pysequence-api records restore` puts a backup in its place"
+
+
+def unavailable(why: str) -> SafeguardsUnavailableError:
+    """Make the error of records that cannot be trusted or written."""
+    return SafeguardsUnavailableError(f"No transfer is possible: {why}. Reads go on.")
+
+
+def unusable(what: str, error: sqlite3.Error) -> SafeguardsUnavailableError:
+    """Make the error of a database that cannot be used.
+
+    Args:
+        what: what cannot be done with it.
+        error: what SQLite says.
+    """
+    name = getattr(error, "sqlite_errorname", "")
+    damaged = name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    advice = RESTORE if damaged else "Check the disk: `pysequence-api doctor`"
+    return unavailable(f"{FILE_NAME} cannot be {what} ({error}). {advice}")
+
+
+def _log_path(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,87 @@
+-- .records.db, version 1: the only truth about transfers. Times are microseconds since 1970, UTC; hashes are 32 raw bytes.
+-- STRICT tables need SQLite 3.37. The connection sets recursive_triggers, or INSERT OR REPLACE would pass a delete trigger.
+PRAGMA application_id = 0x50534751;
+
+CREATE TABLE store(                                   -- one row
+  one INTEGER PRIMARY KEY CHECK(one = 1),
+  created_at INTEGER NOT NULL,
+  trail_synced INTEGER NOT NULL DEFAULT 0,            -- .audit.jsonl is on the disk up to this byte
+  max_transfer_cents INTEGER, max_daily_cents INTEGER,  -- of the last `serve`; the lower ones hold
+  restored_at INTEGER,                                -- a restore that no transfer has followed yet
+  frozen_at INTEGER, frozen_reason TEXT,
+  frozen_callers_only INTEGER NOT NULL DEFAULT 0 CHECK(frozen_callers_only IN (0, 1)),  -- the owner's terminal goes on
+  CHECK((frozen_at IS NULL) = (frozen_reason IS NULL))) STRICT;
+
+CREATE TABLE attempt(
+  id TEXT PRIMARY KEY,
+  caller TEXT NOT NULL,
+  channel TEXT NOT NULL,
+  upstream TEXT,
+  state TEXT NOT NULL CHECK(state IN (
+    'rejected', 'awaiting_approval', 'denied', 'expired', 'cancelled', 'reserved', 'sending', 'failed', 'refused',
+    'unknown', 'accepted', 'arrived', 'returned', 'not_executed')),
+  amount_cents INTEGER NOT NULL CHECK(amount_cents > 0),
+  source_type TEXT, source_id TEXT, destination_type TEXT, destination_id TEXT,
+  organization_id TEXT, kyc_id TEXT, description TEXT,
+  instant INTEGER NOT NULL DEFAULT 0 CHECK(instant IN (0, 1)),
+  request_sha256 BLOB CHECK(length(request_sha256) = 32),
+  key_sha256 BLOB CHECK(length(key_sha256) = 32),     -- of the idempotency key
+  code TEXT, error TEXT,
+  owner TEXT,                                         -- the process that works on it
+  created_at INTEGER NOT NULL,
+  announced_at INTEGER,
+  ended_at INTEGER,                                   -- when it left `sending` or `unknown`, or was refused
+  upstream_created_at INTEGER,                        -- when Sequence created the transfer, if it says so exactly
+  upstream_status TEXT,                               -- the newest status that Sequence told
+  followed_until INTEGER,                             -- looked up until then
+  transfer_id TEXT,
+  CHECK(state NOT IN ('sending', 'unknown') OR announced_at IS NOT NULL)) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX attempt_transfer ON attempt(transfer_id) WHERE transfer_id IS NOT NULL;
+CREATE INDEX attempt_open ON attempt(caller, created_at)
+  WHERE state IN ('awaiting_approval', 'reserved', 'sending', 'unknown');
+CREATE INDEX attempt_counted ON attempt(coalesce(upstream_created_at, ended_at), amount_cents, caller)
+  WHERE state IN ('accepted', 'arrived', 'returned');
+CREATE INDEX attempt_followed ON attempt(followed_until) WHERE followed_until IS NOT NULL;
+CREATE INDEX attempt_created ON attempt(created_at);
+
+CREATE TABLE idempotency(                             -- a key names its newest attempt, for ever
+  caller TEXT NOT NULL,
+  key_sha256 BLOB NOT NULL CHECK(length(key_sha256) = 32),
+  attempt_id TEXT NOT NULL REFERENCES attempt(id),
+  PRIMARY KEY(caller, key_sha256)) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER attempt_moves BEFORE UPDATE OF state ON attempt WHEN NOT (OLD.state = NEW.state
+  OR (OLD.state = 'awaiting_approval' AND NEW.state IN ('reserved', 'rejected', 'denied', 'expired', 'cancelled'))
+  OR (OLD.state = 'reserved' AND NEW.state IN ('sending', 'failed', 'cancelled', 'unknown'))
+  OR (OLD.state = 'sending' AND NEW.state IN ('accepted', 'refused', 'failed', 'unknown'))
+  OR (OLD.state = 'unknown' AND NEW.state IN ('accepted', 'not_executed'))
+  OR (OLD.state = 'not_executed' AND NEW.state IN ('accepted'))
+  OR (OLD.state = 'accepted' AND NEW.state IN ('arrived', 'returned'))
+  OR (OLD.state = 'arrived' AND NEW.state IN ('returned')))
+  BEGIN SELECT RAISE(ABORT, 'an attempt cannot change in this way'); END;
+CREATE TRIGGER attempt_fixed BEFORE UPDATE OF id, caller, channel, amount_cents, source_type, source_id, destination_type,
+  destination_id, kyc_id, instant, description, request_sha256, created_at ON attempt
+  BEGIN SELECT RAISE(ABORT, 'what was asked for never changes'); END;
+CREATE TRIGGER attempt_kept BEFORE DELETE ON attempt BEGIN SELECT RAISE(ABORT, 'attempts are kept'); END;
+CREATE TRIGGER idempotency_kept BEFORE DELETE ON idempotency BEGIN SELECT RAISE(ABORT, 'keys are kept'); END;
+
+CREATE TABLE audit(
+  seq INTEGER PRIMARY KEY,
+  start INTEGER NOT NULL,                             -- byte offset of the line in .audit.jsonl
+  line BLOB NOT NULL,
+  sha256 BLOB NOT NULL CHECK(length(sha256) = 32),
+  at INTEGER NOT NULL,
+  event_type TEXT NOT NULL,
+  attempt_id TEXT,
+  caller TEXT) STRICT;
+CREATE INDEX audit_attempt ON audit(attempt_id) WHERE attempt_id IS NOT NULL;
+CREATE TRIGGER audit_follows BEFORE INSERT ON audit WHEN NEW.seq <> 1 + (SELECT coalesce(max(seq), 0) FROM audit)
+  OR NEW.start <> coalesce((SELECT start + length(line) + 1 FROM audit ORDER BY seq DESC LIMIT 1), 0)
+  BEGIN SELECT RAISE(ABORT, 'an audit event must follow the last one'); END;
+CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit events never change'); END;
+CREATE TRIGGER audit_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit events are kept'); END;
+
+CREATE TABLE name(                                    -- for screens; decides nothing
+  id TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+PRAGMA user_version = 1;

@@ -1,0 +1,300 @@
+"""The decisions about a transfer: plain functions over the records, each run in one transaction."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+
+from pysequence_api.errors import (
+    Code,
+    FrozenError,
+    GatewayError,
+    KeyReusedError,
+    LimitExceededError,
+    NotExecutedError,
+    OutcomeUnknownError,
+    Retry,
+    SafeguardError,
+    SafeguardsUnavailableError,
+    TooManyUnknownError,
+    TransferPendingError,
+)
+from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
+from pysequence_api.records.audit import Event, EventType
+from pysequence_api.records.owners import Owners
+from pysequence_api.records.states import RULES, State
+
+OWNER = "owner"
+"""The caller that the terminal is: whoever has the account."""
+DEFAULT_CALLER = "default"
+"""The caller that has the key of the settings."""
+MAX_UNKNOWN = 5
+"""With so many transfers of unknown outcome, a caller may not send another one."""
+IN_FLIGHT_RETRY_SECONDS = 5
+REPEATED = timedelta(minutes=1)
+"""Equal rejections within this time after the first one have no audit event of their own."""
+FOLLOWED = timedelta(days=14)
+"""How long a transfer that Sequence took is looked up, and one that it did not show."""
+MAX_EVENT_BYTES = 256
+"""How much of a text from a caller goes into an audit event."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxCents:
+    """The two limits, in cents."""
+
+    per_transfer: int
+    per_day: int
+
+    def lowered_by(self, recorded: tuple[int | None, int | None]) -> "MaxCents":
+        """Return the lower ones of these limits and the recorded ones of the server."""
+        per_transfer, per_day = recorded
+        return MaxCents(
+            self.per_transfer if per_transfer is None else min(self.per_transfer, per_transfer),
+            self.per_day if per_day is None else min(self.per_day, per_day),
+        )
+
+
+def reserve(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
+    """Decide about a new attempt, and reserve its amount.
+
+    Args:
+        writer: the transaction.
+        owners: which processes live.
+        attempt: as it would be reserved.
+        limits: the limits of this process.
+
+    Returns:
+        The new attempt; the earlier one with the same idempotency key, if Sequence took it; or why there is no new one.
+    """
+    fail_dead(writer, owners)
+    earlier = replayed(writer, owners, attempt)
+    if earlier is not None:
+        return earlier
+    require_trust(writer)
+    attempt = replace(attempt, created_at=writer.now)
+    rejection = rejected_by(writer, attempt, limits)
+    if rejection is None:
+        writer.add_attempt(attempt)
+        return attempt
+    rejected = _as_rejected(attempt, rejection, writer.now)
+    is_repeated = writer.is_repeated(rejected, REPEATED)
+    if not is_repeated:
+        writer.add_event(rejected.event(EventType.REJECTED, writer.now, error=rejected.error, code=rejected.code))
+    writer.add_attempt(rejected)
+    rejection.attempt_id = rejected.id
+    return rejection
+
+
+def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | GatewayError | None:
+    """Answer a request whose idempotency key names an earlier attempt that keeps it.
+
+    Returns:
+        The earlier attempt, if Sequence took it; what to say of it otherwise; ``None`` if the key is free.
+    """
+    earlier = None if attempt.key_sha256 is None else reader.attempt_by_key(attempt.caller, attempt.key_sha256)
+    if earlier is None or not RULES[earlier.state].keeps_key:
+        return None
+    if earlier.request_sha256 != attempt.request_sha256:
+        return KeyReusedError("This idempotency key was used for another transfer. Use a new key for this one.")
+    error: GatewayError
+    match state_now(earlier, owners):
+        case State.RESERVED | State.SENDING:
+            error = TransferPendingError(
+                "A transfer with this idempotency key is in flight.",
+                retry_after_seconds=IN_FLIGHT_RETRY_SECONDS,
+                attempt_id=earlier.id,
+            )
+        case State.UNKNOWN:
+            error = unknown_outcome(earlier.error or "the process that sent it ended", earlier.id)
+        case State.NOT_EXECUTED:
+            error = NotExecutedError(
+                "The transfer with this idempotency key was not executed; nothing moved. Use a new key to send it.",
+                attempt_id=earlier.id,
+            )
+        case State.FAILED:
+            return None
+        case _:
+            return earlier
+    error.replayed = True
+    return error
+
+
+def rejected_by(reader: Reader, attempt: Attempt, limits: MaxCents, *, own: bool = False) -> SafeguardError | None:
+    """Check everything that can reject a transfer now.
+
+    Args:
+        reader: the records.
+        attempt: the attempt.
+        limits: the limits of this process.
+        own: whether the attempt's own reservation is among what counts already.
+    """
+    frozen = frozen_for(reader, attempt.caller)
+    if frozen is not None:
+        return frozen_error(frozen)
+    if not own and (error := _rejected_by_unknown(reader, attempt)) is not None:
+        return error
+    limits = limits.lowered_by(reader.recorded_limits())
+    amount_cents = attempt.amount_cents
+    if amount_cents > limits.per_transfer:
+        return LimitExceededError(
+            f"Amount {amount_cents} cents exceeds per-transfer limit of {limits.per_transfer} cents", code=Code.OVER_MAX
+        )
+    counted_cents = amount_cents if own else 0
+    left_cents = remaining_cents(reader, limits) + counted_cents
+    if amount_cents > left_cents:
+        error = LimitExceededError(f"Amount {amount_cents} cents exceeds daily remaining limit of {left_cents} cents")
+        wait = closing_window(reader.now)
+        # What only yesterday's transfers leave no room for fits in a moment.
+        if wait and amount_cents <= limits.per_day - reader.used_cents(reader.now) + counted_cents:
+            error.retry, error.retry_after_seconds = Retry.LATER, wait
+        return error
+    return None
+
+
+def announce(writer: Writer, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
+    """Check everything again, and record that the transfer is sent now.
+
+    Returns:
+        The attempt in state `sending`, or why it must not be sent.
+    """
+    require_trust(writer)
+    current = writer.attempt(attempt.id)
+    if current is None or current.state is not State.RESERVED:
+        return SafeguardsUnavailableError(
+            "The reservation was released before the transfer was sent. Request it again."
+        )
+    rejection = rejected_by(writer, current, limits, own=True)
+    if rejection is not None:
+        return rejection
+    sending = writer.move(current, State.SENDING, announced_at=writer.now)
+    writer.add_event(requested(sending, writer.now))
+    return sending
+
+
+def check_again(writer: Writer, attempt: Attempt, limits: MaxCents) -> GatewayError | None:
+    """Check everything again before a transfer is sent for a second time, after a 401."""
+    require_trust(writer)
+    current = writer.attempt(attempt.id)
+    if current is None or current.state is not State.SENDING:
+        return SafeguardsUnavailableError("The attempt ended before it was sent again.")
+    return rejected_by(writer, current, limits, own=True)
+
+
+def fail_dead(writer: Writer, owners: Owners) -> None:
+    """End what a process that has ended left behind: what it did not send failed, what it sent is unknown."""
+    for attempt in writer.open_attempts():
+        if attempt.state is not State.UNKNOWN and not owners.is_running(attempt.owner, attempt.id):
+            if attempt.state is State.RESERVED:
+                end(writer, attempt, State.FAILED, error="its process ended before it was sent")
+            else:
+                end(writer, attempt, State.UNKNOWN, error="the process that sent it ended")
+
+
+def end(writer: Writer, attempt: Attempt, state: State, *, error: str, code: str | None = None) -> Attempt:
+    """Record that an attempt failed: certainly, or with an unknown outcome."""
+    event_type = EventType.CANCELLED if state is State.CANCELLED else EventType.FAILED
+    changed = writer.move(
+        attempt, state, ended_at=None if state is State.UNKNOWN else writer.now, error=error, code=code
+    )
+    outcome = None if state is State.CANCELLED else state.value
+    writer.add_event(changed.event(event_type, writer.now, error=bounded(error), code=code, outcome=outcome))
+    return changed
+
+
+def requested(attempt: Attempt, now: datetime, **more: bool) -> Event:
+    """Make the event that stands in the audit trail before anything is sent."""
+    return attempt.event(
+        EventType.REQUESTED,
+        now,
+        description=bounded(attempt.description) if attempt.description else None,
+        request_sha256=None if attempt.request_sha256 is None else attempt.request_sha256.hex(),
+        key_sha256=None if attempt.key_sha256 is None else attempt.key_sha256.hex(),
+        **more,
+    )
+
+
+def require_trust(writer: Writer) -> None:
+    """Check that the files can be trusted with another transfer.
+
+    Raises:
+        SafeguardsUnavailableError: they cannot.
+    """
+    if writer.distrust is not None:
+        raise SafeguardsUnavailableError(f"No transfer is possible: {writer.distrust}. Reads go on.")
+
+
+def frozen_for(reader: Reader, caller: str) -> Freeze | None:
+    """Say why a caller's transfers are frozen, if they are."""
+    freeze = reader.freeze()
+    return None if freeze is not None and freeze.callers_only and caller == OWNER else freeze
+
+
+def frozen_error(freeze: Freeze) -> FrozenError:
+    """Make the error of frozen transfers."""
+    return FrozenError(f"Transfers are frozen since {freeze.since:%Y-%m-%d %H:%M} UTC ({freeze.reason}).")
+
+
+def state_now(attempt: Attempt, owners: Owners) -> State:
+    """Return the state of an attempt, as `fail_dead` would leave it."""
+    if attempt.state in {State.RESERVED, State.SENDING} and not owners.is_running(attempt.owner, attempt.id):
+        return State.FAILED if attempt.state is State.RESERVED else State.UNKNOWN
+    return attempt.state
+
+
+def day_begin(now: datetime) -> datetime:
+    """Return the beginning of the UTC day."""
+    return datetime.combine(now.date(), time(), UTC)
+
+
+def remaining_cents(reader: Reader, limits: MaxCents) -> int:
+    """Say what is left of the daily limit."""
+    return max(0, limits.per_day - reader.used_cents(day_begin(reader.now)))
+
+
+def closing_window(now: datetime) -> int | None:
+    """Return the seconds until transfers of the day before count no longer; ``None`` if they do not count anyhow."""
+    left = day_begin(now) + WINDOW_MARGIN - now
+    return int(left.total_seconds()) + 1 if left > timedelta() else None
+
+
+def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:
+    """Make the error of a transfer whose outcome is unknown."""
+    return OutcomeUnknownError(
+        f"It is unknown whether the money moved: {why.rstrip('.')}. The transfer counts against the limits until its"
+        " outcome is known. Do not send it again.",
+        attempt_id=attempt_id,
+    )
+
+
+def bounded(text: str) -> str:
+    """Cut a text to `MAX_EVENT_BYTES` bytes of UTF-8."""
+    return text.encode("utf-8", "replace")[:MAX_EVENT_BYTES].decode("utf-8", "ignore")
+
+
+def _rejected_by_unknown(reader: Reader, attempt: Attempt) -> SafeguardError | None:
+    unknown = [one for one in reader.open_attempts() if one.caller == attempt.caller and one.state is State.UNKNOWN]
+    for one in unknown:
+        if one.request_sha256 == attempt.request_sha256:
+            return TransferPendingError(
+                "The outcome of an equal transfer (same accounts, amount and details) is unknown, so this may be the"
+                " same one again. Find out what became of it first.",
+                code=Code.EQUAL_UNKNOWN,
+                attempt_id=one.id,
+            )
+    if len(unknown) >= MAX_UNKNOWN:
+        return TooManyUnknownError(
+            f"The outcome of {len(unknown)} transfers is unknown. `pysequence-api limits reconcile` looks them up;"
+            " `limits resolve` decides."
+        )
+    return None
+
+
+def _as_rejected(attempt: Attempt, rejection: SafeguardError, now: datetime) -> Attempt:
+    return replace(
+        attempt,
+        state=State.REJECTED,
+        owner=None,
+        key_sha256=None,
+        code=rejection.code.value,
+        error=str(rejection),
+        ended_at=now,
+    )
