@@ -14,6 +14,8 @@ from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents
 Moment = datetime | date
 """A time in UTC, or only a date, where the service says no more."""
 Cents = Annotated[int, Field(strict=True)]
+MAX_KEY_CHARACTERS = 255
+"""The length of an idempotency key: visible ASCII characters, without spaces."""
 MAX_DESCRIPTION_CHARACTERS = 255
 """How long a transfer's description may be, through either door."""
 PartyId = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S")]

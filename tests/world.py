@@ -3,6 +3,7 @@
 `World` runs in this process. What the program has to do as a process of its own, `tests.processes` runs.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,9 +19,11 @@ from pysequence_api.api import create_app
 from pysequence_api.errors import OutcomeUnknownError
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import TransferOrder
+from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.recovery import Finding
-from pysequence_api.safeguards.reservations import CompletedTransfer
+from pysequence_api.records.states import State
+from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
+from pysequence_api.safeguards.transfers import AttemptStatus, CompletedTransfer, read_attempt
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.settings import Settings
@@ -29,6 +32,11 @@ API_KEY = "sandbox"
 GRACE_SECONDS = 600.0
 SOURCE, DESTINATION = "Emergency Fund", "Rent"
 TOKEN_SECONDS = 30 * 86_400
+
+
+async def forever(*_: object) -> None:
+    """Wait, and never end."""
+    await asyncio.Event().wait()
 
 
 @dataclass
@@ -99,7 +107,7 @@ class World:
         """Take a process away as the system does: its locks are free, and nothing else happens."""
         self.processes.remove(gateway)
         self._stacks.pop(id(gateway)).pop_all()
-        gateway.records.store.owners.abandon()
+        gateway.records.abandon()
         await gateway.client.aclose()
 
     async def aclose(self) -> None:
@@ -113,10 +121,39 @@ class World:
         return TransferOrder(**({"kyc_id": KYC_ID, "amount_cents": amount_cents} | parties | more))
 
     async def transfer(
-        self, amount_cents: int = 5_000, *, key: str | None = None, process: Gateway | None = None, **more: Any
+        self,
+        amount_cents: int = 5_000,
+        *,
+        key: str | None = None,
+        process: Gateway | None = None,
+        channel: Channel = Channel.API,
+        **more: Any,
     ) -> CompletedTransfer:
         """Move money from one pod to another."""
-        return await (process or self.gateway).transfers.transfer(self.order(amount_cents, **more), Channel.API, key)
+        return await (process or self.gateway).transfers.transfer(self.order(amount_cents, **more), channel, key)
+
+    async def transfer_outside(self, amount_cents: int = 5_000, **more: Any) -> None:
+        """Move money at Sequence without the gateway, as the owner does in Sequence's own application."""
+        prepared = await self.gateway.client.prepare_transfer(self.order(amount_cents, **more))
+        await prepared.send()
+
+    async def leave(self, state: State, process: Gateway | None = None, **more: Any) -> str:
+        """Begin a transfer, kill its process when the attempt is in this state, and give its attempt id."""
+        process = process or self.gateway
+        known = {attempt.id for attempt in self.attempts()}
+        if state is State.RESERVED:
+            process.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
+        else:
+            self.fail({"kind": "delay", "seconds": 60})
+        task = asyncio.create_task(self.transfer(process=process, **more))
+        while True:
+            begun = [one for one in self.attempts() if one.id not in known and one.state is state]
+            if begun:
+                break
+            await asyncio.sleep(0.005)
+        await self.kill(process)
+        task.cancel()
+        return begun[0].id
 
     async def lose(self, *, moved: bool = True, **more: Any) -> str:
         """Make a transfer whose answer is lost, and give its attempt id."""
@@ -141,9 +178,21 @@ class World:
             transfers: list[dict[str, Any]] = (await control.get("/sandbox/transfers")).json()["transfers"]
         return transfers
 
-    async def used_cents(self, process: Gateway | None = None) -> int:
+    def used_cents(self, process: Gateway | None = None) -> int:
         """Say what counts today."""
-        return (await (process or self.gateway).transfers.limits()).used_cents
+        return (process or self.gateway).limits().used_cents
+
+    def attempts(self) -> list[Attempt]:
+        """List all attempts, oldest first."""
+        return self.gateway.records.read(lambda reader: reader.attempts_since(LONG_AGO))
+
+    def states(self) -> list[str]:
+        """List the states of all attempts, oldest first."""
+        return [attempt.state.value for attempt in self.attempts()]
+
+    def attempt(self, attempt_id: str) -> AttemptStatus:
+        """Say what is known of an attempt."""
+        return read_attempt(self.gateway.records, attempt_id)
 
     @asynccontextmanager
     async def http(self, process: Gateway | None = None) -> AsyncIterator[httpx.AsyncClient]:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.safeguards.reservations import Limits
+from pysequence_api.safeguards.transfers import Limits
 from pysequence_api.web.errors import responses
 
 router = APIRouter(tags=["limits"])
@@ -12,4 +12,4 @@ router = APIRouter(tags=["limits"])
 @router.get("/api/limits", responses=responses(401, 500, 503))
 async def get_limits(gateway: OpenGateway) -> Limits:
     """Give both limits, what is used and left of this UTC day, and what is still unsettled."""
-    return await gateway.transfers.limits()
+    return gateway.limits()

@@ -17,8 +17,7 @@ from prometheus_client.registry import Collector
 from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
-from pysequence_api.safeguards.reservations import Limits
-from pysequence_api.safeguards.transfers import End
+from pysequence_api.safeguards.transfers import Limits
 from pysequence_api.sequence.telemetry import TokenLife, Vitals
 from pysequence_api.web.errors import responses
 
@@ -76,7 +75,7 @@ class Snapshot(Collector):
 
     requests: RequestMeter
     vitals: Vitals
-    ends: dict[End, int]
+    ends: dict[str, int]
     limits: Limits | None
     token: TokenLife | None
 
@@ -85,8 +84,8 @@ class Snapshot(Collector):
         yield from self.requests.registry.collect()
         yield from _of_client(self.vitals)
         transfers = CounterMetricFamily("pysequence_transfers", "Transfers asked for, by their end.", labels=["end"])
-        for end in End:
-            transfers.add_metric([end.value], self.ends.get(end, 0))
+        for end, count in sorted(self.ends.items()):
+            transfers.add_metric([end], count)
         yield transfers
         yield from _of_limits(self.limits)
         yield from _of_token(self.token)
@@ -106,7 +105,7 @@ async def read_metrics(request: Request, gateway: OpenGateway) -> Response:
 
 async def _snapshot(gateway: Gateway, requests: RequestMeter) -> Snapshot:
     try:
-        limits = await gateway.transfers.limits()
+        limits = gateway.limits()
     except SafeguardsUnavailableError:
         limits = None  # which is the alarm; the numbers of the day are then left out
     return Snapshot(requests, gateway.client.vitals, gateway.transfers.ends, limits, await gateway.client.token_life())

@@ -17,10 +17,9 @@ def openapi_schema() -> dict[str, Any]:
         client=cast(Any, None),
         transfers=cast(Any, None),
         follow_up=cast(Any, None),
-        recovery=cast(Any, None),
         records=cast(Any, None),
+        max_cents=cast(Any, None),
         default_organization_id=None,
         default_kyc_id=None,
-        data_directory_is_new=False,
     )
     return create_app(stand_in).openapi()

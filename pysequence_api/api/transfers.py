@@ -11,8 +11,9 @@ from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType, PartyId, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.recovery import AttemptStatus
-from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer
+from pysequence_api.safeguards.transfers import AttemptStatus, read_attempt
+from pysequence_api.models import MAX_KEY_CHARACTERS
+from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.web.body import read_json_object
 from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
 
@@ -111,4 +112,4 @@ async def get_attempt(
     gateway: OpenGateway, attempt_id: Annotated[str, Path(description="From the answer, or its detail")]
 ) -> AttemptStatus:
     """Say what is known by now of an attempt to transfer."""
-    return await anyio.to_thread.run_sync(gateway.recovery.status, attempt_id)
+    return read_attempt(gateway.records, attempt_id)

@@ -80,7 +80,7 @@ def reserve(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) 
     if not is_repeated:
         writer.add_event(rejected.event(EventType.REJECTED, writer.now, error=rejected.error, code=rejected.code))
     writer.add_attempt(rejected)
-    rejection.attempt_id = rejected.id
+    rejection.attempt_id = rejection.attempt_id or rejected.id
     return rejection
 
 

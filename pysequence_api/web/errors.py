@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pysequence_api.errors import GatewayError
-from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS
+from pysequence_api.models import MAX_KEY_CHARACTERS
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"

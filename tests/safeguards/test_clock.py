@@ -58,7 +58,7 @@ async def test_old_days_are_not_pruned_by_a_clock_that_nobody_confirmed(
     with pytest.raises(SafeguardsUnavailableError, match="clock"):
         await world.transfer(2_000)
     traveller.shift(-30 * 86_400)
-    assert await world.used_cents() == 1_000
+    assert world.used_cents() == 1_000
 
 
 @pytest.mark.parametrize("ahead_seconds", [110, -110])

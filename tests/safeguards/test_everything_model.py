@@ -15,11 +15,11 @@ import time_machine
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from pysequence_api.safeguards.recovery import Result
 
 from pysequence_api import files
 from pysequence_api.errors import GatewayError
 from pysequence_api.records import audit, chain, store
-from pysequence_api.safeguards.recovery import Result
 from tests.world import GRACE_SECONDS, open_world
 
 LIMIT_CENTS = 30_000

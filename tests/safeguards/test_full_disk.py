@@ -62,7 +62,7 @@ async def test_a_full_disk_stops_transfers_and_nothing_else(disk: Path, sandbox:
         await expect_reads_only(world)
         empty(disk)
         await world.transfer(2_000)
-        assert await world.used_cents() == 3_000
+        assert world.used_cents() == 3_000
         assert world.gateway.records.audit.verify().intact
 
 
@@ -74,7 +74,7 @@ async def test_a_disk_that_can_only_be_read_stops_transfers_and_nothing_else(dis
             prepare_directory(disk)
         remount(disk, "rw")
         await world.transfer(2_000)
-        assert await world.used_cents() == 2_000
+        assert world.used_cents() == 2_000
 
 
 async def test_a_disk_that_fills_up_while_a_transfer_is_on_its_way(

@@ -83,19 +83,21 @@ async def test_what_was_found_not_executed_stays_so_under_its_key(
         await world.transfer(key="k")
     traveller.shift(601)
     await world.follow_up()
-    with pytest.raises(NotExecutedError):
+    with pytest.raises(NotExecutedError) as again:
         await world.transfer(key="k")
+    assert (again.value.status, again.value.retry) == (409, "new_key")
     assert await world.moved() == []
-    assert await world.used_cents() == 0
+    assert world.used_cents() == 0
 
 
-async def test_a_refusal_by_sequence_is_remembered(world: World) -> None:
+async def test_after_a_refusal_by_sequence_a_corrected_order_may_carry_the_key(world: World) -> None:
     with pytest.raises(RefusedError) as first:
         await world.transfer(source="Empty Envelope", key="k")
-    with pytest.raises(RefusedError) as again:
-        await world.transfer(source="Empty Envelope", key="k")
-    assert (again.value.detail, again.value.replayed) == (first.value.detail, True)
-    assert world.files.events() == ["requested", "failed"]
+    assert first.value.retry == "same_key"
+    completed = await world.transfer(key="k")
+    assert not completed.replayed
+    assert (await world.transfer(key="k")).id == completed.id
+    assert world.states() == ["refused", "accepted"]
 
 
 async def test_a_limit_and_what_was_never_sent_free_the_key(world: World) -> None:
@@ -113,16 +115,18 @@ async def test_without_a_key_equal_requests_are_two_transfers(world: World) -> N
     assert len(await world.moved()) == 2
 
 
-async def test_without_a_key_nothing_equal_to_an_unknown_one_is_sent(world: World) -> None:
+async def test_nothing_equal_to_an_unknown_one_is_sent_under_another_key_or_none(world: World) -> None:
     world.fail("close", when="after")
     with pytest.raises(OutcomeUnknownError) as unknown:
         await world.transfer()
     with pytest.raises(TransferPendingError) as pending:
         await world.transfer()
     assert pending.value.attempt_id == unknown.value.attempt_id
+    assert pending.value.code == "equal_unknown"
+    with pytest.raises(TransferPendingError):
+        await world.transfer(key="another key")
     await world.transfer(5_001)
-    await world.transfer(key="meant")
-    assert len(await world.moved()) == 3
+    assert len(await world.moved()) == 2
 
 
 async def test_no_key_is_in_any_file(world: World) -> None:
@@ -134,8 +138,7 @@ async def test_no_key_is_in_any_file(world: World) -> None:
 
 async def test_a_connection_that_is_never_made_frees_the_key(tmp_path: Path, sandbox: Sandbox) -> None:
     async with open_world(tmp_path, sandbox) as world:
-        order = world.order()
         await world.gateway.client.aclose()
         with pytest.raises((NotSentError, RuntimeError)):
             await world.transfer(key="k")
-        assert order.amount_cents not in [entry["amount_cents"] for entry in world.files.counted()]
+        assert world.used_cents() == 0
