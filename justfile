@@ -49,6 +49,7 @@ lint:
     {{ bin }}/ruff check .
     {{ bin }}/ruff format --check .
     {{ bin }}/mypy
+    {{ bin }}/lint-imports
 
 # Bring the code into form
 fmt:
