@@ -8,28 +8,15 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import httpx
 from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json
 
-from pysequence_api.sandbox.auth import Auth
+from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTokens, TokenSettings
 from pysequence_api.sandbox.control import CONTROL_PREFIX, Control
-from pysequence_api.sandbox.distortion import NOT_RUN, distort, replace_answer
-from pysequence_api.sandbox.engine import GraphqlRequest, execute
-from pysequence_api.sandbox.exchange import (
-    CONNECTION_EXTENSION,
-    MAX_REQUEST_BYTES,
-    Answer,
-    Connection,
-    Delivery,
-    Receive,
-    Request,
-    Scope,
-    Send,
-    deliver,
-    json_answer,
-    read_request,
-)
+from pysequence_api.sandbox.database import prepare
 from pysequence_api.sandbox.faults import (
+    NOT_RUN,
     TOKEN_OPERATION,
     DelayEffect,
     Fault,
@@ -37,12 +24,31 @@ from pysequence_api.sandbox.faults import (
     HideNewTransferEffect,
     InvisibleEffect,
     RefuseEffect,
+    distort,
+    replace_response,
+)
+from pysequence_api.sandbox.graphql import Context, GraphqlRequest, execute
+from pysequence_api.sandbox.http import (
+    CONNECTION_EXTENSION,
+    MAX_REQUEST_BYTES,
+    ASGIApp,
+    Connection,
+    Delivery,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    deliver,
+    json_response,
+    read_request,
 )
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
 from pysequence_api.sandbox.ledger import open_ledger
 from pysequence_api.sandbox.login import Login
-from pysequence_api.sandbox.resolvers import Context
+from pysequence_api.sandbox.seed import seed
 from pysequence_api.sandbox.timestamps import write_moment
+from pysequence_api.sandbox.transport import RunningExchanges, SandboxTransport
 
 GRAPHQL_PATH = "/api/graphql"
 TOKEN_PATH = "/oauth/token"
@@ -57,7 +63,7 @@ class _Asked:
 
     operation: str | None
     variables: JsonValue
-    run: Callable[[Fault | None], Answer]
+    run: Callable[[Fault | None], Response]
     """Does it; blocks."""
 
 
@@ -118,15 +124,15 @@ class SandboxApplication:
 
     def _read(self, request: Request) -> _Asked:
         if len(request.body) > MAX_REQUEST_BYTES:
-            return _plain(json_answer({"error": "Payload Too Large"}, 413))
+            return _plain(json_response({"error": "Payload Too Large"}, 413))
         page = self._login.find(request)
         if page is not None:
             operation, run = page
             return _Asked(operation, None, lambda _: run())
         if request.path not in (GRAPHQL_PATH, TOKEN_PATH):
-            return _plain(json_answer({"error": "Not Found"}, 404))
+            return _plain(json_response({"error": "Not Found"}, 404))
         if request.method != "POST":
-            return _plain(json_answer({"error": "Method Not Allowed"}, 405))
+            return _plain(json_response({"error": "Method Not Allowed"}, 405))
         if request.path == TOKEN_PATH:
             return self._read_token(request)
         return self._read_graphql(request)
@@ -148,13 +154,13 @@ class SandboxApplication:
             run=lambda _: self._auth.token_endpoint(request.body),
         )
 
-    def _graphql(self, request: Request, fault: Fault | None) -> Answer:
+    def _graphql(self, request: Request, fault: Fault | None) -> Response:
         if not self._auth.is_authorized(request.header("authorization")):
-            return json_answer({"error": "Unauthorized", "message": "The access token is missing or invalid."}, 401)
+            return json_response({"error": "Unauthorized", "message": "The access token is missing or invalid."}, 401)
         try:
             asked = GraphqlRequest.model_validate_json(request.body)
         except ValidationError:
-            return json_answer({"error": "Bad Request", "message": "The body is not a GraphQL request."}, 400)
+            return json_response({"error": "Bad Request", "message": "The body is not a GraphQL request."}, 400)
         with open_ledger(self._path, self._clock) as ledger:
             context = Context(ledger)
             for effect in fault.what if fault else ():
@@ -164,15 +170,15 @@ class SandboxApplication:
                     context.hide_new_transfer = True
                 elif isinstance(effect, InvisibleEffect):
                     context.invisible_seconds = effect.seconds
-            return json_answer(execute(asked, context))
+            return json_response(execute(asked, context))
 
 
-async def _run_with(fault: Fault | None, asked: _Asked) -> Answer:
+async def _run_with(fault: Fault | None, asked: _Asked) -> Response:
     """Do what was asked, and what a fault does to it, in the order in which it says."""
     if fault is None:
         return await anyio.to_thread.run_sync(asked.run, None)
     delay_seconds = sum(effect.seconds for effect in fault.what if isinstance(effect, DelayEffect))
-    replacing = fault.answer_effect()
+    replacing = fault.response_effect()
     if fault.when == "before":
         await anyio.sleep(delay_seconds)
     if fault.when == "before" and replacing is not None:
@@ -181,13 +187,13 @@ async def _run_with(fault: Fault | None, asked: _Asked) -> Answer:
         answer = await anyio.to_thread.run_sync(asked.run, fault)
     answer = distort(fault.what, answer)
     if replacing is not None:
-        answer = replace(replace_answer(replacing, answer), date_offset_seconds=answer.date_offset_seconds)
+        answer = replace(replace_response(replacing, answer), date_offset_seconds=answer.date_offset_seconds)
     if fault.when == "after":
         await anyio.sleep(delay_seconds)
     return answer
 
 
-def _plain(answer: Answer) -> _Asked:
+def _plain(answer: Response) -> _Asked:
     """A request that no fault is for."""
     return _Asked(None, None, lambda _: answer)
 
@@ -198,3 +204,60 @@ def _load(body: bytes) -> dict[str, JsonValue]:
     except ValueError:
         return {}
     return read if isinstance(read, dict) else {}
+
+
+CLOSING_SECONDS = 1.0
+"""How long closing waits for exchanges that still run."""
+
+
+class Sandbox:
+    """A simulated Sequence. Money and tokens are in the file; faults, the journal and logins under way in
+    this object's memory."""
+
+    app: ASGIApp
+
+    def __init__(self, database_path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open a sandbox; create its file, readable by its owner alone, and fill it, if there is none.
+
+        Args:
+            database_path: the SQLite file; its directory must exist.
+            clock: Unix time in seconds, which everything in the simulation goes by.
+
+        Raises:
+            SandboxFileError: the file is something else.
+            OSError: it cannot be created.
+        """
+        prepare(database_path, lambda connection: seed(connection, int(clock() * 1000)))
+        self._auth = Auth(database_path, clock)
+        self.login = Login(clock, self._auth)
+        self._exchanges = RunningExchanges()
+        self.faults = FaultList()
+        self.journal = Journal()
+        self.app = SandboxApplication(
+            database_path, clock, auth=self._auth, login=self.login, faults=self.faults, journal=self.journal
+        )
+
+    @property
+    def settings(self) -> TokenSettings:
+        """How signing in and the token endpoint behave."""
+        return self._auth.settings
+
+    @settings.setter
+    def settings(self, settings: TokenSettings) -> None:
+        self._auth.settings = settings
+
+    def issue_tokens(self, lifetime_seconds: int = DEFAULT_LIFETIME_SECONDS) -> IssuedTokens:
+        """Issue an access and a refresh token. Blocks for a short write to the file.
+
+        Args:
+            lifetime_seconds: how long the access token is valid; 0 or less makes one that has run out.
+        """
+        return self._auth.issue(lifetime_seconds)
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Make an in-process transport; closing it leaves the sandbox open, and running exchanges running."""
+        return SandboxTransport(self.app, self._exchanges.start)
+
+    async def aclose(self) -> None:
+        """Wait for in-process exchanges that still run, no longer than `CLOSING_SECONDS`; cancel the rest."""
+        await self._exchanges.finish(CLOSING_SECONDS)

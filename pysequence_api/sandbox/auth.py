@@ -15,8 +15,8 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pysequence_api.sandbox.database import connected, writing
-from pysequence_api.sandbox.exchange import Answer, json_answer, model_answer
-from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, PERSON_ID
+from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, PERSON_ID
+from pysequence_api.sandbox.http import Response, json_response, model_response
 from pysequence_api.sandbox.seed import JWT_SECRET
 
 DEFAULT_LIFETIME_SECONDS = 86_400
@@ -59,7 +59,7 @@ class _TokenRequest(BaseModel):
     refresh_token: str = Field(repr=False)
 
 
-class _TokenAnswer(BaseModel):
+class _TokenResponse(BaseModel):
     access_token: str = Field(repr=False)
     refresh_token: str | None = Field(None, repr=False)
     expires_in: int
@@ -125,8 +125,8 @@ class Auth:
             return False
         return bool(claims["sub"] == PERSON_ID and claims["exp"] > self._clock())
 
-    def token_endpoint(self, body: bytes) -> Answer:
-        """Answer ``POST /oauth/token`` (upstream-graphql, Signing in)."""
+    def token_endpoint(self, body: bytes) -> Response:
+        """Response ``POST /oauth/token`` (upstream-graphql, Signing in)."""
         try:
             asked = _TokenRequest.model_validate_json(body)
         except ValidationError as error:
@@ -142,10 +142,10 @@ class Auth:
         except _InvalidGrantError:
             return _refusal(403, "invalid_grant", "Unknown or invalid refresh token.")
         lifetime_seconds = settings.access_token_lifetime_seconds
-        answer = _TokenAnswer(access_token=self._access_token(lifetime_seconds), expires_in=lifetime_seconds)
+        answer = _TokenResponse(access_token=self._access_token(lifetime_seconds), expires_in=lifetime_seconds)
         if refresh_token is None:
-            return Answer(200, answer.model_dump_json(exclude_none=True).encode())
-        return model_answer(answer.model_copy(update={"refresh_token": refresh_token}))
+            return Response(200, answer.model_dump_json(exclude_none=True).encode())
+        return model_response(answer.model_copy(update={"refresh_token": refresh_token}))
 
     def _use_refresh_token(self, refresh_token: str, *, rotate: bool) -> str | None:
         with connected(self._path) as connection, writing(connection):
@@ -177,5 +177,5 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def _refusal(status: int, error: str, description: str) -> Answer:
-    return json_answer({"error": error, "error_description": description}, status)
+def _refusal(status: int, error: str, description: str) -> Response:
+    return json_response({"error": error, "error_description": description}, status)

@@ -12,8 +12,8 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS, Auth, TokenSettings
-from pysequence_api.sandbox.exchange import Answer, Request, json_answer, model_answer
 from pysequence_api.sandbox.faults import Fault, FaultList
+from pysequence_api.sandbox.http import Request, Response, json_response, model_response
 from pysequence_api.sandbox.journal import Journal
 from pysequence_api.sandbox.ledger import TransferRow, open_ledger
 from pysequence_api.sandbox.login import Login
@@ -63,9 +63,9 @@ class Control:
     faults: FaultList
     journal: Journal
 
-    async def answer(self, request: Request) -> Answer:
-        """Answer a request below `CONTROL_PREFIX`."""
-        routes: dict[tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
+    async def answer(self, request: Request) -> Response:
+        """Response a request below `CONTROL_PREFIX`."""
+        routes: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
             ("POST", "faults"): self._arm_faults,
             ("GET", "faults"): self._armed_faults,
             ("DELETE", "faults"): self._disarm_faults,
@@ -80,51 +80,51 @@ class Control:
         }
         route = routes.get((request.method, request.path.removeprefix(CONTROL_PREFIX)))
         if route is None:
-            return json_answer({"error": f"There is no {request.method} {request.path[:200]} here."}, 404)
+            return json_response({"error": f"There is no {request.method} {request.path[:200]} here."}, 404)
         try:
             return await route(request)
         except ValidationError as error:
-            return json_answer({"error": "The body is not what this route takes.", "details": _describe(error)}, 422)
+            return json_response({"error": "The body is not what this route takes.", "details": _describe(error)}, 422)
 
-    async def _arm_faults(self, request: Request) -> Answer:
+    async def _arm_faults(self, request: Request) -> Response:
         body = request.body.strip()
         faults = _FAULTS.validate_json(body if body.startswith(b"[") else b"[" + body + b"]")
         try:
             self.faults.arm(faults)
         except ValueError as error:
-            return json_answer({"error": str(error)}, 422)
-        return model_answer(self.faults.armed())
+            return json_response({"error": str(error)}, 422)
+        return model_response(self.faults.armed())
 
-    async def _armed_faults(self, _: Request) -> Answer:
-        return model_answer(self.faults.armed())
+    async def _armed_faults(self, _: Request) -> Response:
+        return model_response(self.faults.armed())
 
-    async def _disarm_faults(self, _: Request) -> Answer:
+    async def _disarm_faults(self, _: Request) -> Response:
         self.faults.clear()
-        return model_answer(self.faults.armed())
+        return model_response(self.faults.armed())
 
-    async def _requests(self, _: Request) -> Answer:
-        return model_answer(self.journal.read())
+    async def _requests(self, _: Request) -> Response:
+        return model_response(self.journal.read())
 
-    async def _forget_requests(self, _: Request) -> Answer:
+    async def _forget_requests(self, _: Request) -> Response:
         self.journal.clear()
-        return model_answer(self.journal.read())
+        return model_response(self.journal.read())
 
-    async def _transfers(self, _: Request) -> Answer:
+    async def _transfers(self, _: Request) -> Response:
         rows = await anyio.to_thread.run_sync(self._payments)
         totals: dict[str, int] = {}
         for row in rows:
             day = write_date(row.created_at_ms)
             totals[day] = totals.get(day, 0) + row.amount_cents
-        return model_answer(MovedTransfers(transfers=tuple(_moved(row) for row in rows), total_cents_by_day=totals))
+        return model_response(MovedTransfers(transfers=tuple(_moved(row) for row in rows), total_cents_by_day=totals))
 
     def _payments(self) -> tuple[TransferRow, ...]:
         with open_ledger(self.path, self.clock) as ledger:
             return ledger.payments()
 
-    async def _issue_tokens(self, request: Request) -> Answer:
+    async def _issue_tokens(self, request: Request) -> Response:
         wish = _TokenWish.model_validate_json(request.body or b"{}")
         issued = await anyio.to_thread.run_sync(partial(self.auth.issue, wish.lifetime_seconds))
-        return model_answer(
+        return model_response(
             _Tokens(
                 access_token=issued.access_token,
                 refresh_token=issued.refresh_token,
@@ -132,19 +132,19 @@ class Control:
             )
         )
 
-    async def _settings(self, _: Request) -> Answer:
-        return model_answer(self.auth.settings)
+    async def _settings(self, _: Request) -> Response:
+        return model_response(self.auth.settings)
 
-    async def _change_settings(self, request: Request) -> Answer:
+    async def _change_settings(self, request: Request) -> Response:
         self.auth.settings = TokenSettings.model_validate_json(request.body)
-        return model_answer(self.auth.settings)
+        return model_response(self.auth.settings)
 
-    async def _sign_ins(self, _: Request) -> Answer:
-        return model_answer(self.login.read())
+    async def _sign_ins(self, _: Request) -> Response:
+        return model_response(self.login.read())
 
-    async def _forget_sign_ins(self, _: Request) -> Answer:
+    async def _forget_sign_ins(self, _: Request) -> Response:
         self.login.clear()
-        return model_answer(self.login.read())
+        return model_response(self.login.read())
 
 
 def _moved(row: TransferRow) -> MovedTransfer:

@@ -3,9 +3,12 @@
 Armed faults live in the memory of one `Sandbox`; another process on the same file has its own.
 """
 
+import json
 import threading
-from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +20,8 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+
+from pysequence_api.sandbox.http import Delivery, Response, json_response
 
 TOKEN_OPERATION = "oauth/token"
 ANY_OPERATION = "*"
@@ -164,7 +169,7 @@ class InvisibleEffect(_Model):
     seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
 
 
-AnswerEffect = (
+ResponseEffect = (
     StatusEffect
     | HtmlEffect
     | GraphqlErrorEffect
@@ -176,7 +181,7 @@ AnswerEffect = (
 )
 PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect
 Effect = Annotated[
-    AnswerEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect,
+    ResponseEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect,
     Field(discriminator="kind"),
 ]
 
@@ -204,7 +209,7 @@ class Fault(_Model):
         kinds = [effect.kind for effect in self.what]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"an effect is there twice: {', '.join(kinds)}")
-        answers = [effect.kind for effect in self.what if isinstance(effect, AnswerEffect)]
+        answers = [effect.kind for effect in self.what if isinstance(effect, ResponseEffect)]
         if len(answers) > 1:
             raise ValueError(f"only one of these can be the answer: {', '.join(answers)}")
         if self.operation != PAYMENT_OPERATION and any(isinstance(effect, PaymentEffect) for effect in self.what):
@@ -213,9 +218,9 @@ class Fault(_Model):
             raise ValueError("keep_data needs data, so it needs when: after")
         return self
 
-    def answer_effect(self) -> AnswerEffect | None:
+    def response_effect(self) -> ResponseEffect | None:
         """The effect that replaces the answer, if there is one."""
-        return next((effect for effect in self.what if isinstance(effect, AnswerEffect)), None)
+        return next((effect for effect in self.what if isinstance(effect, ResponseEffect)), None)
 
 
 class ArmedFaults(BaseModel):
@@ -264,3 +269,107 @@ class FaultList:
         """Disarm everything."""
         with self._lock:
             self._faults.clear()
+
+
+_HTML = "text/html; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+NOT_RUN = json_response({"data": None})
+"""Stands for the true answer where the operation did not run."""
+
+
+def replace_response(effect: ResponseEffect, answer: Response) -> Response:  # noqa: PLR0911 - one for each effect
+    """Make the answer that an effect wants.
+
+    Args:
+        effect: what goes wrong.
+        answer: the true answer, or `NOT_RUN`.
+    """
+    match effect:
+        case StatusEffect():
+            return _status_response(effect)
+        case HtmlEffect():
+            return Response(effect.status, effect.body.encode(), _HTML)
+        case GraphqlErrorEffect():
+            data = _load(answer).get("data") if effect.keep_data else None
+            return json_response({"errors": [{"message": effect.message}], "data": data})
+        case CloseEffect():
+            return replace(answer, delivery=Delivery.NOTHING)
+        case HalfBodyEffect():
+            return replace(answer, delivery=Delivery.HALF_BODY)
+        case GarbageEffect():
+            return Response(200, effect.body.encode())
+        case RedirectEffect():
+            return Response(effect.status, b"", _TEXT, (("location", effect.location),))
+        case HugeBodyEffect():
+            return replace(answer, fill_bytes=max(0, effect.size_bytes - len(answer.body)))
+        case _:
+            assert_never(effect)
+
+
+def distort(effects: Sequence[Effect], answer: Response) -> Response:
+    """Apply the effects that change parts of an answer: its data, its date."""
+    for effect in effects:
+        match effect:
+            case NullsEffect():
+                answer = _without(effect, answer)
+            case NoDateEffect():
+                answer = replace(answer, date_offset_seconds=None)
+            case DateOffsetEffect():
+                answer = replace(answer, date_offset_seconds=effect.seconds)
+            case _:
+                continue  # the other effects are not about parts of the answer
+    return answer
+
+
+def _status_response(effect: StatusEffect) -> Response:
+    headers = tuple(effect.headers.items())
+    if isinstance(effect.body, str):
+        return Response(effect.status, effect.body.encode(), _TEXT, headers)
+    body: JsonValue = {"error": _phrase(effect.status)} if effect.body is None else effect.body
+    return replace(json_response(body, effect.status), headers=headers)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _load(answer: Response) -> dict[str, JsonValue]:
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _without(effect: NullsEffect, answer: Response) -> Response:
+    body = _load(answer)
+    if not body:
+        return answer
+    for path in effect.paths:
+        _remove(body.get("data", body), path.split("."), missing=effect.missing)
+    return answer.with_json(body)
+
+
+def _remove(value: JsonValue, path: Sequence[str], *, missing: bool) -> None:
+    step, rest = path[0], path[1:]
+    for key in _keys(value, step):
+        if rest:
+            _remove(value[key], rest, missing=missing)  # type: ignore[index]
+        elif missing:
+            del value[key]  # type: ignore[union-attr,arg-type]
+        else:
+            value[key] = None  # type: ignore[index]
+
+
+def _keys(value: JsonValue, step: str) -> list[int] | list[str]:
+    """Find what a step of a path leads to; the last entries of a list first, so that they can be deleted in turn."""
+    if isinstance(value, list):
+        if step == "*":
+            return list(reversed(range(len(value))))
+        return [int(step)] if step.isdecimal() and int(step) < len(value) else []
+    if isinstance(value, dict):
+        return list(value) if step == "*" else [step] if step in value else []
+    return []

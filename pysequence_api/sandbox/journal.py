@@ -5,7 +5,7 @@ from collections import deque
 
 from pydantic import BaseModel, JsonValue
 
-from pysequence_api.sandbox.exchange import Delivery
+from pysequence_api.sandbox.http import Delivery
 
 MAX_JOURNAL_ENTRIES = 10_000
 SECRET_HEADERS = frozenset({"authorization", "cookie"})

@@ -14,9 +14,9 @@ import pyotp
 from pydantic import BaseModel
 
 from pysequence_api.sandbox.auth import Auth
-from pysequence_api.sandbox.exchange import Answer, Request
-from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, PASSWORD, TOTP_SECRET
-from pysequence_api.sandbox.pages import (
+from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, PASSWORD, TOTP_SECRET
+from pysequence_api.sandbox.http import Request, Response
+from pysequence_api.sandbox.login_pages import (
     BLOCKED,
     WRONG_CODE,
     WRONG_EMAIL,
@@ -41,7 +41,7 @@ CODE_WINDOW = 1
 """So many codes before and after the current one are good too, because clocks differ."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
-Run = Callable[[], Answer]
+Run = Callable[[], Response]
 
 
 class SignIns(BaseModel):
@@ -104,7 +104,7 @@ class Login:
         with self._lock:
             self._sign_ins = SignIns()
 
-    def _authorize(self, request: Request) -> Answer:
+    def _authorize(self, request: Request) -> Response:
         asked = _fields(request.query)
         redirect_uri = asked.get("redirect_uri", "")
         if asked.get("client_id") != CLIENT_ID or asked.get("response_type") != "token":
@@ -119,11 +119,11 @@ class Login:
                 del self._under_way[next(iter(self._under_way))]
         return redirect(_at(IDENTIFIER_PATH, state))
 
-    def _show_identifier(self, request: Request) -> Answer:
+    def _show_identifier(self, request: Request) -> Response:
         state, login = self._login_of(request)
         return _LOST() if login is None else identifier_page(_at(IDENTIFIER_PATH, state))
 
-    def _take_identifier(self, request: Request) -> Answer:
+    def _take_identifier(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None:
             return _LOST()
@@ -134,13 +134,13 @@ class Login:
         login.email = email
         return redirect(_at(PASSWORD_PATH, state))
 
-    def _show_password(self, request: Request) -> Answer:
+    def _show_password(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or login.email is None:
             return _LOST()
         return password_page(_at(PASSWORD_PATH, state), login.email)
 
-    def _take_password(self, request: Request) -> Answer:
+    def _take_password(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or login.email is None:
             return _LOST()
@@ -155,13 +155,13 @@ class Login:
         login.password_is_right = True
         return redirect(_at(CODE_PATH, state))
 
-    def _show_code(self, request: Request) -> Answer:
+    def _show_code(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or not login.password_is_right:
             return _LOST()
         return code_page(_at(CODE_PATH, state))
 
-    def _take_code(self, request: Request) -> Answer:
+    def _take_code(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or not login.password_is_right:
             return _LOST()

@@ -6,8 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pysequence_api.sandbox.household import EXTERNAL_ENTITIES, HOLDERS, MERCHANTS, ORGANIZATIONS, Organization, Party
-from pysequence_api.sandbox.identity import stable_id
+from pysequence_api.sandbox.household import (
+    EXTERNAL_ENTITIES,
+    HOLDERS,
+    MERCHANTS,
+    ORGANIZATIONS,
+    Organization,
+    Party,
+    stable_id,
+)
 from pysequence_api.sandbox.ledger import ActivityType, NewTransfer, Status, direction, insert_transfer
 from pysequence_api.sandbox.timestamps import DAY_MS
 

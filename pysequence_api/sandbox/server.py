@@ -14,8 +14,8 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from pysequence_api.sandbox.exchange import CONNECTION_EXTENSION, Connection, Receive, Scope, Send
-from pysequence_api.sandbox.service import Sandbox
+from pysequence_api.sandbox.application import Sandbox
+from pysequence_api.sandbox.http import CONNECTION_EXTENSION, Connection, Receive, Scope, Send
 
 CLOSING_SECONDS = 1
 """How long a stopped server waits for requests that still run."""

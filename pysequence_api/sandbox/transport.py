@@ -4,6 +4,7 @@ A request goes to the ASGI application in a task of its own. Whoever stops waiti
 away alone: the application runs to its end and moves the money, as a real server does.
 """
 
+import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -14,7 +15,7 @@ import anyio
 import httpx
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from pysequence_api.sandbox.exchange import CONNECTION_EXTENSION, ASGIApp, Connection, Message, Scope
+from pysequence_api.sandbox.http import CONNECTION_EXTENSION, ASGIApp, Connection, Message, Scope
 
 _logger = logging.getLogger(__name__)
 _BUFFERED_MESSAGES = 16
@@ -277,3 +278,32 @@ def _reason(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b""
+
+
+class RunningExchanges:
+    """Keeps hold of the tasks of exchanges, so that none is lost, and ends them when the sandbox closes."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, exchange: Coroutine[Any, Any, None]) -> None:
+        """Run an exchange in a task of its own, which outlives whoever asked for it."""
+        task = asyncio.get_running_loop().create_task(exchange)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self, timeout_seconds: float) -> None:
+        """Wait for the exchanges of this event loop; cancel what has not ended in time.
+
+        Args:
+            timeout_seconds: how long they may take.
+        """
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self._tasks if task.get_loop() is loop]
+        if not mine:
+            return
+        _, late = await asyncio.wait(mine, timeout=timeout_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)

@@ -7,7 +7,7 @@ import anyio
 import httpx
 import pytest
 
-from pysequence_api.sandbox import CLIENT_ID, Sandbox, service
+from pysequence_api.sandbox import CLIENT_ID, Sandbox, application
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import START_SECONDS, FakeClock
 from tests.sandbox.published import ACTIVITY_SUMMARY, SELECT_SOURCE_AND_DESTINATION
@@ -300,7 +300,7 @@ async def test_what_a_trace_raises_stops_the_request(caller: Caller) -> None:
 
 
 async def test_closing_ends_what_still_runs(caller: Caller, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr(application, "CLOSING_SECONDS", 0.05)
     await caller.arm(operation="CreatePayment", what={"kind": "delay", "seconds": 60})
     assert await outcome(caller, timeout=0.05) == (httpx.ReadTimeout, "")
     with anyio.fail_after(5):

@@ -6,8 +6,8 @@ They look like the real ones to a program: the same fields, buttons and error el
 import json
 from html import escape
 
-from pysequence_api.sandbox.exchange import Answer
-from pysequence_api.sandbox.identity import CLIENT_ID
+from pysequence_api.sandbox.household import CLIENT_ID
+from pysequence_api.sandbox.http import Response
 
 HTML = "text/html; charset=utf-8"
 NO_STORE = (("cache-control", "no-store"),)
@@ -67,19 +67,19 @@ Error = tuple[str, str]
 """A word for programs, and the text that the page shows."""
 
 
-def application_page() -> Answer:
+def application_page() -> Response:
     """The application, signed in or not: its own script decides."""
     settings = json.dumps({"client_id": CLIENT_ID})
     return _page(_APPLICATION.replace("SETTINGS", settings), 200)
 
 
-def identifier_page(action: str, error: Error | None = None) -> Answer:
+def identifier_page(action: str, error: Error | None = None) -> Response:
     """Asks for the email address."""
     field = _field("username", "Email address", "text", 'inputmode="email" autocomplete="email"', error)
     return _prompt(title="Welcome", action=action, fields=field, elsewhere="Continue with Google", error=error)
 
 
-def password_page(action: str, email: str, error: Error | None = None) -> Answer:
+def password_page(action: str, email: str, error: Error | None = None) -> Response:
     """Asks for the password; the email address stands above it and cannot be changed."""
     shown = f'<span>{escape(email)}</span><input type="hidden" name="username" value="{escape(email, quote=True)}">'
     is_about_account = error is not None and error[0] == BLOCKED[0]
@@ -96,7 +96,7 @@ def password_page(action: str, email: str, error: Error | None = None) -> Answer
     )
 
 
-def code_page(action: str, error: Error | None = None) -> Answer:
+def code_page(action: str, error: Error | None = None) -> Response:
     """Asks for the one-time code."""
     field = _field("code", "Enter your one-time code", "text", 'inputmode="numeric" autocomplete="off"', error)
     return _prompt(
@@ -104,7 +104,7 @@ def code_page(action: str, error: Error | None = None) -> Answer:
     )
 
 
-def failure_page(text: str, status: int = 400) -> Answer:
+def failure_page(text: str, status: int = 400) -> Response:
     """What the login says when it cannot go on."""
     body = (
         f"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Oops!</h1><p>{escape(text)}</p></body></html>"
@@ -112,9 +112,9 @@ def failure_page(text: str, status: int = 400) -> Answer:
     return _page(body, status)
 
 
-def redirect(location: str) -> Answer:
+def redirect(location: str) -> Response:
     """Send the browser elsewhere."""
-    return Answer(302, b"", HTML, (*NO_STORE, ("location", location)))
+    return Response(302, b"", HTML, (*NO_STORE, ("location", location)))
 
 
 def _field(name: str, label: str, kind: str, more: str, error: Error | None) -> str:
@@ -122,11 +122,11 @@ def _field(name: str, label: str, kind: str, more: str, error: Error | None) -> 
     return _FIELD.format(name=name, label=label, kind=kind, more=more, error=shown)
 
 
-def _prompt(*, title: str, action: str, fields: str, elsewhere: str, error: Error | None, alert: str = "") -> Answer:
+def _prompt(*, title: str, action: str, fields: str, elsewhere: str, error: Error | None, alert: str = "") -> Response:
     action = escape(action, quote=True)
     text = _PROMPT.format(title=title, alert=alert, action=action, fields=fields, elsewhere=elsewhere)
     return _page(text, 200 if error is None else 400)
 
 
-def _page(text: str, status: int) -> Answer:
-    return Answer(status, text.encode(), HTML, NO_STORE)
+def _page(text: str, status: int) -> Response:
+    return Response(status, text.encode(), HTML, NO_STORE)

@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An answer and the way it is delivered."""
 
     status: int
@@ -68,19 +68,19 @@ class Answer:
     date_offset_seconds: float | None = 0.0
     """How wrong the ``Date`` header is; ``None`` leaves it out."""
 
-    def with_json(self, body: JsonValue) -> "Answer":
+    def with_json(self, body: JsonValue) -> "Response":
         """The same answer with another body."""
         return replace(self, body=json.dumps(body).encode())
 
 
-def json_answer(body: JsonValue, status: int = 200) -> Answer:
-    """Answer with JSON."""
-    return Answer(status, json.dumps(body).encode())
+def json_response(body: JsonValue, status: int = 200) -> Response:
+    """Response with JSON."""
+    return Response(status, json.dumps(body).encode())
 
 
-def model_answer(model: BaseModel, status: int = 200) -> Answer:
-    """Answer with a model, as JSON."""
-    return Answer(status, model.model_dump_json(by_alias=True).encode())
+def model_response(model: BaseModel, status: int = 200) -> Response:
+    """Response with a model, as JSON."""
+    return Response(status, model.model_dump_json(by_alias=True).encode())
 
 
 async def read_request(scope: Scope, receive: Receive) -> Request | None:
@@ -102,7 +102,7 @@ async def read_request(scope: Scope, receive: Receive) -> Request | None:
     return Request(scope["method"], scope["path"], query, headers, bytes(body[: MAX_REQUEST_BYTES + 1]))
 
 
-async def deliver(answer: Answer, now: float, connection: Connection | None, receive: Receive, send: Send) -> None:
+async def deliver(answer: Response, now: float, connection: Connection | None, receive: Receive, send: Send) -> None:
     """Send an answer, or as much of it as it says.
 
     Args:
@@ -129,7 +129,7 @@ async def deliver(answer: Answer, now: float, connection: Connection | None, rec
         continue
 
 
-def _start(answer: Answer, now: float) -> Message:
+def _start(answer: Response, now: float) -> Message:
     headers = [
         (b"content-type", answer.content_type.encode("latin-1")),
         (b"content-length", str(len(answer.body) + answer.fill_bytes).encode()),
@@ -140,7 +140,7 @@ def _start(answer: Answer, now: float) -> Message:
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
-async def _send_whole(answer: Answer, send: Send) -> None:
+async def _send_whole(answer: Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": answer.fill_bytes > 0})
     left_bytes = answer.fill_bytes
     while left_bytes > 0:
