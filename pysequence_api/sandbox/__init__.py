@@ -1,4 +1,4 @@
-"""A simulated Sequence, good enough that a client cannot tell: for tests, and for trying things without money."""
+"""SANDBOX: a simulated Sequence with no real money. Clients cannot tell it from the real one."""
 
 from pysequence_api.sandbox.application import Sandbox
 from pysequence_api.sandbox.auth import IssuedTokens

@@ -1,7 +1,8 @@
-"""Resolvers: how each field of ``schema.graphql`` comes out of the household and the ledger.
+"""The GraphQL engine: the resolvers of ``schema.graphql``, and the execution of documents.
 
-Parents are the frozen dataclasses of `household` and `ledger`; a field without a resolver here is the attribute of the
-same name in snake case.
+Responses look like Sequence's (docs/upstream-graphql.md): with any error there is no data, and an error has only a
+message. The parents of fields are the frozen dataclasses of `household` and `ledger`. A field without a resolver is
+the attribute with the same name in snake case.
 """
 
 import logging
@@ -52,15 +53,17 @@ from pysequence_api.sandbox.ledger import (
     TransferQuery,
     TransferRow,
 )
-from pysequence_api.sandbox.timestamps import DAY_MS, MILLISECOND, from_ms, read_range, write_date, write_moment
+from pysequence_api.sandbox.timestamps import DAY_MS, MILLISECOND, from_ms, read_range, write_date, write_time
 
+_logger = logging.getLogger(__name__)
+_CACHED_DOCUMENTS = 64
 _TYPE_OF_TRANSFER = "TRANSFER"
 _COMPOUND_DAYS = 3
 
 
 @dataclass(slots=True)
 class Context:
-    """What one execution works with, and what faults make it do."""
+    """What the resolvers of one execution use, and the faults that they simulate."""
 
     ledger: Ledger
     refusal: str | None = None
@@ -75,8 +78,8 @@ class _Person:
 
 
 @dataclass(frozen=True, slots=True)
-class _ById:
-    """Something that has no more than an id and one value."""
+class _PersonSettings:
+    """The settings of the person."""
 
     id: str
     show_since_youve_been_gone: bool = False
@@ -159,7 +162,7 @@ def _ledger(info: Info) -> Ledger:
 
 
 def _itself(parent: Any, _: Info) -> Any:
-    """The parent again, seen as another type."""
+    """Return the parent as another type."""
     return parent
 
 
@@ -170,7 +173,7 @@ def _me(_: None, info: Info) -> _Person:
 
 
 @query.field("organization")
-def _organization(_: None, info: Info, *, id: str) -> Organization | None:  # noqa: A002 - the argument's name
+def _organization(_: None, info: Info, *, id: str) -> Organization | None:  # noqa: A002 - the name in the schema
     _ledger(info).hold_snapshot()
     return ORGANIZATION_BY_ID.get(id)
 
@@ -210,17 +213,17 @@ def _memberships(_: _Person, __: Info) -> tuple[Organization, ...]:
 
 
 @person.field("offer")
-def _offer(_: _Person, __: Info, *, location: str) -> None:  # noqa: ARG001 - there is none anywhere
+def _offer(_: _Person, __: Info, *, location: str) -> None:  # noqa: ARG001 - there are no offers
     return None
 
 
 @person.field("settings")
-def _settings(_: _Person, __: Info) -> _ById:
-    return _ById(stable_id("settings", PERSON_ID))
+def _settings(_: _Person, __: Info) -> _PersonSettings:
+    return _PersonSettings(stable_id("settings", PERSON_ID))
 
 
 @organization.field("pod")
-def _pod(parent: Organization, _: Info, *, id: str) -> Pod | None:  # noqa: A002 - the argument's name
+def _pod(parent: Organization, _: Info, *, id: str) -> Pod | None:  # noqa: A002 - the name in the schema
     return next((one for one in parent.pods if one.id == id), None)
 
 
@@ -232,7 +235,7 @@ def _first_transfer_date(parent: Organization, info: Info) -> str | None:
 
 @organization.field("transferReference")
 def _transfer_reference(
-    parent: Organization, info: Info, *, id: str  # noqa: A002 - the argument's name
+    parent: Organization, info: Info, *, id: str  # noqa: A002 - the name in the schema
 ) -> TransferRow | None:  # fmt: skip
     return _ledger(info).transfer(parent.id, id)
 
@@ -243,7 +246,7 @@ def _transfer_references(
     parent: Organization | Pod,
     info: Info,
     *,
-    filter: _Filter | None = None,  # noqa: A002 - the argument's name
+    filter: _Filter | None = None,  # noqa: A002 - the name in the schema
     after: str | None = None,
     first: int | None = None,
 ) -> Page:
@@ -288,7 +291,7 @@ def _balance(parent: Holder, info: Info) -> Money | None:
         return None
     cents = _ledger(info).balance_cents(parent.id)
     owed = isinstance(parent, Account) and parent.opening_cents is not None and parent.opening_cents < 0
-    return Money(-cents if owed else cents)  # what is owed is shown as a positive balance
+    return Money(-cents if owed else cents)  # money that is owed is shown as a positive balance
 
 
 @account.field("metadata")
@@ -326,7 +329,7 @@ def _mask(parent: Account, _: Info) -> str | None:
 
 @liability_metadata.field("balanceLastUpdated")
 def _balance_last_updated(_: Account, info: Info) -> str:
-    return write_moment(_ledger(info).now_ms())
+    return write_time(_ledger(info).now_ms())
 
 
 @connection.field("edges")
@@ -346,12 +349,12 @@ def _type(_: TransferRow, __: Info) -> str:
 
 @transfer.field("createdAt")
 def _created_at(parent: TransferRow, _: Info) -> str:
-    return write_moment(parent.created_at_ms)
+    return write_time(parent.created_at_ms)
 
 
 @transfer.field("updatedAt")
 def _updated_at(parent: TransferRow, _: Info) -> str:
-    return write_moment(parent.updated_at_ms)
+    return write_time(parent.updated_at_ms)
 
 
 @transfer.field("amount")
@@ -386,7 +389,7 @@ def _pull(parent: TransferRow, _: Info) -> _PaymentStatus:
 @compound_details.field("pushPaymentStatus")
 def _push(parent: TransferRow, _: Info) -> _PaymentStatus | None:
     if parent.status in (Status.PENDING, Status.CANCELLED):
-        return None  # it has not got that far
+        return None  # the pull has not finished
     return _payment_status(parent, Status(parent.status))
 
 
@@ -399,14 +402,14 @@ def _payment_status(row: TransferRow, status: Status) -> _PaymentStatus:
     days = _COMPOUND_DAYS if row.is_compound else 0
     return _PaymentStatus(
         status=status,
-        created_at=write_moment(row.created_at_ms),
-        completed_at=write_moment(row.updated_at_ms) if status is Status.COMPLETE else None,
+        created_at=write_time(row.created_at_ms),
+        completed_at=write_time(row.updated_at_ms) if status is Status.COMPLETE else None,
         expected_completion_date=write_date(row.created_at_ms + days * DAY_MS),
     )
 
 
 @mutation.field("forKYC")
-def _for_kyc(_: None, __: Info, *, id: str) -> Organization:  # noqa: A002 - the argument's name
+def _for_kyc(_: None, __: Info, *, id: str) -> Organization:  # noqa: A002 - the name in the schema
     found = ORGANIZATION_BY_KYC_ID.get(id)
     if found is None:
         raise GraphQLError("KYC application not found")
@@ -436,7 +439,7 @@ def _alias_fields() -> None:
         holder_type.set_field("metadata", _itself)
     for metadata in metadata_types:
         metadata.set_field("id", _metadata_id)
-        if metadata.name != "ManualAccountMetadata":  # the one that has no balance
+        if metadata.name != "ManualAccountMetadata":  # the only one without a balance
             metadata.set_field("balance", _balance)
     liability_metadata.set_field("id", _metadata_id)
     liability_metadata.set_field("balance", _balance)
@@ -467,17 +470,13 @@ BINDABLES: tuple[SchemaBindable, ...] = (
     InputType("PaymentAccountInput", out_type=lambda data: PaymentParty(**data)),
     InputType("CreatePaymentFields", out_type=lambda data: _PaymentFields(**data)),
 )  # fmt: skip
-
-
-_logger = logging.getLogger(__name__)
-_REMEMBERED_DOCUMENTS = 64
 SCHEMA = make_executable_schema(
     load_schema_from_path(str(Path(__file__).with_name("schema.graphql"))), *BINDABLES, convert_names_case=True
 )
 
 
 class GraphqlRequest(BaseModel):
-    """The JSON body (upstream-graphql, The endpoint)."""
+    """The JSON body of a request."""
 
     model_config = ConfigDict(strict=True)
 
@@ -487,18 +486,18 @@ class GraphqlRequest(BaseModel):
 
 
 def execute(request: GraphqlRequest, context: Context) -> dict[str, Any]:
-    """Check a document against the schema and run its operation.
+    """Validate a document and run its operation.
 
     Args:
-        request: the document, its variables and which operation.
-        context: the ledger that it works on.
+        request: the document, its variables and the name of the operation.
+        context: what the resolvers use.
 
     Returns:
-        The body of the answer.
+        The body of the response.
     """
     if not request.operation_name:
         return _failure(["Must provide operation name."])
-    document = _checked(request.query)
+    document = _parse_and_validate(request.query)
     if isinstance(document, tuple):
         return _failure(list(document))
     result = execute_sync(
@@ -513,9 +512,9 @@ def execute(request: GraphqlRequest, context: Context) -> dict[str, Any]:
     return {"data": result.data}
 
 
-@lru_cache(maxsize=_REMEMBERED_DOCUMENTS)
-def _checked(text: str) -> DocumentNode | tuple[str, ...]:
-    """Parse and validate a document: the document, or what is wrong with it."""
+@lru_cache(maxsize=_CACHED_DOCUMENTS)
+def _parse_and_validate(text: str) -> DocumentNode | tuple[str, ...]:
+    """Parse and validate a document. Return the document, or its errors."""
     try:
         document = parse(text)
         errors = validate(SCHEMA, document)

@@ -1,4 +1,4 @@
-"""One HTTP exchange: what was asked, what is answered, and how much of the answer really leaves."""
+"""HTTP requests and responses, and how much of a response is sent before the connection is closed."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,23 +16,25 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CONNECTION_EXTENSION = "pysequence_api.sandbox.connection"
-"""Under this name an ASGI scope's ``extensions`` hold the `Connection`."""
+"""The key of the `Connection` in the ``extensions`` of an ASGI scope."""
 MAX_REQUEST_BYTES = 1024 * 1024
+HTML_TYPE = "text/html; charset=utf-8"
+TEXT_TYPE = "text/plain; charset=utf-8"
 _FILL = b" " * 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The connection under a request, as far as its server lets the application reach it."""
+    """The connection of a request, as the server shows it to the application."""
 
     connection_id: str
     is_fresh: bool
     disconnect: Callable[[], None]
-    """Sends what has been written, and nothing more."""
+    """Sends what has been written, then closes the connection."""
 
 
 class Delivery(StrEnum):
-    """How much of an answer leaves before the connection is closed."""
+    """How much of a response is sent before the connection is closed."""
 
     WHOLE = "whole"
     HALF_BODY = "half_body"
@@ -41,7 +43,7 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that has arrived in full."""
+    """A complete request."""
 
     method: str
     path: str
@@ -50,13 +52,13 @@ class Request:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The first header of that lower-case name."""
+        """Return the first header with this name in lower case."""
         return next((value for key, value in self.headers if key == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer and the way it is delivered."""
+    """A response and how it is delivered."""
 
     status: int
     body: bytes
@@ -64,30 +66,30 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
     delivery: Delivery = Delivery.WHOLE
     fill_bytes: int = 0
-    """So many spaces follow the body: it becomes as large as one likes and stays the same JSON."""
+    """How many spaces follow the body. The JSON in it stays the same."""
     date_offset_seconds: float | None = 0.0
-    """How wrong the ``Date`` header is; ``None`` leaves it out."""
+    """How far the ``Date`` header is off; ``None`` leaves it out."""
 
     def with_json(self, body: JsonValue) -> "Response":
-        """The same answer with another body."""
+        """Return the same response with another body."""
         return replace(self, body=json.dumps(body).encode())
 
 
 def json_response(body: JsonValue, status: int = 200) -> Response:
-    """Response with JSON."""
+    """Return a response with JSON."""
     return Response(status, json.dumps(body).encode())
 
 
 def model_response(model: BaseModel, status: int = 200) -> Response:
-    """Response with a model, as JSON."""
+    """Return a response with a model as JSON."""
     return Response(status, model.model_dump_json(by_alias=True).encode())
 
 
 async def read_request(scope: Scope, receive: Receive) -> Request | None:
-    """Wait for the whole request.
+    """Read the whole request.
 
     Returns:
-        The request; its body is cut off one byte after `MAX_REQUEST_BYTES`. ``None`` if the client left before.
+        The request, its body cut off one byte after `MAX_REQUEST_BYTES`; ``None`` if the client disconnected.
     """
     body = bytearray()
     more = True
@@ -102,47 +104,49 @@ async def read_request(scope: Scope, receive: Receive) -> Request | None:
     return Request(scope["method"], scope["path"], query, headers, bytes(body[: MAX_REQUEST_BYTES + 1]))
 
 
-async def deliver(answer: Response, now: float, connection: Connection | None, receive: Receive, send: Send) -> None:
-    """Send an answer, or as much of it as it says.
+async def deliver(
+    response: Response, now_seconds: float, connection: Connection | None, receive: Receive, send: Send
+) -> None:
+    """Send as much of a response as its delivery says.
 
     Args:
-        answer: what to send.
-        now: Unix time in seconds, for the ``Date`` header.
-        connection: what a broken delivery closes.
-        receive: the ASGI channel that says when the connection is gone.
+        response: what to send.
+        now_seconds: Unix time for the ``Date`` header.
+        connection: the connection that a broken delivery closes.
+        receive: the ASGI channel from the client.
         send: the ASGI channel to the client.
 
     Raises:
         RuntimeError: the server does not let the application close the connection.
     """
-    if answer.delivery is not Delivery.WHOLE and connection is None:
-        raise RuntimeError("This server cannot close a connection on demand; use pysequence_api.sandbox.serve.")
-    if answer.delivery is Delivery.WHOLE or connection is None:
-        await send(_start(answer, now))
-        await _send_whole(answer, send)
+    if response.delivery is Delivery.WHOLE:
+        await send(_start(response, now_seconds))
+        await _send_body(response, send)
         return
-    if answer.delivery is Delivery.HALF_BODY:
-        await send(_start(answer, now))
-        await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
+    if connection is None:
+        raise RuntimeError("This server cannot close a connection on demand; use pysequence_api.sandbox.serve.")
+    if response.delivery is Delivery.HALF_BODY:
+        await send(_start(response, now_seconds))
+        await send({"type": "http.response.body", "body": response.body[: len(response.body) // 2], "more_body": True})
     connection.disconnect()
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
-def _start(answer: Response, now: float) -> Message:
+def _start(response: Response, now_seconds: float) -> Message:
     headers = [
-        (b"content-type", answer.content_type.encode("latin-1")),
-        (b"content-length", str(len(answer.body) + answer.fill_bytes).encode()),
-        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers),
+        (b"content-type", response.content_type.encode("latin-1")),
+        (b"content-length", str(len(response.body) + response.fill_bytes).encode()),
+        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers),
     ]
-    if answer.date_offset_seconds is not None:
-        headers.append((b"date", formatdate(now + answer.date_offset_seconds, usegmt=True).encode()))
-    return {"type": "http.response.start", "status": answer.status, "headers": headers}
+    if response.date_offset_seconds is not None:
+        headers.append((b"date", formatdate(now_seconds + response.date_offset_seconds, usegmt=True).encode()))
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
-async def _send_whole(answer: Response, send: Send) -> None:
-    await send({"type": "http.response.body", "body": answer.body, "more_body": answer.fill_bytes > 0})
-    left_bytes = answer.fill_bytes
+async def _send_body(response: Response, send: Send) -> None:
+    await send({"type": "http.response.body", "body": response.body, "more_body": response.fill_bytes > 0})
+    left_bytes = response.fill_bytes
     while left_bytes > 0:
         part = _FILL[:left_bytes]
         left_bytes -= len(part)

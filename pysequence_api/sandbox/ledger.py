@@ -1,6 +1,6 @@
-"""The money of the simulated Sequence: balances, transfers, and the one way to move something.
+"""The money of the sandbox: balances, transfers, and the one function that moves money.
 
-A `Ledger` is for one operation in one worker thread. Amounts are whole cents, moments whole milliseconds.
+A `Ledger` is for one operation in one worker thread. Amounts are whole cents, times are whole milliseconds.
 """
 
 import base64
@@ -29,9 +29,9 @@ from pysequence_api.sandbox.household import (
 )
 
 PROCESSING_AFTER_SECONDS = 2
-"""How long a new transfer is ``PENDING``."""
+"""A new transfer is ``PENDING`` for this long."""
 COMPLETE_AFTER_SECONDS = 10
-"""After how long a new transfer is ``COMPLETE``; until then it is ``PROCESSING``."""
+"""A new transfer is ``COMPLETE`` after this long. Before, it is ``PROCESSING``."""
 PROCESSING_AFTER_MS = PROCESSING_AFTER_SECONDS * 1000
 COMPLETE_AFTER_MS = COMPLETE_AFTER_SECONDS * 1000
 DEFAULT_PAGE_SIZE = 10
@@ -47,7 +47,7 @@ _SELECT = f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE visible_fr
 
 
 class Status(StrEnum):
-    """Where a transfer stands (upstream-graphql, ActivityLogV2Transfers)."""
+    """The status of a transfer."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -57,7 +57,7 @@ class Status(StrEnum):
 
 
 class Direction(StrEnum):
-    """Seen from the pods (upstream-graphql, ActivityLogV2Transfers)."""
+    """The direction of a transfer, as seen from the pods."""
 
     INTERNAL = "INTERNAL"
     INCOMING = "INCOMING"
@@ -65,7 +65,7 @@ class Direction(StrEnum):
 
 
 class ActivityType(StrEnum):
-    """What made a transfer happen (upstream-graphql, ActivityLogV2Transfers)."""
+    """The cause of a transfer."""
 
     ONE_TIME_TRANSFER = "ONE_TIME_TRANSFER"
     RULE = "RULE"
@@ -74,16 +74,16 @@ class ActivityType(StrEnum):
 
 
 class PaymentRefusedError(Exception):
-    """Sequence says no and nothing has moved; the message is ``createPayment.error.message``."""
+    """Sequence refuses the payment. No money moved. The message becomes ``createPayment.error.message``."""
 
 
 class InvalidQueryError(Exception):
-    """A cursor, page size or date that makes no sense; becomes a GraphQL error."""
+    """A cursor, page size or date is not valid. The message becomes a GraphQL error."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewTransfer:
-    """A row to write; see the table in `database`."""
+    """A row to insert into the table of transfers."""
 
     id: str
     organization_id: str
@@ -105,7 +105,7 @@ class NewTransfer:
 
 @dataclass(frozen=True, slots=True)
 class TransferRow:
-    """A transfer as it stands now."""
+    """A transfer with its current status."""
 
     id: str
     sequence: int
@@ -126,19 +126,19 @@ class TransferRow:
 
     @property
     def cursor(self) -> str:
-        """Where it stands in the order, which later transfers do not change."""
+        """Return the position in the list. Later transfers do not change it."""
         return base64.urlsafe_b64encode(f"t:{self.created_at_ms}:{self.sequence}".encode()).decode()
 
     @property
     def updated_at_ms(self) -> int:
-        """When its status last changed."""
+        """Return when the status last changed."""
         after_ms = {Status.PENDING: 0, Status.PROCESSING: PROCESSING_AFTER_MS}
         return self.created_at_ms + after_ms.get(Status(self.status), COMPLETE_AFTER_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class TransferQuery:
-    """Which transfers to list; all conditions must hold (upstream-graphql, TransferReferenceFilter)."""
+    """Which transfers to list. All conditions must hold."""
 
     created_from_ms: int | None = None
     created_until_ms: int | None = None
@@ -153,7 +153,7 @@ class TransferQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some transfers, newest first."""
+    """A page of transfers, newest first."""
 
     rows: tuple[TransferRow, ...]
     has_next_page: bool
@@ -161,7 +161,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PaymentParty:
-    """A party as a payment names it (upstream-graphql, PaymentAccountInput)."""
+    """A party of a payment, as the client names it."""
 
     id: str
     type: str
@@ -169,7 +169,7 @@ class PaymentParty:
 
 @dataclass(frozen=True, slots=True)
 class PaymentOrder:
-    """What ``createPayment`` is asked to do (upstream-graphql, CreatePayment)."""
+    """What ``createPayment`` is asked to do."""
 
     source: PaymentParty
     destination: PaymentParty
@@ -179,7 +179,7 @@ class PaymentOrder:
 
 @dataclass(frozen=True, slots=True)
 class MonthSummary:
-    """What happened since a moment."""
+    """The totals of a month."""
 
     transfer_count: int
     rule_count: int
@@ -188,7 +188,7 @@ class MonthSummary:
 
 @dataclass(slots=True)
 class _Conditions:
-    """SQL conditions and the values that go with them."""
+    """SQL conditions and their values."""
 
     values: dict[str, object]
     texts: list[str] = field(default_factory=list)
@@ -212,11 +212,11 @@ class Ledger:
         self._clock = clock
 
     def now_ms(self) -> int:
-        """The time by the simulation's clock, in milliseconds since 1970."""
+        """Return the time by the clock of the sandbox, in milliseconds since 1970."""
         return int(self._clock() * 1000)
 
     def hold_snapshot(self) -> None:
-        """From here on, see the money as it is at the next read, whatever others move meanwhile."""
+        """From the next read on, read from one snapshot, whatever other connections write."""
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN")
 
@@ -225,16 +225,16 @@ class Ledger:
             self._connection.execute("COMMIT")
 
     def balance_cents(self, holder_id: str) -> int:
-        """What a pod, port or account holds; below zero for what is owed."""
+        """Return the balance of a pod, port or account; negative for money that is owed."""
         row = self._connection.execute("SELECT cents FROM balance WHERE holder_id = ?", (holder_id,)).fetchone()
         return int(row["cents"])
 
     def all_balances_cents(self) -> dict[str, int]:
-        """Every balance, by the id of its holder."""
+        """Return all balances by the id of their holder."""
         return {row["holder_id"]: row["cents"] for row in self._connection.execute("SELECT * FROM balance")}
 
     def transfer(self, organization_id: str, transfer_id: str) -> TransferRow | None:
-        """Read one transfer, if the organization has it."""
+        """Return one transfer of an organization; ``None`` if there is none with this id."""
         row = self._connection.execute(
             f"{_SELECT} AND organization_id = :organization_id AND id = :id",
             {"now_ms": self.now_ms(), "organization_id": organization_id, "id": transfer_id},
@@ -245,13 +245,13 @@ class Ledger:
         """List transfers, newest first.
 
         Args:
-            organization_id: whose.
-            query: which ones.
-            after: the cursor of the last one before; empty for the first page.
-            first: how many; more than `MAX_PAGE_SIZE` are never given.
+            organization_id: the organization.
+            query: which of its transfers.
+            after: the cursor of the last transfer before the page; empty for the first page.
+            first: the size of the page, at most `MAX_PAGE_SIZE`.
 
         Raises:
-            InvalidQueryError: the cursor is none, or ``first`` is less than 1.
+            InvalidQueryError: the cursor is not valid, or ``first`` is less than 1.
         """
         if first < 1:
             raise InvalidQueryError("first must be at least 1")
@@ -271,14 +271,14 @@ class Ledger:
         return Page(tuple(_read(row) for row in found[:size]), has_next_page=len(found) > size)
 
     def first_transfer_ms(self, organization_id: str) -> int | None:
-        """When the organization's oldest transfer was made."""
+        """Return when the oldest transfer of the organization was made."""
         value: int | None = self._connection.execute(
             "SELECT min(created_at_ms) FROM transfer WHERE organization_id = ?", (organization_id,)
         ).fetchone()[0]
         return value
 
     def summary(self, since_ms: int) -> MonthSummary:
-        """Add up what happened since a moment, over all organizations."""
+        """Return the totals since a time, over all organizations."""
         row = self._connection.execute(
             """SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
                 coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents END), 0) AS incoming_cents
@@ -288,7 +288,7 @@ class Ledger:
         return MonthSummary(row["transfers"], row["rules"], row["incoming_cents"])
 
     def payments(self) -> tuple[TransferRow, ...]:
-        """Everything that ``createPayment`` has moved, oldest first, whether the activity shows it yet or not."""
+        """Return all transfers of ``createPayment``, oldest first, also those that the activity does not show yet."""
         rows = self._connection.execute(
             f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE is_payment ORDER BY sequence",
             {"now_ms": self.now_ms()},
@@ -299,15 +299,15 @@ class Ledger:
         """Move money, in one transaction.
 
         Args:
-            organization: the one that the KYC id belongs to; both parties must be its.
+            organization: the organization of the KYC id. Both parties must belong to it.
             order: what to move.
-            invisible_seconds: how long the activity does not show it.
+            invisible_seconds: how long the activity does not show the transfer.
 
         Returns:
             The id of the new transfer.
 
         Raises:
-            PaymentRefusedError: nothing has moved; the message says why.
+            PaymentRefusedError: no money moved. The message says why.
         """
         if order.amount_cents <= 0:
             raise PaymentRefusedError("Amount must be greater than zero")
@@ -316,7 +316,7 @@ class Ledger:
         _check_route(source, destination)
         self._drop_snapshot()
         with writing(self._connection):
-            now_ms = self.now_ms()  # under the lock, so that the order of times is the order of transfers
+            now_ms = self.now_ms()  # under the lock, so that transfers are in the order of their times
             self._move(source, destination, order.amount_cents)
             transfer = NewTransfer(
                 id=str(uuid.uuid4()),
@@ -361,7 +361,7 @@ def open_ledger(path: Path, clock: Callable[[], float]) -> Iterator[Ledger]:
 
 
 def insert_transfer(connection: sqlite3.Connection, transfer: NewTransfer) -> None:
-    """Write a transfer, in the caller's transaction."""
+    """Insert a transfer, in the transaction of the caller."""
     columns = NewTransfer.__slots__
     connection.execute(
         f"INSERT INTO transfer ({', '.join(columns)}) VALUES ({', '.join(f':{column}' for column in columns)})",
@@ -370,9 +370,9 @@ def insert_transfer(connection: sqlite3.Connection, transfer: NewTransfer) -> No
 
 
 def direction(source: Party, destination: Party) -> Direction:
-    """Say which way money flows, seen from the pods.
+    """Return the direction of a transfer, as seen from the pods.
 
-    Between pods it stays inside; what a port or an account passes to a pod comes in.
+    A transfer between pods is internal. One from a port or an account to a pod is incoming.
     """
     if not isinstance(destination, Pod | Port):
         return Direction.OUTGOING
@@ -381,12 +381,12 @@ def direction(source: Party, destination: Party) -> Direction:
     return Direction.INCOMING
 
 
-def _payment_party(side: str, named: PaymentParty, organization: Organization) -> Holder:
+def _payment_party(role: str, named: PaymentParty, organization: Organization) -> Holder:
     holder = HOLDERS.get(named.id)
     if holder is None or holder.organization_id != organization.id:
-        raise PaymentRefusedError(f"{side} not found")
+        raise PaymentRefusedError(f"{role} not found")
     if account_type(holder) is not AccountType(named.type):
-        raise PaymentRefusedError(f"{side} is not of type {named.type}")
+        raise PaymentRefusedError(f"{role} is not of type {named.type}")
     return holder
 
 
@@ -426,7 +426,7 @@ def _conditions(organization_id: str, query: TransferQuery, now_ms: int) -> _Con
 
 
 def _add_name(conditions: _Conditions, name: str) -> None:
-    # SQLite ignores case in ASCII only, so that the names are compared here: there are few parties.
+    # SQLite ignores case in ASCII only, so the names are compared here. There are few parties.
     wanted = name.casefold()
     matching = [party.id for party in PARTIES.values() if wanted in party.name.casefold()]
     marks = _Conditions({})

@@ -1,15 +1,14 @@
-"""The pages of the simulated sign-in: the application's, and those of a Universal Login (upstream-graphql, Signing in).
+"""The pages of the simulated sign-in: the application's page, and the pages of a Universal Login.
 
-They look like the real ones to a program: the same fields, buttons and error elements, and some more beside them.
+For a program they look like the real ones: the same fields, buttons and error elements, and some others next to them.
 """
 
 import json
 from html import escape
 
 from pysequence_api.sandbox.household import CLIENT_ID
-from pysequence_api.sandbox.http import Response
+from pysequence_api.sandbox.http import HTML_TYPE, Response
 
-HTML = "text/html; charset=utf-8"
 NO_STORE = (("cache-control", "no-store"),)
 
 _APPLICATION = """\
@@ -64,23 +63,23 @@ BLOCKED = (
     " preferred contact method with instructions on how to unblock your account.",
 )
 Error = tuple[str, str]
-"""A word for programs, and the text that the page shows."""
+"""The error code for programs, and the text on the page."""
 
 
 def application_page() -> Response:
-    """The application, signed in or not: its own script decides."""
+    """Return the page of the application. Its script checks whether the person is signed in."""
     settings = json.dumps({"client_id": CLIENT_ID})
     return _page(_APPLICATION.replace("SETTINGS", settings), 200)
 
 
 def identifier_page(action: str, error: Error | None = None) -> Response:
-    """Asks for the email address."""
+    """Return the page that asks for the email address."""
     field = _field("username", "Email address", "text", 'inputmode="email" autocomplete="email"', error)
     return _prompt(title="Welcome", action=action, fields=field, elsewhere="Continue with Google", error=error)
 
 
 def password_page(action: str, email: str, error: Error | None = None) -> Response:
-    """Asks for the password; the email address stands above it and cannot be changed."""
+    """Return the page that asks for the password. It shows the email address, which cannot be changed there."""
     shown = f'<span>{escape(email)}</span><input type="hidden" name="username" value="{escape(email, quote=True)}">'
     is_about_account = error is not None and error[0] == BLOCKED[0]
     alert = _ALERT.format(code=BLOCKED[0], text=escape(BLOCKED[1])) if is_about_account else ""
@@ -97,7 +96,7 @@ def password_page(action: str, email: str, error: Error | None = None) -> Respon
 
 
 def code_page(action: str, error: Error | None = None) -> Response:
-    """Asks for the one-time code."""
+    """Return the page that asks for the one-time code."""
     field = _field("code", "Enter your one-time code", "text", 'inputmode="numeric" autocomplete="off"', error)
     return _prompt(
         title="Verify Your Identity", action=action, fields=field, elsewhere="Try another method", error=error
@@ -105,7 +104,7 @@ def code_page(action: str, error: Error | None = None) -> Response:
 
 
 def failure_page(text: str, status: int = 400) -> Response:
-    """What the login says when it cannot go on."""
+    """Return the page for a sign-in that cannot continue."""
     body = (
         f"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Oops!</h1><p>{escape(text)}</p></body></html>"
     )
@@ -113,8 +112,8 @@ def failure_page(text: str, status: int = 400) -> Response:
 
 
 def redirect(location: str) -> Response:
-    """Send the browser elsewhere."""
-    return Response(302, b"", HTML, (*NO_STORE, ("location", location)))
+    """Return a redirect of the browser."""
+    return Response(302, b"", HTML_TYPE, (*NO_STORE, ("location", location)))
 
 
 def _field(name: str, label: str, kind: str, more: str, error: Error | None) -> str:
@@ -129,4 +128,4 @@ def _prompt(*, title: str, action: str, fields: str, elsewhere: str, error: Erro
 
 
 def _page(text: str, status: int) -> Response:
-    return Response(status, text.encode(), HTML, NO_STORE)
+    return Response(status, text.encode(), HTML_TYPE, NO_STORE)
