@@ -18,11 +18,15 @@ from pysequence_api.sandbox.database import prepare
 from pysequence_api.sandbox.faults import (
     NOT_RUN,
     TOKEN_OPERATION,
+    ActivityLagEffect,
+    FailEffect,
     Fault,
     FaultList,
+    FeeEffect,
     HideNewTransferEffect,
     InvisibleEffect,
     RefuseEffect,
+    ReturnEffect,
 )
 from pysequence_api.sandbox.graphql import Context, GraphqlRequest, execute
 from pysequence_api.sandbox.http import (
@@ -41,7 +45,7 @@ from pysequence_api.sandbox.http import (
     read_request,
 )
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
-from pysequence_api.sandbox.ledger import open_ledger
+from pysequence_api.sandbox.ledger import COMPLETE_AFTER_SECONDS, Ledger, Reversal, Status, open_ledger
 from pysequence_api.sandbox.login import Login
 from pysequence_api.sandbox.seed import seed
 from pysequence_api.sandbox.timestamps import write_time
@@ -160,15 +164,7 @@ class SandboxApplication:
         except ValidationError:
             return json_response({"error": "Bad Request", "message": "The body is not a GraphQL request."}, 400)
         with open_ledger(self._path, self._clock) as ledger:
-            context = Context(ledger)
-            for effect in fault.what if fault else ():
-                if isinstance(effect, RefuseEffect):
-                    context.refusal = effect.message
-                elif isinstance(effect, HideNewTransferEffect):
-                    context.hide_new_transfer = True
-                elif isinstance(effect, InvisibleEffect):
-                    context.invisible_seconds = effect.seconds
-            return json_response(execute(document, context))
+            return json_response(execute(document, _context(ledger, fault)))
 
 
 async def _run(operation: _Operation, fault: Fault | None) -> Response:
@@ -182,6 +178,31 @@ async def _run(operation: _Operation, fault: Fault | None) -> Response:
     if fault.when == "after":
         await anyio.sleep(fault.delay_seconds)
     return response
+
+
+def _context(ledger: Ledger, fault: Fault | None) -> Context:
+    context = Context(ledger)
+    payment = context.payment_faults
+    for effect in fault.what if fault else ():
+        match effect:
+            case RefuseEffect():
+                context.refusal = effect.message
+            case HideNewTransferEffect():
+                context.hide_new_transfer = True
+            case ActivityLagEffect():
+                ledger.activity_lag_seconds = effect.seconds
+            case InvisibleEffect():
+                payment.invisible_seconds = effect.seconds
+            case FeeEffect():
+                payment.fee_cents = effect.cents
+            case FailEffect():
+                payment.reversal = Reversal(effect.seconds, Status.FAILED, effect.reason)
+            case ReturnEffect():
+                after_seconds = COMPLETE_AFTER_SECONDS + effect.seconds
+                payment.reversal = Reversal(after_seconds, Status(effect.status), effect.reason, is_return=True)
+            case _:
+                continue  # this effect changes the response
+    return context
 
 
 def _refusal(status: int, error: str) -> _Operation:

@@ -31,6 +31,8 @@ class MovedTransfer(BaseModel):
     destination: str
     amount_cents: int
     created_at: str
+    status: str
+    """The current status, as Sequence shows it once the transfer is visible."""
 
 
 class MovedTransfers(BaseModel):
@@ -154,6 +156,7 @@ def _moved(row: TransferRow) -> MovedTransfer:
         destination=row.destination.id,
         amount_cents=row.amount_cents,
         created_at=write_time(row.created_at_ms),
+        status=row.status,
     )
 
 

@@ -51,6 +51,14 @@ Operation = Literal[
     "login/submit-code",
     "*",
 ]
+_SHOWS_TRANSFERS = (
+    "PodDrawerContent",
+    "ActivitySummary",
+    "ActivityLogV2Transfers",
+    "TransferReferenceDrawerContentV2",
+    PAYMENT_OPERATION,
+    ANY_OPERATION,
+)
 _HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=2000)]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=100)]
 
@@ -175,6 +183,50 @@ class InvisibleEffect(_Model):
     seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
 
 
+class FailEffect(_Model):
+    """``createPayment`` succeeds, and the transfer fails this many seconds after its creation.
+
+    Until then it is ``PENDING``, then ``PROCESSING``. When it fails, the money goes back to the source.
+    """
+
+    kind: Literal["fail_after_seconds"]
+    seconds: float = Field(ge=0, le=1e9, allow_inf_nan=False)
+    reason: str | None = Field("ACCOUNT_CLOSED", description="The `errorReason`")
+
+
+class ReturnEffect(_Model):
+    """The transfer is returned this many seconds after it became ``COMPLETE``.
+
+    Its status changes to ``status``, its details show a reversal payment, and the money goes back to the source. The
+    balance of the destination can become negative.
+    """
+
+    kind: Literal["return_after_seconds"]
+    seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+    status: Literal["FAILED", "CANCELLED"] = "FAILED"
+    reason: str | None = Field("RETURNED_BY_BANK", description="The `errorReason`")
+
+
+class FeeEffect(_Model):
+    """The destination receives this much less, but at least one cent. The activity shows the smaller amount.
+
+    ``/sandbox/transfers`` shows the full amount, which left the source. If the money goes back, the fee does not.
+    """
+
+    kind: Literal["fee_cents"]
+    cents: int = Field(gt=0, le=2_147_483_647)
+
+
+class ActivityLagEffect(_Model):
+    """All new transfers are shown this many seconds late. It adds to `InvisibleEffect`.
+
+    It applies to the responses of this fault only: use ``count`` for a lag over many requests.
+    """
+
+    kind: Literal["activity_lag_seconds"]
+    seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+
+
 ResponseEffect = (
     StatusEffect
     | HtmlEffect
@@ -185,9 +237,9 @@ ResponseEffect = (
     | RedirectEffect
     | HugeBodyEffect
 )
-PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect
+PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect | FailEffect | ReturnEffect | FeeEffect
 Effect = Annotated[
-    ResponseEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect,
+    ResponseEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect | ActivityLagEffect,
     Field(discriminator="kind"),
 ]
 
@@ -216,11 +268,15 @@ class Fault(_Model):
         kinds = [effect.kind for effect in self.what]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"an effect is there twice: {', '.join(kinds)}")
-        responses = [effect.kind for effect in self.what if isinstance(effect, ResponseEffect)]
-        if len(responses) > 1:
-            raise ValueError(f"only one of these can be the response: {', '.join(responses)}")
-        if self.operation != PAYMENT_OPERATION and any(isinstance(effect, PaymentEffect) for effect in self.what):
-            raise ValueError(f"refuse, hide_new_transfer and invisible_seconds are for {PAYMENT_OPERATION} only")
+        for alternatives in (ResponseEffect, FailEffect | ReturnEffect):
+            used = [effect.kind for effect in self.what if isinstance(effect, alternatives)]
+            if len(used) > 1:
+                raise ValueError(f"a fault can have only one of these: {', '.join(used)}")
+        for effect in self.what:
+            if isinstance(effect, PaymentEffect) and self.operation != PAYMENT_OPERATION:
+                raise ValueError(f"{effect.kind} is for {PAYMENT_OPERATION} only")
+            if isinstance(effect, ActivityLagEffect) and self.operation not in _SHOWS_TRANSFERS:
+                raise ValueError(f"{effect.kind} is for these operations only: {', '.join(_SHOWS_TRANSFERS)}")
         if self.when == "before" and any(isinstance(one, GraphqlErrorEffect) and one.keep_data for one in self.what):
             raise ValueError("keep_data requires when: after, because there is no data before")
         return self

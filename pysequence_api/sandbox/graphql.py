@@ -6,7 +6,7 @@ the attribute with the same name in snake case.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,13 @@ from pysequence_api.sandbox.household import (
     stable_id,
 )
 from pysequence_api.sandbox.ledger import (
+    COMPLETE_AFTER_MS,
     DEFAULT_PAGE_SIZE,
     InvalidQueryError,
     Ledger,
     MonthSummary,
     Page,
+    PaymentFaults,
     PaymentOrder,
     PaymentParty,
     PaymentRefusedError,
@@ -59,6 +61,7 @@ _logger = logging.getLogger(__name__)
 _CACHED_DOCUMENTS = 64
 _TYPE_OF_TRANSFER = "TRANSFER"
 _COMPOUND_DAYS = 3
+_BEFORE_PUSH = (Status.PENDING, Status.CANCELLED)
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ class Context:
     ledger: Ledger
     refusal: str | None = None
     hide_new_transfer: bool = False
-    invisible_seconds: float = 0
+    payment_faults: PaymentFaults = field(default_factory=PaymentFaults)
     hidden_transfer_id: str | None = None
 
 
@@ -359,7 +362,7 @@ def _updated_at(parent: TransferRow, _: Info) -> str:
 
 @transfer.field("amount")
 def _amount(parent: TransferRow, _: Info) -> Money:
-    return Money(parent.amount_cents)
+    return Money(parent.amount_cents - parent.fee_cents)
 
 
 @transfer.field("ruleDetails")
@@ -377,33 +380,41 @@ def _type_of_class(parent: object, *_: object) -> str:
 
 @simple_details.field("status")
 def _simple_status(parent: TransferRow, _: Info) -> _PaymentStatus:
-    return _payment_status(parent, Status(parent.status))
+    return _payment_status(parent, Status(parent.status), parent.updated_at_ms)
 
 
 @compound_details.field("pullPaymentStatus")
 def _pull(parent: TransferRow, _: Info) -> _PaymentStatus:
-    own = parent.status in (Status.PENDING, Status.CANCELLED)
-    return _payment_status(parent, Status(parent.status) if own else Status.COMPLETE)
+    status, at_ms = _before_return(parent)
+    return _payment_status(parent, status if status in _BEFORE_PUSH else Status.COMPLETE, at_ms)
 
 
 @compound_details.field("pushPaymentStatus")
 def _push(parent: TransferRow, _: Info) -> _PaymentStatus | None:
-    if parent.status in (Status.PENDING, Status.CANCELLED):
-        return None  # the pull has not finished
-    return _payment_status(parent, Status(parent.status))
+    status, at_ms = _before_return(parent)
+    return None if status in _BEFORE_PUSH else _payment_status(parent, status, at_ms)
 
 
 @compound_details.field("reversalPaymentStatus")
 def _reversal(parent: TransferRow, _: Info) -> _PaymentStatus | None:
-    return _payment_status(parent, Status.COMPLETE) if parent.status == Status.FAILED else None
+    if parent.is_returned or parent.status == Status.FAILED:
+        return _payment_status(parent, Status.COMPLETE, parent.updated_at_ms)
+    return None
 
 
-def _payment_status(row: TransferRow, status: Status) -> _PaymentStatus:
+def _before_return(row: TransferRow) -> tuple[Status, int]:
+    """Return the status of a transfer without its return, and when it changed to that."""
+    if row.is_returned:
+        return Status.COMPLETE, row.created_at_ms + COMPLETE_AFTER_MS
+    return Status(row.status), row.updated_at_ms
+
+
+def _payment_status(row: TransferRow, status: Status, changed_at_ms: int) -> _PaymentStatus:
     days = _COMPOUND_DAYS if row.is_compound else 0
     return _PaymentStatus(
         status=status,
         created_at=write_time(row.created_at_ms),
-        completed_at=write_time(row.updated_at_ms) if status is Status.COMPLETE else None,
+        completed_at=write_time(changed_at_ms) if status is Status.COMPLETE else None,
         expected_completion_date=write_date(row.created_at_ms + days * DAY_MS),
     )
 
@@ -423,7 +434,7 @@ def _create_payment(parent: Organization, info: Info, *, fields: _PaymentFields)
     if context.refusal is not None:
         return _Result(error=_Refusal(context.refusal))
     try:
-        transfer_id = context.ledger.create_payment(parent, order, invisible_seconds=context.invisible_seconds)
+        transfer_id = context.ledger.create_payment(parent, order, context.payment_faults)
     except PaymentRefusedError as refusal:
         return _Result(error=_Refusal(str(refusal)))
     context.ledger.hold_snapshot()

@@ -39,11 +39,18 @@ MAX_PAGE_SIZE = 100
 MAX_DESCRIPTION_CHARACTERS = 1000
 
 _CURSOR = re.compile(r"t:(-?[0-9]{1,15}):([0-9]{1,15})", re.ASCII)
+_IS_REVERSED = "coalesce(reverses_at_ms <= :now_ms, 0)"
 _STATUS = f"""CASE WHEN status IS NOT NULL THEN status
+    WHEN {_IS_REVERSED} THEN reversed_status
     WHEN :now_ms - created_at_ms < {PROCESSING_AFTER_MS} THEN 'PENDING'
-    WHEN :now_ms - created_at_ms < {COMPLETE_AFTER_MS} THEN 'PROCESSING'
+    WHEN :now_ms - created_at_ms < {COMPLETE_AFTER_MS} OR NOT completes THEN 'PROCESSING'
     ELSE 'COMPLETE' END"""
-_SELECT = f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE visible_from_ms <= :now_ms"
+_SELECT = f"SELECT *, {_STATUS} AS current_status, {_IS_REVERSED} AS is_reversed FROM transfer"
+_IS_VISIBLE = "visible_from_ms <= :now_ms - :lag_ms"
+# Reversals are not written to the balances, so that they take effect by the clock.
+_BALANCE = """cents + coalesce((
+    SELECT sum(CASE holder_id WHEN source_id THEN amount_cents - fee_cents ELSE fee_cents - amount_cents END)
+    FROM transfer WHERE reverses_at_ms <= :now_ms AND holder_id IN (source_id, destination_id)), 0)"""
 
 
 class Status(StrEnum):
@@ -101,6 +108,10 @@ class NewTransfer:
     rule_trigger_cron: str | None = None
     visible_from_ms: int = 0
     is_payment: bool = False
+    fee_cents: int = 0
+    reverses_at_ms: int | None = None
+    reversed_status: Status | None = None
+    completes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,8 @@ class TransferRow:
     source: Party
     destination: Party
     amount_cents: int
+    """What left the source."""
+    fee_cents: int
     direction: str
     activity_type: str
     status: str
@@ -122,7 +135,10 @@ class TransferRow:
     rule_trigger_type: str | None
     rule_trigger_cron: str | None
     created_at_ms: int
-    is_payment: bool
+    reversed_at_ms: int | None
+    """When the money went back; ``None`` if it has not."""
+    is_returned: bool
+    """Whether the money went back after the transfer was ``COMPLETE``."""
 
     @property
     def cursor(self) -> str:
@@ -132,6 +148,8 @@ class TransferRow:
     @property
     def updated_at_ms(self) -> int:
         """Return when the status last changed."""
+        if self.reversed_at_ms is not None:
+            return self.reversed_at_ms
         after_ms = {Status.PENDING: 0, Status.PROCESSING: PROCESSING_AFTER_MS}
         return self.created_at_ms + after_ms.get(Status(self.status), COMPLETE_AFTER_MS)
 
@@ -178,6 +196,29 @@ class PaymentOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Reversal:
+    """A transfer that fails or is returned later, so that its money goes back to the source."""
+
+    after_seconds: float
+    """Counted from the creation of the transfer."""
+    status: Status
+    error_reason: str | None
+    is_return: bool = False
+    """Whether the transfer is ``COMPLETE`` before; if not, it is ``PROCESSING``."""
+
+
+@dataclass(slots=True)
+class PaymentFaults:
+    """What goes wrong with a payment that ``createPayment`` accepts."""
+
+    invisible_seconds: float = 0
+    """How long the activity does not show the transfer."""
+    fee_cents: int = 0
+    """What the destination does not receive. At least one cent arrives."""
+    reversal: Reversal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MonthSummary:
     """The totals of a month."""
 
@@ -207,6 +248,9 @@ class _Conditions:
 class Ledger:
     """Reads and moves money over one connection."""
 
+    activity_lag_seconds: float = 0
+    """How much later than usual new transfers are shown."""
+
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self._connection = connection
         self._clock = clock
@@ -226,18 +270,22 @@ class Ledger:
 
     def balance_cents(self, holder_id: str) -> int:
         """Return the balance of a pod, port or account; negative for money that is owed."""
-        row = self._connection.execute("SELECT cents FROM balance WHERE holder_id = ?", (holder_id,)).fetchone()
-        return int(row["cents"])
+        row = self._connection.execute(
+            f"SELECT {_BALANCE} FROM balance WHERE holder_id = :holder_id",
+            {"now_ms": self.now_ms(), "holder_id": holder_id},
+        ).fetchone()
+        return int(row[0])
 
     def all_balances_cents(self) -> dict[str, int]:
         """Return all balances by the id of their holder."""
-        return {row["holder_id"]: row["cents"] for row in self._connection.execute("SELECT * FROM balance")}
+        rows = self._connection.execute(f"SELECT holder_id, {_BALANCE} FROM balance", {"now_ms": self.now_ms()})
+        return dict(rows.fetchall())
 
     def transfer(self, organization_id: str, transfer_id: str) -> TransferRow | None:
         """Return one transfer of an organization; ``None`` if there is none with this id."""
         row = self._connection.execute(
-            f"{_SELECT} AND organization_id = :organization_id AND id = :id",
-            {"now_ms": self.now_ms(), "organization_id": organization_id, "id": transfer_id},
+            f"{_SELECT} WHERE {_IS_VISIBLE} AND organization_id = :organization_id AND id = :id",
+            {**self._times(), "organization_id": organization_id, "id": transfer_id},
         ).fetchone()
         return None if row is None else _read(row)
 
@@ -256,7 +304,7 @@ class Ledger:
         if first < 1:
             raise InvalidQueryError("first must be at least 1")
         size = min(first, MAX_PAGE_SIZE)
-        conditions = _conditions(organization_id, query, self.now_ms())
+        conditions = _conditions(organization_id, query, self._times())
         if after:
             created_at_ms, sequence = _read_cursor(after)
             conditions.add(
@@ -265,7 +313,7 @@ class Ledger:
                 after_sequence=sequence,
             )
         found = self._connection.execute(
-            f"{_SELECT} AND {' AND '.join(conditions.texts)} ORDER BY created_at_ms DESC, sequence DESC LIMIT :size",
+            f"{_SELECT} WHERE {' AND '.join(conditions.texts)} ORDER BY created_at_ms DESC, sequence DESC LIMIT :size",
             {**conditions.values, "size": size + 1},
         ).fetchall()
         return Page(tuple(_read(row) for row in found[:size]), has_next_page=len(found) > size)
@@ -280,28 +328,27 @@ class Ledger:
     def summary(self, since_ms: int) -> MonthSummary:
         """Return the totals since a time, over all organizations."""
         row = self._connection.execute(
-            """SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
-                coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents END), 0) AS incoming_cents
-            FROM transfer WHERE created_at_ms >= :since_ms AND visible_from_ms <= :now_ms""",
-            {"since_ms": since_ms, "now_ms": self.now_ms()},
+            f"""SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
+                coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents - fee_cents END), 0) AS incoming_cents
+            FROM transfer WHERE created_at_ms >= :since_ms AND {_IS_VISIBLE}""",
+            {**self._times(), "since_ms": since_ms},
         ).fetchone()
         return MonthSummary(row["transfers"], row["rules"], row["incoming_cents"])
 
     def payments(self) -> tuple[TransferRow, ...]:
         """Return all transfers of ``createPayment``, oldest first, also those that the activity does not show yet."""
-        rows = self._connection.execute(
-            f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE is_payment ORDER BY sequence",
-            {"now_ms": self.now_ms()},
-        )
+        rows = self._connection.execute(f"{_SELECT} WHERE is_payment ORDER BY sequence", {"now_ms": self.now_ms()})
         return tuple(_read(row) for row in rows)
 
-    def create_payment(self, organization: Organization, order: PaymentOrder, *, invisible_seconds: float = 0) -> str:
+    def create_payment(
+        self, organization: Organization, order: PaymentOrder, faults: PaymentFaults | None = None
+    ) -> str:
         """Move money, in one transaction.
 
         Args:
             organization: the organization of the KYC id. Both parties must belong to it.
             order: what to move.
-            invisible_seconds: how long the activity does not show the transfer.
+            faults: what goes wrong with the transfer.
 
         Returns:
             The id of the new transfer.
@@ -316,35 +363,30 @@ class Ledger:
         _check_route(source, destination)
         self._drop_snapshot()
         with writing(self._connection):
-            now_ms = self.now_ms()  # under the lock, so that transfers are in the order of their times
-            self._move(source, destination, order.amount_cents)
-            transfer = NewTransfer(
-                id=str(uuid.uuid4()),
-                organization_id=organization.id,
-                source_id=source.id,
-                destination_id=destination.id,
-                amount_cents=order.amount_cents,
-                direction=direction(source, destination),
-                activity_type=ActivityType.ONE_TIME_TRANSFER,
-                created_at_ms=now_ms,
-                description=order.description and order.description[:MAX_DESCRIPTION_CHARACTERS],
-                is_compound=isinstance(source, Account) or isinstance(destination, Account),
-                visible_from_ms=now_ms + int(invisible_seconds * 1000),
-                is_payment=True,
-            )
+            # The time is read under the lock, so that transfers are in the order of their times.
+            transfer = _new_transfer(source, destination, order, faults or PaymentFaults(), self.now_ms())
+            self._move(transfer)
             insert_transfer(self._connection, transfer)
         return transfer.id
 
-    def _move(self, source: Holder, destination: Holder, amount_cents: int) -> None:
+    def _times(self) -> dict[str, int]:
+        return {"now_ms": self.now_ms(), "lag_ms": _ms(self.activity_lag_seconds)}
+
+    def _move(self, transfer: NewTransfer) -> None:
         taken = self._connection.execute(
-            "UPDATE balance SET cents = cents - :amount WHERE holder_id = :source AND cents >= :amount",
-            {"amount": amount_cents, "source": source.id},
+            f"""UPDATE balance SET cents = cents - :amount_cents
+            WHERE holder_id = :holder_id AND {_BALANCE} >= :amount_cents""",
+            {
+                "now_ms": transfer.created_at_ms,
+                "amount_cents": transfer.amount_cents,
+                "holder_id": transfer.source_id,
+            },
         )
         if taken.rowcount != 1:
             raise PaymentRefusedError("Insufficient funds")
         self._connection.execute(
-            "UPDATE balance SET cents = cents + :amount WHERE holder_id = :destination",
-            {"amount": amount_cents, "destination": destination.id},
+            "UPDATE balance SET cents = cents + ? WHERE holder_id = ?",
+            (transfer.amount_cents - transfer.fee_cents, transfer.destination_id),
         )
 
 
@@ -381,6 +423,10 @@ def direction(source: Party, destination: Party) -> Direction:
     return Direction.INCOMING
 
 
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
 def _payment_party(role: str, named: PaymentParty, organization: Organization) -> Holder:
     holder = HOLDERS.get(named.id)
     if holder is None or holder.organization_id != organization.id:
@@ -400,8 +446,35 @@ def _check_route(source: Holder, destination: Holder) -> None:
             raise PaymentRefusedError("Transfers between two external accounts are not possible")
 
 
-def _conditions(organization_id: str, query: TransferQuery, now_ms: int) -> _Conditions:
-    conditions = _Conditions({"now_ms": now_ms})
+def _new_transfer(
+    source: Holder, destination: Holder, order: PaymentOrder, faults: PaymentFaults, now_ms: int
+) -> NewTransfer:
+    reversal = faults.reversal
+    is_return = reversal is not None and reversal.is_return
+    return NewTransfer(
+        id=str(uuid.uuid4()),
+        organization_id=source.organization_id,
+        source_id=source.id,
+        destination_id=destination.id,
+        amount_cents=order.amount_cents,
+        direction=direction(source, destination),
+        activity_type=ActivityType.ONE_TIME_TRANSFER,
+        created_at_ms=now_ms,
+        error_reason=reversal.error_reason if reversal else None,
+        description=order.description and order.description[:MAX_DESCRIPTION_CHARACTERS],
+        # Only compound details have a reversal payment.
+        is_compound=is_return or isinstance(source, Account) or isinstance(destination, Account),
+        visible_from_ms=now_ms + _ms(faults.invisible_seconds),
+        is_payment=True,
+        fee_cents=min(faults.fee_cents, order.amount_cents - 1),
+        reverses_at_ms=now_ms + _ms(reversal.after_seconds) if reversal else None,
+        reversed_status=reversal.status if reversal else None,
+        completes=reversal is None or is_return,
+    )
+
+
+def _conditions(organization_id: str, query: TransferQuery, times: dict[str, int]) -> _Conditions:
+    conditions = _Conditions({**times}, [_IS_VISIBLE])
     conditions.add("organization_id = :organization_id", organization_id=organization_id)
     if query.created_from_ms is not None:
         conditions.add("created_at_ms >= :from_ms", from_ms=query.created_from_ms)
@@ -447,6 +520,8 @@ def _read_cursor(cursor: str) -> tuple[int, int]:
 
 
 def _read(row: sqlite3.Row) -> TransferRow:
+    is_reversed = bool(row["is_reversed"])
+    is_still_ahead = row["reverses_at_ms"] is not None and not is_reversed
     return TransferRow(
         id=row["id"],
         sequence=row["sequence"],
@@ -454,14 +529,16 @@ def _read(row: sqlite3.Row) -> TransferRow:
         source=PARTIES[row["source_id"]],
         destination=PARTIES[row["destination_id"]],
         amount_cents=row["amount_cents"],
+        fee_cents=row["fee_cents"],
         direction=row["direction"],
         activity_type=row["activity_type"],
         status=row["current_status"],
-        error_reason=row["error_reason"],
+        error_reason=None if is_still_ahead else row["error_reason"],
         description=row["description"],
         is_compound=bool(row["is_compound"]),
         rule_trigger_type=row["rule_trigger_type"],
         rule_trigger_cron=row["rule_trigger_cron"],
         created_at_ms=row["created_at_ms"],
-        is_payment=bool(row["is_payment"]),
+        reversed_at_ms=row["reverses_at_ms"] if is_reversed else None,
+        is_returned=is_reversed and bool(row["completes"]),
     )

@@ -246,6 +246,20 @@ async def test_the_journal_shows_that_no_response_was_sent(caller: Caller) -> No
         ({"operation": "*", "what": ["close", "html"]}, "only one of these"),
         ({"operation": "*", "what": ["no_date", "no_date"]}, "twice"),
         ({"operation": "*", "what": "refuse"}, "CreatePayment only"),
+        ({"operation": "ActivitySummary", "what": {"kind": "fee_cents", "cents": 1}}, "CreatePayment only"),
+        ({"operation": "CreatePayment", "what": {"kind": "fee_cents", "cents": 0}}, "cents"),
+        ({"operation": "CreatePayment", "what": "fail_after_seconds"}, "seconds"),
+        (
+            {
+                "operation": "CreatePayment",
+                "what": [
+                    {"kind": "fail_after_seconds", "seconds": 5},
+                    {"kind": "return_after_seconds", "seconds": 5},
+                ],
+            },
+            "only one of these",
+        ),
+        ({"operation": "oauth/token", "what": {"kind": "activity_lag_seconds", "seconds": 5}}, "operations only"),
         ({"operation": "*", "what": {"kind": "graphql_error", "keep_data": True}}, "keep_data"),
         ({"operation": "*", "what": {"kind": "html", "status": 204}}, "no body"),
         ({"operation": "*", "what": {"kind": "delay", "seconds": 1e9}}, "seconds"),

@@ -102,6 +102,7 @@ async def test_a_payment_moves_money_once(
         "destination": caller.ids[names[1]],
         "amount_cents": 12_345,
         "created_at": "2026-01-01T00:00:00.000Z",
+        "status": "PENDING",
     }
 
 
