@@ -18,7 +18,7 @@ from pysequence_api.errors import NotAuthorizedError
 from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
-from pysequence_api.sandbox.identity import stable_id
+from pysequence_api.sandbox.household import stable_id
 from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.settings import Settings

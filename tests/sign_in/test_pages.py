@@ -13,7 +13,7 @@ import pytest
 
 from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError, SignInWaitsError
 from pysequence_api.sandbox import CLIENT_ID, EMAIL, TOTP_SECRET
-from pysequence_api.sandbox.pages import BLOCKED
+from pysequence_api.sandbox.login_pages import BLOCKED
 from tests.sign_in.conftest import WRONG_PASSWORD, Stage, current_code, free_port, needs_chromium, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, needs_chromium]
