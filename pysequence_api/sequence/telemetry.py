@@ -4,11 +4,46 @@ Plain numbers. Who shows them, and how, is no business of this room.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import StrEnum
 from time import perf_counter
+
+
+class Phase(StrEnum):
+    """What can be waited for; the value is how people say it."""
+
+    TURN = "waiting for its turn (requests to Sequence are paced)"
+    SIGN_IN = "signing in"
+    ANSWER = "waiting for Sequence's answer"
+
+
+Observer = Callable[[Phase], None]
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Have requests that are made in here tell what they wait for.
+
+    Args:
+        observer: called at the beginning of each phase; it must neither wait nor fail.
+    """
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def report(phase: Phase) -> None:
+    """Tell the observer, if there is one, that a phase begins."""
+    observer = _observer.get()
+    if observer is not None:
+        observer(phase)
+
 
 OK = "ok"
 

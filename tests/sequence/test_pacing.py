@@ -278,7 +278,7 @@ async def test_reads_go_on_without_the_files(
             def read_only(*args: object, **more: object) -> None:
                 raise OSError(errno.EROFS, "Read-only file system")
 
-            monkeypatch.setattr("pysequence_api.sequence.pace.os.utime", read_only)
+            monkeypatch.setattr("pysequence_api.sequence.pacing.os.utime", read_only)
         case "directory":
             tmp_path = tmp_path / "gone"
             tmp_path.touch()
@@ -295,7 +295,7 @@ async def test_reads_go_on_without_the_files(
 async def test_a_lock_that_hangs_ends_in_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pysequence_api.sequence.pacing.MAX_WAIT_TURNS", 0)
     monkeypatch.setattr("pysequence_api.sequence.pacing.MAX_WAIT_EXTRA_SECONDS", 0.3)
-    monkeypatch.setattr("pysequence_api.sequence.pace.LOCK_TRY_SECONDS", 0.05)
+    monkeypatch.setattr("pysequence_api.sequence.pacing.LOCK_TRY_SECONDS", 0.05)
     with locked(tmp_path / ".pacing.lock"), pytest.raises(BusyError):
         await Pacer(tmp_path, interval_seconds=0.1, jitter_seconds=0).take(Priority.READ)
 

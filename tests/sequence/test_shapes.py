@@ -15,17 +15,16 @@ from hypothesis import strategies as st
 from pysequence_api.errors import GatewayError, NotFoundError, UnreadableAnswerError
 from pysequence_api.models import Accounts, ActivityPage, PodDetail, Transfer, TransferReceipt
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sequence.graphql.answers import Answer
+from pysequence_api.sequence.graphql.answers import Answer, Node
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from pysequence_api.sequence.graphql.node import Node
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
     read_activity,
+    read_payment,
     read_pod_detail,
     read_summary,
     read_transfer_detail,
 )
-from pysequence_api.sequence.graphql.payments import read_payment
 from pysequence_api.text import mask_number, plain_text
 from tests.sequence.conftest import DESTINATION_ID, House, order_of, transfer
 

@@ -27,11 +27,11 @@ from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
     read_activity,
+    read_payment,
     read_pod_detail,
     read_summary,
     read_transfer_detail,
 )
-from pysequence_api.sequence.graphql.payments import read_payment
 from pysequence_api.sequence.pacing import Pacer, Priority, Turn
 from pysequence_api.sequence.sharing import Shared
 from pysequence_api.sequence.sign_in.tokens import TokenSource

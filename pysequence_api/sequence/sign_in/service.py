@@ -11,10 +11,15 @@ from typing import Self
 import anyio.to_thread
 
 from pysequence_api.errors import InvalidRequestError, SignInError
-from pysequence_api.sequence.sign_in.claims import MAX_UNIX_SECONDS, claims_of
 from pysequence_api.sequence.sign_in.login import missing_credentials, sign_in_by_hand
 from pysequence_api.sequence.sign_in.record import Waiting
-from pysequence_api.sequence.sign_in.token_cache import LEAST_LIFE_SECONDS, Tokens, is_sendable
+from pysequence_api.sequence.sign_in.token_cache import (
+    LEAST_LIFE_SECONDS,
+    MAX_UNIX_SECONDS,
+    Tokens,
+    claims_of,
+    is_sendable,
+)
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.settings import Settings
 from pysequence_api.text import plain_text

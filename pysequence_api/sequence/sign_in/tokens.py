@@ -1,6 +1,7 @@
 """Access tokens: which one is good now, and how another is got (upstream-graphql, Signing in)."""
 
 import copy
+import json
 import logging
 import math
 import threading
@@ -16,27 +17,31 @@ import anyio.to_thread
 from pysequence_api.errors import (
     GatewayError,
     LockTimeoutError,
+    SequenceError,
     SignInError,
     SignInNotAttemptedError,
     SignInRefusedError,
 )
 from pysequence_api.files import locked
-from pysequence_api.sequence.phases import Phase, report
 from pysequence_api.sequence.sharing import Shared
-from pysequence_api.sequence.sign_in.claims import expiry_of, issue_of
 from pysequence_api.sequence.sign_in.login import Login, longest_login_seconds, missing_credentials, open_record
 from pysequence_api.sequence.sign_in.record import SignInRecord
-from pysequence_api.sequence.sign_in.refresh import refresh
 from pysequence_api.sequence.sign_in.token_cache import (
+    DEFAULT_LIFE_SECONDS,
     LEAST_LIFE_SECONDS,
     LOCK_FILE_NAME,
     TokenCache,
     Tokens,
+    expiry_of,
+    is_number,
     is_sendable,
+    issue_of,
+    read_object,
 )
-from pysequence_api.sequence.telemetry import TokenLife
+from pysequence_api.sequence.telemetry import Phase, TokenLife, report
 from pysequence_api.sequence.transport import HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
+from pysequence_api.text import plain_text
 
 T = TypeVar("T")
 
@@ -334,3 +339,56 @@ def _life_of(token: str, expires_at: float | None) -> TokenLife:
 
 def _listed(names: list[str]) -> str:
     return " and ".join(names)
+
+
+async def refresh(endpoint: HttpEndpoint, client_id: str | None, refresh_token: str) -> Tokens:
+    """Get new tokens with a refresh token.
+
+    Args:
+        endpoint: the way to the token endpoint.
+        client_id: the Auth0 client id.
+        refresh_token: stays good if no new one comes.
+
+    Raises:
+        SignInRefusedError: the refresh token, or the lack of a client id, leads nowhere.
+        SignInError: the way there failed; the refresh token is kept.
+    """
+    if client_id is None:
+        raise SignInRefusedError(
+            "The access token has run out, and SEQUENCE_AUTH0_CLIENT_ID is not set, which is needed to refresh it."
+        )
+    form = {"grant_type": "refresh_token", "client_id": client_id, "refresh_token": refresh_token}
+    try:
+        answer = await endpoint.post(
+            "the token refresh",
+            headers={"content-type": "application/json", "accept": "application/json"},
+            content=json.dumps(form).encode(),
+            with_error_body=True,
+        )
+    except SequenceError as error:
+        raise SignInError(f"The access token could not be refreshed; the refresh token is kept. {error}") from error
+    body = read_object(answer.body)
+    if 400 <= answer.status < 500 and answer.status != 429:
+        reason = body.get("error_description") or body.get("error")
+        text = plain_text(reason, secrets=[refresh_token]) if isinstance(reason, str) else f"HTTP {answer.status}"
+        raise SignInRefusedError(f"The sign-in service refused to refresh the access token: {text}. Sign in again.")
+    if answer.status >= 300:
+        raise SignInError(
+            f"The access token could not be refreshed; the refresh token is kept. The sign-in service answered"
+            f" HTTP {answer.status}. Try again later.",
+            retry_after_seconds=answer.retry_after_seconds,
+        )
+    return _read_grant(body, refresh_token)
+
+
+def _read_grant(body: dict[str, object], old_refresh_token: str) -> Tokens:
+    access_token = body.get("access_token")
+    if not is_sendable(access_token):
+        raise SignInError("The sign-in service answered without an access token; the refresh token is kept.")
+    refresh_token = body.get("refresh_token")
+    life_seconds = body.get("expires_in")
+    return Tokens.granted(
+        access_token,
+        refresh_token if isinstance(refresh_token, str) and refresh_token else old_refresh_token,
+        float(life_seconds) if is_number(life_seconds) else DEFAULT_LIFE_SECONDS,
+    )
