@@ -1,8 +1,11 @@
-"""When the next request may go: one queue for a process, one pace for all processes on a data directory.
+"""When the next request may be sent: one queue in each process, one minimum distance for all processes.
 
-A request takes a *turn* when it is due, and never books one ahead: until then nothing is written down that a dead
-process could leave behind. The turn is followed by connecting, which may be slow. So the first byte passes a *gate* as
-well: if another request has had its turn in the meantime, it waits until it is far enough from that one.
+A request gets its *turn* only once it is due. No turn is reserved in advance, so a process that dies leaves nothing
+behind. Connecting comes after the turn and can be slow, so each request checks once more right before its first byte:
+if another request has had a turn in the meantime, it waits for the full distance from that one.
+
+Processes share the time of the last request as the *modification time* of a file, which can be set even on a full disk.
+The lock on that file is held for one read and one change, never during a wait.
 """
 
 import fcntl
@@ -31,16 +34,34 @@ STAMP_FILE_NAME = ".pacing"
 LOCK_FILE_NAME = ".pacing.lock"
 TRANSFER_FILE_NAME = ".pacing-transfer.lock"
 LOCK_TRY_SECONDS = 0.25
-"""One try for the lock; whoever wants a turn tries again until its wait runs out."""
+"""How long one attempt waits for the lock. A waiting request tries again until its own wait ends."""
 TRANSFER_POLL_SECONDS = 0.05
-"""How often a read looks whether the transfer of another process has gone."""
+"""How often a read checks whether a transfer of another process is still waiting."""
+MAX_WAITING_REQUESTS = 32
+"""How many different requests of one process may wait for a turn; more are rejected."""
+MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
+"""How many turns a request waits at most: a full queue of its own process and one of another."""
+MAX_WAIT_EXTRA_SECONDS = 10.0
+"""Added to that, for delays such as a lock or a slow disk."""
+GUARD_SECONDS = 0.05
+"""Added to the interval: on the way to Sequence, the first of two requests can be delayed by some hundredths of a
+second more than the second."""
 NANOSECONDS = 1_000_000_000
 
 
-class TransferFlag:
-    """Shown while a transfer waits, so that no read of another process goes before it.
+class Priority(IntEnum):
+    """The order of waiting requests."""
 
-    It is a shared lock on a file, which the system takes back if the process dies.
+    TRANSFER = 0
+    URGENT = 1
+    """A read that a transfer waits for."""
+    READ = 2
+
+
+class TransferFlag:
+    """Tells other processes that a transfer is waiting, so that their reads wait.
+
+    The flag is a shared lock on a file. The system releases it if the process dies.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,13 +71,13 @@ class TransferFlag:
         self._released = False
 
     def show(self) -> None:
-        """Show it, under the lock on the pace, under which alone reads look.
+        """Set the flag. The caller holds the pacing lock, because reads check the flag under it.
 
         Raises:
-            OSError: it cannot be shown.
+            OSError: the file cannot be opened or locked.
         """
         with self._mutex:
-            # The one who waited may have gone while this thread was on its way.
+            # The transfer may have been cancelled before this thread started.
             if self._released or self._descriptor is not None:
                 return
             descriptor = _open(self._path)
@@ -68,7 +89,7 @@ class TransferFlag:
             self._descriptor = descriptor
 
     def release(self) -> None:
-        """Take it away, for good. This does not block."""
+        """Remove the flag for good. This does not block."""
         with self._mutex:
             self._released = True
             if self._descriptor is not None:
@@ -77,7 +98,10 @@ class TransferFlag:
 
 
 class SharedPace:
-    """The files. Where they cannot be used, a warning says so once, and this process keeps its own pace alone."""
+    """The pacing files. All methods block briefly, so call them from worker threads.
+
+    If the files cannot be used, one warning is logged and this process is paced alone.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._stamp_path = directory / STAMP_FILE_NAME
@@ -87,7 +111,7 @@ class SharedPace:
         self._warned = False
 
     def transfer_flag(self) -> TransferFlag:
-        """Make the flag of one transfer."""
+        """Return a new flag for one transfer."""
         return TransferFlag(self._transfer_path)
 
     def show(self, flag: TransferFlag) -> None:
@@ -96,22 +120,20 @@ class SharedPace:
             with locked(self._lock_path, LOCK_TRY_SECONDS):
                 flag.show()
         except LockTimeoutError:
-            log.warning(
-                "The lock on the pace is held by a process that hangs; reads of others may go before a transfer."
-            )
+            log.warning("Another process holds the pacing lock. Reads of other processes may go ahead of a transfer.")
         except OSError as error:
             self._warn(error)
 
     def start(self, gap_seconds: float, *, yields: bool, mine: bool) -> float | None:
-        """Start a request if it is due, and stamp it.
+        """Record the start of a request if it is due.
 
         Args:
-            gap_seconds: the distance to keep from the last start.
-            yields: do not start while a transfer waits in any process.
-            mine: this request made the last start of this process already. If that is still the last of all, it starts.
+            gap_seconds: the required distance from the last start.
+            yields: wait while a transfer of any process is waiting.
+            mine: this request made the last start of this process. It starts if that is still the last of all.
 
         Returns:
-            ``None`` if it has started, else how many seconds to wait before asking again.
+            ``None`` if the request has started, otherwise the seconds to wait before trying again.
         """
         try:
             with locked(self._lock_path, LOCK_TRY_SECONDS):
@@ -120,7 +142,7 @@ class SharedPace:
                 now_ns = time.time_ns()
                 stamp_ns = self._read()
                 if stamp_ns is not None and not (mine and stamp_ns == self._own_stamp_ns):
-                    if stamp_ns > now_ns:  # a clock was set back: as if the last start were now
+                    if stamp_ns > now_ns:  # the clock was set back; treat the last start as now
                         self._write(now_ns)
                         return gap_seconds
                     wait_seconds = gap_seconds - (now_ns - stamp_ns) / NANOSECONDS
@@ -128,18 +150,18 @@ class SharedPace:
                         return wait_seconds
                 self._own_stamp_ns = self._write(now_ns)
         except LockTimeoutError:
-            return 0.0  # the try has waited already
+            return 0.0  # that attempt has already waited
         except OSError as error:
             self._warn(error)
         return None
 
     def renew(self) -> None:
-        """Stamp once more what this process started last, because only now it is out."""
+        """Move this process's last start to now, because the request is fully sent only now."""
         try:
             with locked(self._lock_path, LOCK_TRY_SECONDS):
                 self._own_stamp_ns = self._write(time.time_ns())
         except LockTimeoutError:
-            log.debug("The lock on the pace was not free; the stamp stays as it was before sending.")
+            log.debug("The pacing lock was busy; the recorded start stays at the time before sending.")
         except OSError as error:
             self._warn(error)
 
@@ -165,69 +187,44 @@ class SharedPace:
         except FileNotFoundError:
             os.close(_open(self._stamp_path))
             os.utime(self._stamp_path, ns=(now_ns, now_ns))
-        return self._stamp_path.stat().st_mtime_ns  # as the file system keeps it, which may be coarser
+        return self._stamp_path.stat().st_mtime_ns  # the file system may have rounded it
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             log.warning(
-                "The pace cannot be shared with other processes (%s at %s). This process keeps its own; do not run"
-                " another on the same account.",
+                "Pacing cannot be shared with other processes (%s at %s). Do not run another process on this account.",
                 error.strerror or type(error).__name__,
                 self._stamp_path,
             )
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY)
-
-
-MAX_WAITING_REQUESTS = 32
-"""How many distinct requests of a process wait for their turn; more are turned away."""
-MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
-"""A request waits for this many turns at the most: its own queue's, and as many of another process."""
-MAX_WAIT_EXTRA_SECONDS = 10.0
-"""On top of that, for what holds a turn up: a lock, a slow disk."""
-GUARD_SECONDS = 0.05
-"""Added to the interval, because two requests do not take equally long from here to Sequence's door: a loaded machine
-and the way there delay one more than the other by some hundredths of a second."""
-
-
-class Priority(IntEnum):
-    """Who goes first."""
-
-    TRANSFER = 0
-    URGENT = 1
-    """A read that a transfer waits for."""
-    READ = 2
-
-
 class Turn:
-    """The right to send one request now. Not using it costs nothing but the time until the next one is due."""
+    """The right to send one request now. A turn that is not used only delays the next one."""
 
     def __init__(self, pacer: "Pacer | None", gap_seconds: float) -> None:
         self._pacer = pacer
         self.gap_seconds = gap_seconds
 
     async def begin(self) -> None:
-        """Pass the gate: call this right before the first byte goes out."""
+        """Wait until the first byte may be sent. Call this right before sending it."""
         if self._pacer is not None:
-            await self._pacer._pass_gate(self)
+            await self._pacer._confirm(self)
         report(Phase.ANSWER)
 
     async def renew(self) -> None:
-        """Note that the request is out: the next one's distance counts from now."""
+        """Record that the request has been sent: the distance to the next one starts now."""
         if self._pacer is not None:
             await self._pacer._renew(self)
 
 
 class Pacer:
-    """Keeps requests apart, start to start.
+    """Gives requests their turns, at least the interval apart, by priority.
 
     Args:
         directory: the data directory, which all processes of the account share.
-        interval_seconds: the least distance; with 0 for both, nothing waits and no file is touched.
-        jitter_seconds: a random part on top, up to this, drawn for each turn.
+        interval_seconds: the minimum distance; if this and the jitter are 0, nothing waits and no file is used.
+        jitter_seconds: the maximum of a random extra distance, drawn for each turn.
     """
 
     def __init__(self, directory: Path, *, interval_seconds: float, jitter_seconds: float) -> None:
@@ -237,25 +234,22 @@ class Pacer:
         self._shared = SharedPace(directory)
         self._queue: list[_Waiter] = []
         self._numbers = itertools.count()
-        self._pace_lock = anyio.Lock()  # one question about the pace at a time, and the gate before the queue
+        self._pace_lock = anyio.Lock()  # one task at a time tries to start or confirms its start
         self._latest: Turn | None = None
         self._latest_at = -math.inf
 
     async def take(self, priority: Priority) -> Turn:
-        """Wait for a turn.
-
-        Args:
-            priority: who goes first; within the same, who came first.
+        """Wait for a turn. Requests of the same priority are served in order of arrival.
 
         Raises:
-            BusyError: too many requests wait already, or it took too long. Nothing was sent.
+            BusyError: too many requests are waiting, or the wait took too long. Nothing was sent.
         """
         report(Phase.TURN)
         turn = Turn(None if self._off else self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
         if self._off:
             return turn
         if len(self._queue) >= MAX_WAITING_REQUESTS:
-            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence wait already")
+            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         waiter = _Waiter(priority, next(self._numbers))
         heapq.heappush(self._queue, waiter)
         flag = self._shared.transfer_flag() if priority is Priority.TRANSFER else None
@@ -271,7 +265,7 @@ class Pacer:
                 flag.release()
             self._leave(waiter)
         if not taken:
-            raise self._busy(f"The request had no turn within {self._max_wait_seconds:.0f} seconds")
+            raise self._busy(f"The request got no turn within {self._max_wait_seconds:.0f} seconds")
         return turn
 
     def _leave(self, waiter: "_Waiter") -> None:
@@ -295,7 +289,7 @@ class Pacer:
             await anyio.sleep(delay_seconds)
 
     async def _try(self, turn: Turn, *, yields: bool) -> float | None:
-        """Start, if it is time; else say how long to wait. What this process did itself counts without any file."""
+        """Start the turn if it is due, otherwise return the seconds to wait. Own starts count without the files."""
         mine = self._latest is turn
         wait_seconds = self._latest_at + turn.gap_seconds - time.monotonic()
         if wait_seconds > 0 and not mine:
@@ -306,8 +300,8 @@ class Pacer:
             self._latest, self._latest_at = turn, time.monotonic()
         return delay_seconds
 
-    async def _pass_gate(self, turn: Turn) -> None:
-        # Nobody else of this process takes a turn while one that has its own waits here.
+    async def _confirm(self, turn: Turn) -> None:
+        # While a turn waits here, no other request of this process gets one.
         async with self._pace_lock:
             while True:
                 delay_seconds = await self._try(turn, yields=False)
@@ -324,11 +318,11 @@ class Pacer:
     def _max_wait_seconds(self) -> float:
         return MAX_WAIT_TURNS * (self._interval_seconds + self._jitter_seconds) + MAX_WAIT_EXTRA_SECONDS
 
-    def _busy(self, what: str) -> BusyError:
+    def _busy(self, problem: str) -> BusyError:
         queue_seconds = (len(self._queue) + 1) * (self._interval_seconds + self._jitter_seconds / 2)
         retry_after_seconds = max(1, math.ceil(queue_seconds))
         return BusyError(
-            f"{what}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
+            f"{problem}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
             retry_after_seconds=retry_after_seconds,
         )
 
@@ -342,3 +336,7 @@ class _Waiter:
 
     def __lt__(self, other: "_Waiter") -> bool:
         return self._rank < other._rank
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import socket
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -127,6 +128,9 @@ def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | Non
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+SUMMARY_ANSWER = answer(SUMMARY)
+
+
 async def test_connection_refused(tmp_path: Path) -> None:
     read, transfer = await failure(unused_address(), tmp_path)
     assert type(read) is type(transfer) is NotSentError
@@ -167,10 +171,9 @@ async def test_without_tls_nothing_is_sent(tmp_path: Path, behave: Peer) -> None
         (says(answer(b"", status="401 Unauthorized", length=10**6), then="hang"), NotAuthorizedError),
         (says(answer(b"", "retry-after: 3", status="429 Slow", length=10**6), then="drip"), RateLimitedError),
         (says(answer(SUMMARY, "content-encoding: br")), UnreadableAnswerError),
-        (says(answer(SUMMARY, "content-encoding: gzip, gzip")), UnreadableAnswerError),
-        (says(answer(b"no gzip", "content-encoding: gzip")), UnreadableAnswerError),
-        (says(answer(gzip.compress(SUMMARY)[:-9], "content-encoding: gzip")), UnreadableAnswerError),
-        (says(answer(gzip.compress(bytes(30 * 1024**2)), "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(gzip.compress(SUMMARY), "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(gzip.compress(SUMMARY), "content-encoding: identity, gzip")), UnreadableAnswerError),
+        (says(answer(b"", "content-encoding: gzip", length=10**6), then="hang"), UnreadableAnswerError),
         (says(answer(b" " * (MAX_ANSWER_BYTES + 1))), UnreadableAnswerError),
         (says(answer(b"", status="204 No Content")), UnreadableAnswerError),
     ],
@@ -189,13 +192,35 @@ async def test_after_the_first_byte_nothing_is_certain(
         assert transfer.nothing_moved == (expected is RateLimitedError)
 
 
+@pytest.mark.parametrize("bomb", ["compressed", "plain"])
+async def test_a_huge_answer_takes_little_memory(tmp_path: Path, bomb: str) -> None:
+    body = gzip.compress(bytes(100 * 1024**2)) if bomb == "compressed" else bytes(100 * 1024**2)
+    reply = answer(body, f"content-encoding: {'gzip' if bomb == 'compressed' else 'identity'}")
+    limit_bytes = 1024**2 if bomb == "compressed" else 4 * MAX_ANSWER_BYTES
+    async with peer(says(SUMMARY_ANSWER)) as address, client_of(address, tmp_path) as client:
+        await client.activity_summary()  # loads what is loaded once
+    async with peer(says(reply)) as address, client_of(address, tmp_path) as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnreadableAnswerError):
+                await client.activity_summary()
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < limit_bytes
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "text/html", "image/png"])
-@pytest.mark.parametrize("encoding", ["identity", "gzip"])
-async def test_the_body_decides(tmp_path: Path, content_type: str, encoding: str) -> None:
-    body = gzip.compress(SUMMARY) if encoding == "gzip" else SUMMARY
-    reply = answer(body, f"content-type: {content_type}", f"content-encoding: {encoding}")
+async def test_the_content_type_is_ignored(tmp_path: Path, content_type: str) -> None:
+    reply = answer(SUMMARY, f"content-type: {content_type}", "content-encoding: identity")
     async with peer(says(reply)) as address, client_of(address, tmp_path) as client:
         assert (await client.activity_summary()).transfer_count == 7
+
+
+async def test_an_uncompressed_answer_is_requested(tcp_house: House) -> None:
+    await tcp_house.client().activity_summary()
+    (request,) = tcp_house.requests()
+    assert request.headers["accept-encoding"] == "identity"
 
 
 async def test_plain_http_never_goes_through_a_proxy(tcp_house: House, monkeypatch: pytest.MonkeyPatch) -> None:

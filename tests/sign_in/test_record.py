@@ -103,7 +103,7 @@ def test_what_was_certainly_not_submitted_is_taken_back(tmp_path: Path, clock: C
     record = opened(tmp_path)
     before = record.begin()
     record.use_code(NOON + 90)
-    record.take_back(before)
+    record.undo(before)
     assert seconds_to_wait(tmp_path, clock) == 0
     assert json.loads((tmp_path / ".sign-in.json").read_text())["reason"] == "the first"
     assert opened(tmp_path).code_used_until == NOON + 90
