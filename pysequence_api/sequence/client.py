@@ -171,7 +171,7 @@ def find_by_name(name: str, pods: tuple[Pod, ...]) -> Pod:
     """Find a pod in a list; see `SequenceClient.pod_by_name`."""
     matches = named(name, pods)
     if not matches:
-        raise NotFoundError(f"No pod has {quoted(name)} in its name.")
+        raise NotFoundError(f"No pod is named {quoted(name)}, and no name of a pod contains it.")
     if len(matches) > 1:
         names = ", ".join(f"{pod.name!r} ({pod.id})" for pod in matches)
         raise NotFoundError(f"Several pods match {quoted(name)}: {names}.")

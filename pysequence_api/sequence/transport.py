@@ -183,7 +183,7 @@ class HttpEndpoint:
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) or not sent:
             reason = plain_text(str(error), ERROR_LIMIT_CHARACTERS) if isinstance(error, httpx.ConnectError) else ""
             return NotSentError(
-                f"{operation} was not sent: cannot connect to {self._host} ({reason or type(error).__name__})."
+                f"{operation} was not sent: no connection to {self._host} ({reason or type(error).__name__})."
                 " Check the network and try again."
             )
         return ConnectionLostError(

@@ -122,6 +122,7 @@ def test_the_file_holds_no_credentials(tmp_path: Path, clock: Clock) -> None:
     record.succeed("login", "an-access-token", login=False)
     path = tmp_path / ".sign-in.json"
     content = path.read_text()
+    assert json.loads(content)["got"]["how"] == "login"  # the key that earlier versions write
     for secret in (*CREDENTIALS, "123456", "an-access-token"):
         assert secret not in content
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

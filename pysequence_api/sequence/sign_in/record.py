@@ -87,7 +87,7 @@ class Waiting:
         seconds = max(1, round((self.until - datetime.now(UTC)).total_seconds()))
         times = "once" if self.refusals == 1 else f"{self.refusals} times in a row"
         return SignInWaitsError(
-            f"No login before {_shown(self.until)}, to avoid locking the account: the login failed {times}, last at"
+            f"No login before {_shown(self.until)}, to avoid locking the account: it failed {times}, last at"
             f" {_shown(self.attempted_at)} ({self.reason}). To log in now, correct SEQUENCE_EMAIL, SEQUENCE_PASSWORD or"
             " SEQUENCE_TOTP.",
             retry_after_seconds=seconds,
