@@ -19,7 +19,7 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
 from pysequence_api.safeguards.reservations import Limits
 from pysequence_api.safeguards.transfers import End
-from pysequence_api.sequence.telemetry import TokenLife, Vitals
+from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 from pysequence_api.web.errors import responses
 
 METRICS_PATH = "/metrics"
@@ -75,7 +75,7 @@ class Snapshot(Collector):
     """
 
     requests: RequestMeter
-    vitals: Vitals
+    vitals: RequestStatistics
     ends: dict[End, int]
     limits: Limits | None
     token: TokenLife | None
@@ -109,10 +109,12 @@ async def _snapshot(gateway: Gateway, requests: RequestMeter) -> Snapshot:
         limits = await gateway.transfers.limits()
     except SafeguardsUnavailableError:
         limits = None  # which is the alarm; the numbers of the day are then left out
-    return Snapshot(requests, gateway.client.vitals, gateway.transfers.ends, limits, await gateway.client.token_life())
+    return Snapshot(
+        requests, gateway.client.statistics, gateway.transfers.ends, limits, await gateway.client.token_life()
+    )
 
 
-def _of_client(vitals: Vitals) -> Iterable[Metric]:
+def _of_client(vitals: RequestStatistics) -> Iterable[Metric]:
     requests = CounterMetricFamily(
         "pysequence_upstream_requests",
         "Requests to Sequence by operation and outcome: ok, or the class of the failure.",
