@@ -1,10 +1,10 @@
-# Targets: prod (what compose builds, with a browser for signing in) and slim (for those who bring a token).
+# Targets: prod, which Compose builds, has a browser for signing in; slim has none, for use with a provided token.
 
 FROM python:3.12-slim-bookworm AS base
 WORKDIR /app
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# The dependencies change less often than the program, so they are layers of their own, pinned by hash.
+# Dependencies change less often than the program, so they have their own layers. They are pinned by hash.
 FROM base AS dependencies
 RUN python3 -m venv --without-pip /opt/venv
 COPY requirements/runtime.txt /tmp/
@@ -14,7 +14,7 @@ FROM dependencies AS dependencies-browser
 COPY requirements/browser.txt /tmp/
 RUN python3 -m pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/browser.txt
 
-# The build tool is pinned by hash as well, and stays behind.
+# The build tool is pinned by hash, too, and does not get into the final image.
 FROM base AS wheel
 RUN python3 -m venv --without-pip /opt/build
 COPY requirements/build.txt /tmp/
@@ -23,13 +23,13 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY pysequence_api /src/pysequence_api
 RUN cd /src && /opt/build/bin/python -m hatchling build -t wheel -d /dist
 
-# What runs: no build tool and no compiler, a user that is not root, one directory that it owns.
+# The runtime: no build tool, no compiler, a non-root user that owns one directory.
 FROM base AS runtime
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sequence \
     && install -d -o sequence -g sequence -m 700 /app/data
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1 SEQUENCE_DATA_DIR=/app/data
 LABEL org.opencontainers.image.title="pysequence-api" \
-      org.opencontainers.image.description="A gateway between programs and your money at GetSequence" \
+      org.opencontainers.image.description="A self-hosted gateway to your GetSequence account, with spending limits and an audit trail" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 EXPOSE 8720
@@ -44,7 +44,7 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
 ENV PATH=/opt/venv/bin:$PATH
 USER 10001:10001
 
-# Playwright's driver needs libatomic1, which chromium does not bring.
+# Playwright's driver needs libatomic1, which the chromium package does not install.
 FROM runtime AS prod
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium libatomic1 \
@@ -52,6 +52,6 @@ RUN apt-get update -qq \
 COPY --from=dependencies-browser /opt/venv /opt/venv
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
-# Chromium's own sandbox needs rights that the container does not have (docs/security.md).
+# Chromium's own sandbox needs privileges that the container does not have (docs/security.md).
 ENV PATH=/opt/venv/bin:$PATH CHROMIUM_FLAGS=--no-sandbox
 USER 10001:10001

@@ -1,4 +1,4 @@
-# `just` shows what there is. Everything runs in .venv, which the README's test command makes.
+# `just` lists the recipes. They use .venv, which the README's test command creates.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -13,49 +13,50 @@ default:
 api-up:
     {{ compose }} up --detach --build
 
-# Stop the API server; a transfer under way is finished first
+# Stop the API server; a transfer in progress finishes first
 api-down:
     {{ compose }} down
 
-# Follow the API server's log
+# Follow the log of the API server
 api-logs:
     {{ compose }} logs --follow
 
 # Build all Docker images: prod and slim
 build: (image "prod") (image "slim")
 
-# Build one Docker image: prod has a browser for signing in, slim has none
+# Build one Docker image: prod (with a browser for signing in) or slim (without)
 image target="prod":
     docker build --target {{ target }} --tag pysequence-api:{{ target }} .
 
-# Run the server on the simulated Sequence, with pretend money
+# Run the API server on the simulated Sequence, with no real money
 sandbox *options:
     {{ bin }}/pysequence-api serve --sandbox {{ options }}
 
-# Run the tests, or those that you name
+# Run the tests, or only the ones you name
 test *options:
     {{ bin }}/pytest {{ options }}
 
-# Kill a transfer at each of its steps; takes minutes, needs strace
+# Kill a transfer at each of its steps; takes minutes and needs strace
 kill-steps *options:
     {{ bin }}/pytest -m crash {{ options }}
 
-# Kill server and terminal at random moments, round after round
+# Kill the server and the command line at random moments, in rounds
 kill-rounds rounds="20" *options:
     SEQUENCE_KILL_ROUNDS={{ rounds }} {{ bin }}/pytest -m rounds -n 0 {{ options }}
 
-# Say what is wrong with the code: style and types
+# Check style, types and imports
 lint:
     {{ bin }}/ruff check .
     {{ bin }}/ruff format --check .
     {{ bin }}/mypy
+    {{ bin }}/lint-imports
 
-# Bring the code into form
+# Format the code
 fmt:
     {{ bin }}/ruff format .
     {{ bin }}/ruff check --fix .
 
-# Do all that has to pass before a change goes in
+# Run everything that must pass before a change is merged
 check:
     .ci/run
 
@@ -63,7 +64,7 @@ check:
 bench *options:
     {{ bin }}/python -m bench {{ options }}
 
-# Renew the pinned dependencies of the image; needs uv
+# Update the pinned dependencies of the image; needs uv
 lock:
     for extra in "" browser; do \
         uv pip compile {{ lock_options }} ${extra:+--extra $extra} pyproject.toml --output-file requirements/${extra:-runtime}.txt; \

@@ -1,40 +1,42 @@
-"""Text from upstream, made fit for an answer, a log line or an audit entry."""
+"""Text from outside: made safe for an answer, a log line or an audit event, and JSON parsed strictly."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any, NoReturn
 
 MASK = "••••"
 SHOWN_CHARACTERS = 4
-"""How much of an account number is shown, at its end."""
+"""How many characters of an account number are shown, at its end."""
 TEXT_LIMIT_CHARACTERS = 200
 ID_LIMIT_CHARACTERS = 100
-"""How much of an id that somebody asked for is said back."""
+"""How many characters of a requested id a message repeats."""
 READ_FACTOR = 10
-"""How many times the limit is looked at; what lies beyond is cut off unseen."""
+"""`plain_text` reads this many times its limit, and cuts off the rest unread."""
 SHORTEST_SECRET_CHARACTERS = 8
-"""A shorter secret could be a part of any word, and is no secret."""
+"""A shorter text could be part of an ordinary word, so it is not removed."""
 REMOVED = "(removed)"
 
 _TAG = re.compile(r"<[/!?]?[a-z][a-z0-9]*(?:[\s/>]|$)", re.IGNORECASE)
 _CREDENTIAL = re.compile(r"\bbearer[\s:=]+\S+|\beyJ[\w-]+(?:\.[\w-]*)+", re.IGNORECASE)
-# An identifier stays whole. Of digits alone, six and more in a row, or three and more groups of three and more, are the
-# number of an account or a card. A date, whose groups have two, is not.
+# A UUID stays whole. Six or more digits in a row, or three or more groups of at least three digits, are treated as the
+# number of an account or a card. A date has groups of two digits and is left alone.
 _NUMBER = re.compile(
     r"(?P<id>\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)|\d{3,}(?:[ -]\d{3,}){2,}|\d{6,}", re.IGNORECASE
 )
 
 
 def plain_text(text: str, limit_characters: int = TEXT_LIMIT_CHARACTERS, *, secrets: Iterable[str] = ()) -> str:
-    """Make one bounded line of a text that somebody else wrote.
+    """Turn text from outside into one short, safe line.
 
     Args:
         text: the text.
-        limit_characters: how long it may become.
-        secrets: what must not be in it, besides all that looks like a credential.
+        limit_characters: the maximum length of the result.
+        secrets: texts to remove, in addition to everything that looks like a credential.
 
     Returns:
-        The text without control characters, credentials and markup, with long numbers masked to their last four digits.
+        The text without control characters, credentials and markup. Long numbers are masked to their last four digits.
     """
     line = _one_line(text[: limit_characters * READ_FACTOR])
     for secret in secrets:
@@ -49,18 +51,30 @@ def plain_text(text: str, limit_characters: int = TEXT_LIMIT_CHARACTERS, *, secr
 
 
 def mask_number(number: str) -> str:
-    """Mask an account or routing number to its last four characters; four or fewer are masked whole."""
+    """Mask an account or routing number to its last four characters. Up to four characters are masked completely."""
     shown = number[-SHOWN_CHARACTERS:] if len(number) > SHOWN_CHARACTERS else ""
     return MASK + shown
 
 
 def quoted(identifier: str) -> str:
-    """Say back an id that was asked for: bounded, on one line, in quotes."""
+    """Quote a requested id for a message, shortened and on one line."""
     return repr(identifier[:ID_LIMIT_CHARACTERS])
 
 
+def parse_json(body: bytes) -> Any:
+    """Parse JSON strictly.
+
+    Raises:
+        ValueError: the text is not JSON, is nested too deeply, or holds NaN or an infinity.
+    """
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _one_line(text: str) -> str:
-    # Invisible characters go entirely, so that they cannot split a number; line breaks and their like become spaces.
+    # Remove invisible characters, which could split a number. Control characters and line breaks become spaces.
     visible = "".join(character for character in text if unicodedata.category(character) not in {"Cf", "Cs", "Co"})
     spaced = "".join(
         " " if unicodedata.category(character) in {"Cc", "Zl", "Zp", "Zs"} else character for character in visible
@@ -70,3 +84,7 @@ def _one_line(text: str) -> str:
 
 def _masked(match: re.Match[str]) -> str:
     return match[0] if match["id"] else mask_number(match[0])
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
 from pysequence_api.safeguards.transfers import AttemptStatus, CompletedTransfer, read_attempt
-from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox
+from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
+from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.settings import Settings
 
 API_KEY = "sandbox"
@@ -61,6 +63,10 @@ class DataDirectory:
         days = json.loads(path.read_text()) if path.exists() else {}
         lists = (value for day in days.values() for value in (day.values() if isinstance(day, dict) else [day]))
         return [entry for value in lists if isinstance(value, list) for entry in value]
+
+    def read_json(self, name: str) -> Any:
+        """Read a file that is one JSON document."""
+        return json.loads((self.path / name).read_text())
 
     def damage(self, name: str, content: bytes | None = None) -> None:
         """Write something else into a file, or remove it."""
@@ -172,6 +178,22 @@ class World:
         fault = {"operation": operation, "what": what, "when": when, "count": count}
         self.sandbox.faults.arm([Fault.model_validate(fault)])
 
+    def requests(self, operation: str | None = None) -> list[JournalEntry]:
+        """List the requests that Sequence received, of all operations or of one."""
+        entries = self.sandbox.journal.read().requests
+        return [entry for entry in entries if operation in {None, entry.operation}]
+
+    def cache_tokens(self, *, lifetime_seconds: int = 86_400, **changes: Any) -> dict[str, Any]:
+        """Put new tokens into the token cache, in the format of ``pysequence-sdk``."""
+        issued = self.sandbox.issue_tokens(lifetime_seconds)
+        tokens: dict[str, Any] = {
+            "access_token": issued.access_token,
+            "refresh_token": issued.refresh_token,
+            "expires_at": time.time() + lifetime_seconds,
+        } | changes
+        self.files.damage(".tokens.json", json.dumps(tokens).encode())
+        return tokens
+
     async def moved(self) -> list[dict[str, Any]]:
         """List what Sequence really moved, oldest first."""
         async with httpx.AsyncClient(transport=self.sandbox.transport(), base_url="http://sequence") as control:
@@ -217,6 +239,23 @@ def world_settings(directory: Path, sandbox: Sandbox, *, token_seconds: int = TO
         "reconcile_grace_seconds": GRACE_SECONDS,
     }
     return Settings.load(**values | more)
+
+
+@asynccontextmanager
+async def serving(sandbox: Sandbox) -> AsyncIterator[str]:
+    """Serve a sandbox over HTTP on a free port, and yield its base URL."""
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(sandbox, port=0, on_ready=ready.set_result))
+    try:
+        yield await ready
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def urls_of(base_url: str) -> dict[str, str]:
+    """Return the settings that lead to a sandbox served at a URL."""
+    return {"graphql_url": f"{base_url}/api/graphql", "auth_url": base_url, "app_url": base_url}
 
 
 @asynccontextmanager

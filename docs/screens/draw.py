@@ -1,7 +1,7 @@
-"""Draws the pictures in this directory, from the program itself: `python docs/screens/draw.py`.
+"""Draws the pictures in this directory: `python docs/screens/draw.py`.
 
-Each command runs in this process, on a simulated Sequence in a temporary directory, with its streams on a screen of
-a fixed size; Rich makes the picture of what is on it.
+Each command runs in this process, on a simulated Sequence in a temporary directory. Its output goes to a screen of a
+fixed size, which Rich exports as an SVG.
 """
 
 import io
@@ -35,12 +35,12 @@ class Screen(io.StringIO):
     """A stream that is a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return true."""
         return True
 
 
 def run(arguments: list[str]) -> str:
-    """Run a command, and give what is on its screen."""
+    """Run a command and return its output."""
     screen = Screen()
     with redirect_stdout(screen), redirect_stderr(screen):
         try:
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> str:
 
 
 def draw(name: str, arguments: list[str], directory: str) -> None:
-    """Make one picture."""
+    """Draw one picture."""
     shown = run(arguments).replace(directory, "/srv/money")
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown.rstrip()))
@@ -60,7 +60,7 @@ def draw(name: str, arguments: list[str], directory: str) -> None:
 
 
 def main() -> None:
-    """Make all pictures."""
+    """Draw all pictures."""
     with tempfile.TemporaryDirectory() as directory:
         os.environ |= {"SEQUENCE_SANDBOX": "1", "SEQUENCE_DATA_DIR": directory, "TERM": "xterm-256color"}
         os.environ |= {"COLUMNS": str(COLUMNS), "LINES": "40"}

@@ -18,7 +18,7 @@ from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
 from pysequence_api.safeguards.transfers import Limits
-from pysequence_api.sequence.telemetry import TokenLife, Vitals
+from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 from pysequence_api.web.errors import responses
 
 METRICS_PATH = "/metrics"
@@ -74,7 +74,7 @@ class Snapshot(Collector):
     """
 
     requests: RequestMeter
-    vitals: Vitals
+    vitals: RequestStatistics
     ends: dict[str, int]
     limits: Limits | None
     token: TokenLife | None
@@ -108,10 +108,12 @@ async def _snapshot(gateway: Gateway, requests: RequestMeter) -> Snapshot:
         limits = gateway.limits()
     except SafeguardsUnavailableError:
         limits = None  # which is the alarm; the numbers of the day are then left out
-    return Snapshot(requests, gateway.client.vitals, gateway.transfers.ends, limits, await gateway.client.token_life())
+    return Snapshot(
+        requests, gateway.client.statistics, gateway.transfers.ends, limits, await gateway.client.token_life()
+    )
 
 
-def _of_client(vitals: Vitals) -> Iterable[Metric]:
+def _of_client(vitals: RequestStatistics) -> Iterable[Metric]:
     requests = CounterMetricFamily(
         "pysequence_upstream_requests",
         "Requests to Sequence by operation and outcome: ok, or the class of the failure.",

@@ -2,18 +2,15 @@
 
 from typing import Annotated, Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType, PartyId, TransferOrder
+from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, AccountType, PartyId, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.transfers import AttemptStatus, read_attempt
-from pysequence_api.models import MAX_KEY_CHARACTERS
-from pysequence_api.safeguards.transfers import CompletedTransfer
+from pysequence_api.safeguards.transfers import AttemptStatus, CompletedTransfer, read_attempt
 from pysequence_api.web.body import read_json_object
 from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
 

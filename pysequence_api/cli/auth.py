@@ -114,7 +114,7 @@ def _run(settings: Settings, do: "Callable[[SignIn], Awaitable[T]]", debug_direc
 
 
 def _keep(settings: Settings, access_token: str) -> "SignInStatus":
-    from pysequence_api.sequence.sign_in.claims import expiry_of  # noqa: PLC0415 - only here
+    from pysequence_api.sequence.sign_in.token_cache import expiry_of  # noqa: PLC0415 - only here
 
     status = _run(settings, lambda sign_in: sign_in.with_token(access_token))
     if expiry_of(access_token) is not None:

@@ -11,7 +11,7 @@ import anyio
 
 from pysequence_api.cli.output import end_status, is_watched, show_status
 from pysequence_api.gateway import Gateway, open_gateway
-from pysequence_api.sequence.phases import Phase, observed
+from pysequence_api.sequence.telemetry import Phase, observed
 from pysequence_api.settings import Settings
 
 FRAMES = "|/-\\"

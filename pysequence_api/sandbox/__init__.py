@@ -1,10 +1,10 @@
-"""A simulated Sequence, good enough that a client cannot tell: for tests, and for trying things without money."""
+"""SANDBOX: a simulated Sequence with no real money. Clients cannot tell it from the real one."""
 
+from pysequence_api.sandbox.application import Sandbox
 from pysequence_api.sandbox.auth import IssuedTokens
 from pysequence_api.sandbox.database import SandboxFileError
-from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET
+from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET
 from pysequence_api.sandbox.server import serve
-from pysequence_api.sandbox.service import Sandbox
 
 __all__ = [
     "CLIENT_ID",

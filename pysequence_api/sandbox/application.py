@@ -1,68 +1,78 @@
-"""The ASGI application: Sequence's endpoints and sign-in pages, with their faults, and the control routes."""
+"""The sandbox and its ASGI application: the endpoints and sign-in pages of Sequence, and the control routes."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import httpx
 from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json
 
-from pysequence_api.sandbox.auth import Auth
+from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTokens, TokenSettings
 from pysequence_api.sandbox.control import CONTROL_PREFIX, Control
-from pysequence_api.sandbox.distortion import NOT_RUN, distort, replace_answer
-from pysequence_api.sandbox.engine import GraphqlRequest, execute
-from pysequence_api.sandbox.exchange import (
+from pysequence_api.sandbox.database import prepare
+from pysequence_api.sandbox.faults import (
+    NOT_RUN,
+    TOKEN_OPERATION,
+    ActivityLagEffect,
+    FailEffect,
+    Fault,
+    FaultList,
+    FeeEffect,
+    HideNewTransferEffect,
+    InvisibleEffect,
+    RefuseEffect,
+    ReturnEffect,
+)
+from pysequence_api.sandbox.graphql import Context, GraphqlRequest, execute
+from pysequence_api.sandbox.http import (
     CONNECTION_EXTENSION,
     MAX_REQUEST_BYTES,
-    Answer,
+    ASGIApp,
     Connection,
     Delivery,
     Receive,
     Request,
+    Response,
     Scope,
     Send,
     deliver,
-    json_answer,
+    json_response,
     read_request,
 )
-from pysequence_api.sandbox.faults import (
-    TOKEN_OPERATION,
-    DelayEffect,
-    Fault,
-    FaultList,
-    HideNewTransferEffect,
-    InvisibleEffect,
-    RefuseEffect,
-)
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
-from pysequence_api.sandbox.ledger import open_ledger
+from pysequence_api.sandbox.ledger import COMPLETE_AFTER_SECONDS, Ledger, Reversal, Status, open_ledger
 from pysequence_api.sandbox.login import Login
-from pysequence_api.sandbox.resolvers import Context
-from pysequence_api.sandbox.timestamps import write_moment
+from pysequence_api.sandbox.seed import seed
+from pysequence_api.sandbox.timestamps import write_time
+from pysequence_api.sandbox.transport import RunningRequests, SandboxTransport
 
+CLOSING_SECONDS = 1.0
+"""How long closing waits for requests that are still running."""
 GRAPHQL_PATH = "/api/graphql"
 TOKEN_PATH = "/oauth/token"
 _JOURNALED_BODY_BYTES = 16 * 1024
-"""Variables of larger requests are not remembered."""
+"""The journal leaves out the variables of larger requests."""
 _JOURNALED_TOKEN_FIELDS = ("grant_type", "client_id")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a request wants, as far as its body can be read."""
+class _Operation:
+    """What a request asks for, as far as its body can be read."""
 
-    operation: str | None
+    name: str | None
+    """As faults name it; ``None`` if no fault applies."""
     variables: JsonValue
-    run: Callable[[Fault | None], Answer]
-    """Does it; blocks."""
+    run: Callable[[Fault | None], Response]
+    """Runs the operation. Blocks."""
 
 
 class SandboxApplication:
-    """Sequence, simulated, for one SQLite file."""
+    """The simulated Sequence on one SQLite file."""
 
     def __init__(
         self,
@@ -85,116 +95,181 @@ class SandboxApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
-            raise RuntimeError(f"This application does not speak {scope['type']}.")
+            raise RuntimeError(f"This application does not support {scope['type']}.")
         arrived_at, arrived_monotonic_seconds = self._clock(), time.monotonic()
         connection: Connection | None = scope.get("extensions", {}).get(CONNECTION_EXTENSION)
         request = await read_request(scope, receive)
         if request is None:
             return
         if request.path.startswith(CONTROL_PREFIX):
-            await deliver(await self._control.answer(request), self._clock(), connection, receive, send)
+            await deliver(await self._control.respond(request), self._clock(), connection, receive, send)
             return
-        asked = self._read(request)
-        fault = None if asked.operation is None else self._faults.take(asked.operation)
+        operation = self._find_operation(request)
+        fault = None if operation.name is None else self._faults.take(operation.name)
         entry = JournalEntry(
             number=0,
             arrived_monotonic_seconds=arrived_monotonic_seconds,
-            arrived_at=write_moment(int(arrived_at * 1000)),
+            arrived_at=write_time(int(arrived_at * 1000)),
             method=request.method,
             path=request.path,
-            operation=asked.operation or None,
-            variables=asked.variables,
+            operation=operation.name or None,
+            variables=operation.variables,
             fault=tuple(effect.kind for effect in fault.what) if fault else (),
             connection_id=connection.connection_id if connection else None,
             connection_is_fresh=connection.is_fresh if connection else None,
             headers={name: value for name, value in request.headers if name not in SECRET_HEADERS},
         )
         self._journal.add(entry)
-        answer = await _run_with(fault, asked)
-        entry.delivery = answer.delivery
-        entry.status = None if answer.delivery is Delivery.NOTHING else answer.status
+        response = await _run(operation, fault)
+        entry.delivery = response.delivery
+        entry.status = None if response.delivery is Delivery.NOTHING else response.status
         entry.answered_monotonic_seconds = time.monotonic()
-        await deliver(answer, self._clock(), connection, receive, send)
+        await deliver(response, self._clock(), connection, receive, send)
 
-    def _read(self, request: Request) -> _Asked:
+    def _find_operation(self, request: Request) -> _Operation:
         if len(request.body) > MAX_REQUEST_BYTES:
-            return _plain(json_answer({"error": "Payload Too Large"}, 413))
+            return _refusal(413, "Payload Too Large")
         page = self._login.find(request)
         if page is not None:
-            operation, run = page
-            return _Asked(operation, None, lambda _: run())
+            name, run = page
+            return _Operation(name, None, lambda _: run())
         if request.path not in (GRAPHQL_PATH, TOKEN_PATH):
-            return _plain(json_answer({"error": "Not Found"}, 404))
+            return _refusal(404, "Not Found")
         if request.method != "POST":
-            return _plain(json_answer({"error": "Method Not Allowed"}, 405))
-        if request.path == TOKEN_PATH:
-            return self._read_token(request)
-        return self._read_graphql(request)
+            return _refusal(405, "Method Not Allowed")
+        return self._token_operation(request) if request.path == TOKEN_PATH else self._graphql_operation(request)
 
-    def _read_graphql(self, request: Request) -> _Asked:
+    def _graphql_operation(self, request: Request) -> _Operation:
         body = _load(request.body)
-        operation = body.get("operationName")
-        return _Asked(
-            operation=operation if isinstance(operation, str) else "",
+        name = body.get("operationName")
+        return _Operation(
+            name=name if isinstance(name, str) else "",
             variables=body.get("variables") if len(request.body) <= _JOURNALED_BODY_BYTES else None,
-            run=partial(self._graphql, request),
+            run=partial(self._execute, request),
         )
 
-    def _read_token(self, request: Request) -> _Asked:
+    def _token_operation(self, request: Request) -> _Operation:
         body = _load(request.body)
-        return _Asked(
-            operation=TOKEN_OPERATION,
+        return _Operation(
+            name=TOKEN_OPERATION,
             variables={name: str(body[name])[:100] for name in _JOURNALED_TOKEN_FIELDS if name in body},
-            run=lambda _: self._auth.token_endpoint(request.body),
+            run=lambda _: self._auth.refresh(request.body),
         )
 
-    def _graphql(self, request: Request, fault: Fault | None) -> Answer:
+    def _execute(self, request: Request, fault: Fault | None) -> Response:
         if not self._auth.is_authorized(request.header("authorization")):
-            return json_answer({"error": "Unauthorized", "message": "The access token is missing or invalid."}, 401)
+            return json_response({"error": "Unauthorized", "message": "The access token is missing or invalid."}, 401)
         try:
-            asked = GraphqlRequest.model_validate_json(request.body)
+            document = GraphqlRequest.model_validate_json(request.body)
         except ValidationError:
-            return json_answer({"error": "Bad Request", "message": "The body is not a GraphQL request."}, 400)
+            return json_response({"error": "Bad Request", "message": "The body is not a GraphQL request."}, 400)
         with open_ledger(self._path, self._clock) as ledger:
-            context = Context(ledger)
-            for effect in fault.what if fault else ():
-                if isinstance(effect, RefuseEffect):
-                    context.refusal = effect.message
-                elif isinstance(effect, HideNewTransferEffect):
-                    context.hide_new_transfer = True
-                elif isinstance(effect, InvisibleEffect):
-                    context.invisible_seconds = effect.seconds
-            return json_answer(execute(asked, context))
+            return json_response(execute(document, _context(ledger, fault)))
 
 
-async def _run_with(fault: Fault | None, asked: _Asked) -> Answer:
-    """Do what was asked, and what a fault does to it, in the order in which it says."""
+async def _run(operation: _Operation, fault: Fault | None) -> Response:
+    """Run an operation, with the fault that it meets."""
     if fault is None:
-        return await anyio.to_thread.run_sync(asked.run, None)
-    delay_seconds = sum(effect.seconds for effect in fault.what if isinstance(effect, DelayEffect))
-    replacing = fault.answer_effect()
+        return await anyio.to_thread.run_sync(operation.run, None)
     if fault.when == "before":
-        await anyio.sleep(delay_seconds)
-    if fault.when == "before" and replacing is not None:
-        answer = NOT_RUN
-    else:
-        answer = await anyio.to_thread.run_sync(asked.run, fault)
-    answer = distort(fault.what, answer)
-    if replacing is not None:
-        answer = replace(replace_answer(replacing, answer), date_offset_seconds=answer.date_offset_seconds)
+        await anyio.sleep(fault.delay_seconds)
+    response = await anyio.to_thread.run_sync(operation.run, fault) if fault.runs_operation else NOT_RUN
+    response = fault.change(response)
     if fault.when == "after":
-        await anyio.sleep(delay_seconds)
-    return answer
+        await anyio.sleep(fault.delay_seconds)
+    return response
 
 
-def _plain(answer: Answer) -> _Asked:
-    """A request that no fault is for."""
-    return _Asked(None, None, lambda _: answer)
+def _context(ledger: Ledger, fault: Fault | None) -> Context:
+    context = Context(ledger)
+    payment = context.payment_faults
+    for effect in fault.what if fault else ():
+        match effect:
+            case RefuseEffect():
+                context.refusal = effect.message
+            case HideNewTransferEffect():
+                context.hide_new_transfer = True
+            case ActivityLagEffect():
+                ledger.activity_lag_seconds = effect.seconds
+            case InvisibleEffect():
+                payment.invisible_seconds = effect.seconds
+            case FeeEffect():
+                payment.fee_cents = effect.cents
+            case FailEffect():
+                payment.reversal = Reversal(effect.seconds, Status.FAILED, effect.reason)
+            case ReturnEffect():
+                after_seconds = COMPLETE_AFTER_SECONDS + effect.seconds
+                payment.reversal = Reversal(after_seconds, Status(effect.status), effect.reason, is_return=True)
+            case _:
+                continue  # this effect changes the response
+    return context
+
+
+def _refusal(status: int, error: str) -> _Operation:
+    return _Operation(None, None, lambda _: json_response({"error": error}, status))
 
 
 def _load(body: bytes) -> dict[str, JsonValue]:
     try:
-        read = from_json(body)
+        content = from_json(body)
     except ValueError:
         return {}
-    return read if isinstance(read, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+class Sandbox:
+    """A simulated Sequence on one SQLite file, to be called in process or served over HTTP.
+
+    Transfers and tokens are in the file. Faults, the journal and sign-ins in progress are in memory.
+    """
+
+    app: ASGIApp
+
+    def __init__(self, database_path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Open a sandbox. Create its file if it does not exist, readable by its owner only.
+
+        Args:
+            database_path: the SQLite file; its directory must exist.
+            clock: Unix time in seconds. Everything in the sandbox uses it.
+
+        Raises:
+            SandboxFileError: the file is not a sandbox file.
+            OSError: the file cannot be created.
+        """
+        prepare(database_path, lambda connection: seed(connection, int(clock() * 1000)))
+        self._auth = Auth(database_path, clock)
+        self.login = Login(clock, self._auth)
+        self._requests = RunningRequests()
+        self.faults = FaultList()
+        self.journal = Journal()
+        self.app = SandboxApplication(
+            database_path, clock, auth=self._auth, login=self.login, faults=self.faults, journal=self.journal
+        )
+
+    @property
+    def settings(self) -> TokenSettings:
+        """Return how sign-in and the token endpoint behave."""
+        return self._auth.settings
+
+    @settings.setter
+    def settings(self, settings: TokenSettings) -> None:
+        self._auth.settings = settings
+
+    def issue_tokens(self, lifetime_seconds: int = DEFAULT_LIFETIME_SECONDS) -> IssuedTokens:
+        """Issue an access token and a refresh token. Blocks for a short write to the file.
+
+        Args:
+            lifetime_seconds: how long the access token is valid; 0 or less issues an expired one.
+        """
+        return self._auth.issue(lifetime_seconds)
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Return a transport that calls the sandbox in process.
+
+        Closing the transport closes neither the sandbox nor requests that are still running.
+        """
+        return SandboxTransport(self.app, self._requests.start)
+
+    async def aclose(self) -> None:
+        """Wait for in-process requests that are still running, at most `CLOSING_SECONDS`, then cancel the rest."""
+        await self._requests.finish(CLOSING_SECONDS)

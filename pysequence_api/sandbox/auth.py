@@ -1,6 +1,7 @@
-"""Access and refresh tokens, and the endpoint that trades one for the other (upstream-graphql, Signing in).
+"""Access and refresh tokens, and the token endpoint.
 
-Everything but the settings is in the SQLite file, so that several processes and a restart agree. What is here blocks.
+Refresh tokens and the signing secret are in the SQLite file, so they survive a restart, and processes share them.
+All calls block.
 """
 
 import hashlib
@@ -15,12 +16,12 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pysequence_api.sandbox.database import connected, writing
-from pysequence_api.sandbox.exchange import Answer, json_answer, model_answer
-from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, PERSON_ID
+from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, PERSON_ID
+from pysequence_api.sandbox.http import Response, json_response
 from pysequence_api.sandbox.seed import JWT_SECRET
 
 DEFAULT_LIFETIME_SECONDS = 86_400
-"""Tokens live about 24 hours (upstream-graphql, Signing in)."""
+"""The lifetime at Sequence, about 24 hours."""
 MAX_LIFETIME_SECONDS = 10 * 365 * 86_400
 ISSUER = "https://auth.getsequence.io/"
 AUDIENCE = "https://app.getsequence.io/api"
@@ -30,7 +31,7 @@ _BEARER = "bearer "
 
 @dataclass(frozen=True, slots=True)
 class IssuedTokens:
-    """Tokens for a client; their text is not in the ``repr``."""
+    """Tokens for a client. They do not appear in the ``repr``."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -38,17 +39,17 @@ class IssuedTokens:
 
 
 class TokenSettings(BaseModel):
-    """How signing in and the token endpoint behave."""
+    """How sign-in and the token endpoint behave."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rotate_refresh_tokens: bool = Field(
-        True, description="True: a refresh answers with a new refresh token and the old one is void. False: with none"
+        True, description="True: a refresh returns a new refresh token and revokes the old one. False: it returns none"
     )
     access_token_lifetime_seconds: int = Field(DEFAULT_LIFETIME_SECONDS, ge=0, le=MAX_LIFETIME_SECONDS)
-    login_gives_refresh_token: bool = Field(False, description="The implicit flow of the web application gives none")
-    max_consecutive_refusals: int = Field(10, ge=1, description="After so many, the account is blocked")
-    code_period_seconds: int = Field(30, ge=1, le=300, description="How long a one-time code is the current one")
+    login_gives_refresh_token: bool = Field(False, description="The implicit flow of the web application issues none")
+    max_consecutive_refusals: int = Field(10, ge=1, description="The account is blocked after this many")
+    code_period_seconds: int = Field(30, ge=1, le=300, description="How long a one-time code is current")
 
 
 class _TokenRequest(BaseModel):
@@ -59,7 +60,7 @@ class _TokenRequest(BaseModel):
     refresh_token: str = Field(repr=False)
 
 
-class _TokenAnswer(BaseModel):
+class _TokenResponse(BaseModel):
     access_token: str = Field(repr=False)
     refresh_token: str | None = Field(None, repr=False)
     expires_in: int
@@ -67,11 +68,11 @@ class _TokenAnswer(BaseModel):
 
 
 class _InvalidGrantError(Exception):
-    """The refresh token is not one that is valid now."""
+    """The refresh token is not valid."""
 
 
 class Auth:
-    """Issues and checks the tokens of one SQLite file."""
+    """Issues and checks tokens, for one SQLite file."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
@@ -84,7 +85,7 @@ class Auth:
 
     @property
     def settings(self) -> TokenSettings:
-        """How signing in and the token endpoint behave."""
+        """Return how sign-in and the token endpoint behave."""
         with self._lock:
             return self._settings
 
@@ -94,10 +95,10 @@ class Auth:
             self._settings = settings
 
     def issue(self, lifetime_seconds: int) -> IssuedTokens:
-        """Sign a new access token and make a refresh token.
+        """Issue an access token and a refresh token.
 
         Args:
-            lifetime_seconds: how long the access token is valid; 0 or less makes one that has run out.
+            lifetime_seconds: how long the access token is valid; 0 or less issues an expired one.
         """
         refresh_token = secrets.token_urlsafe(32)
         with connected(self._path) as connection:
@@ -107,10 +108,10 @@ class Auth:
         return IssuedTokens(self._access_token(lifetime_seconds), refresh_token, lifetime_seconds)
 
     def is_authorized(self, header: str | None) -> bool:
-        """Say whether an ``authorization`` header holds an access token of ours that is valid now."""
+        """Return whether an ``authorization`` header has a valid access token."""
         if header is None or not header.lower().startswith(_BEARER):
             return False
-        # By our own clock, which a test may turn; the library knows only the real one.
+        # Expiry is checked below, by the sandbox's clock; the library knows only the system's.
         options = {"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "sub", "aud"]}
         try:
             claims = jwt.decode(
@@ -125,27 +126,27 @@ class Auth:
             return False
         return bool(claims["sub"] == PERSON_ID and claims["exp"] > self._clock())
 
-    def token_endpoint(self, body: bytes) -> Answer:
-        """Answer ``POST /oauth/token`` (upstream-graphql, Signing in)."""
+    def refresh(self, body: bytes) -> Response:
+        """Respond to ``POST /oauth/token``."""
         try:
-            asked = _TokenRequest.model_validate_json(body)
+            request = _TokenRequest.model_validate_json(body)
         except ValidationError as error:
             where = ".".join(str(step) for step in error.errors()[0]["loc"]) or "body"
             return _refusal(400, "invalid_request", f"Missing or unreadable parameter: {where}")
-        if asked.grant_type != "refresh_token":
+        if request.grant_type != "refresh_token":
             return _refusal(403, "unsupported_grant_type", "Unsupported grant type.")
-        if asked.client_id != CLIENT_ID:
+        if request.client_id != CLIENT_ID:
             return _refusal(401, "invalid_client", "Unknown client.")
         settings = self.settings
         try:
-            refresh_token = self._use_refresh_token(asked.refresh_token, rotate=settings.rotate_refresh_tokens)
+            refresh_token = self._use_refresh_token(request.refresh_token, rotate=settings.rotate_refresh_tokens)
         except _InvalidGrantError:
             return _refusal(403, "invalid_grant", "Unknown or invalid refresh token.")
         lifetime_seconds = settings.access_token_lifetime_seconds
-        answer = _TokenAnswer(access_token=self._access_token(lifetime_seconds), expires_in=lifetime_seconds)
-        if refresh_token is None:
-            return Answer(200, answer.model_dump_json(exclude_none=True).encode())
-        return model_answer(answer.model_copy(update={"refresh_token": refresh_token}))
+        response = _TokenResponse(
+            access_token=self._access_token(lifetime_seconds), refresh_token=refresh_token, expires_in=lifetime_seconds
+        )
+        return Response(200, response.model_dump_json(exclude_none=True).encode())
 
     def _use_refresh_token(self, refresh_token: str, *, rotate: bool) -> str | None:
         with connected(self._path) as connection, writing(connection):
@@ -177,5 +178,5 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def _refusal(status: int, error: str, description: str) -> Answer:
-    return json_answer({"error": error, "error_description": description}, status)
+def _refusal(status: int, error: str, description: str) -> Response:
+    return json_response({"error": error, "error_description": description}, status)

@@ -1,11 +1,15 @@
-"""Faults on demand: what a test can make the simulated Sequence do wrong, and what is still armed.
+"""Faults on demand: what the sandbox can be told to do wrong, and how that changes a response.
 
-Armed faults live in the memory of one `Sandbox`; another process on the same file has its own.
+Arm a fault with ``POST /sandbox/faults``; `Fault` documents the JSON and each class ending in ``Effect`` documents one
+effect. Armed faults are in the memory of one `Sandbox`: another process on the same file has its own.
 """
 
+import json
 import threading
-from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -18,12 +22,16 @@ from pydantic import (
     model_validator,
 )
 
+from pysequence_api.sandbox.http import HTML_TYPE, TEXT_TYPE, Delivery, Response, json_response
+
 TOKEN_OPERATION = "oauth/token"
 ANY_OPERATION = "*"
 PAYMENT_OPERATION = "CreatePayment"
 MAX_ARMED_FAULTS = 10_000
 MAX_DELAY_SECONDS = 3600.0
 MAX_HUGE_BODY_BYTES = 1024 * 1024 * 1024
+NOT_RUN = json_response({"data": None})
+"""Takes the place of the true response if the operation did not run."""
 
 Operation = Literal[
     "SelectSourceAndDestination",
@@ -43,6 +51,14 @@ Operation = Literal[
     "login/submit-code",
     "*",
 ]
+_SHOWS_TRANSFERS = (
+    "PodDrawerContent",
+    "ActivitySummary",
+    "ActivityLogV2Transfers",
+    "TransferReferenceDrawerContentV2",
+    PAYMENT_OPERATION,
+    ANY_OPERATION,
+)
 _HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=2000)]
 _HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=100)]
 
@@ -53,12 +69,12 @@ class _Model(BaseModel):
 
 def _has_body(status: int) -> int:
     if status in (204, 304):
-        raise ValueError(f"an answer with status {status} has no body")
+        raise ValueError(f"a response with status {status} has no body")
     return status
 
 
 class StatusEffect(_Model):
-    """Any status from 400 on."""
+    """Respond with a status of 400 or above."""
 
     kind: Literal["status"]
     status: int = Field(ge=400, le=599)
@@ -67,7 +83,7 @@ class StatusEffect(_Model):
 
 
 class HtmlEffect(_Model):
-    """A proxy's page where JSON was expected; also with status 200."""
+    """Respond with the HTML page of a proxy instead of JSON. The status can be 200."""
 
     kind: Literal["html"]
     status: Annotated[int, AfterValidator(_has_body)] = Field(502, ge=200, le=599)
@@ -75,34 +91,34 @@ class HtmlEffect(_Model):
 
 
 class GraphqlErrorEffect(_Model):
-    """Status 200 with errors."""
+    """Respond with status 200 and GraphQL errors."""
 
     kind: Literal["graphql_error"]
     message: str = "Something went wrong"
-    keep_data: bool = Field(False, description="Leave the data beside the errors; needs `when: after`")
+    keep_data: bool = Field(False, description="Keep the data next to the errors; requires `when: after`")
 
 
 class CloseEffect(_Model):
-    """The connection is closed without an answer."""
+    """Close the connection without a response."""
 
     kind: Literal["close"]
 
 
 class HalfBodyEffect(_Model):
-    """The headers promise the whole body; half of it comes, then the connection is closed."""
+    """Send all headers and half of the body, then close the connection."""
 
     kind: Literal["half_body"]
 
 
 class GarbageEffect(_Model):
-    """Status 200, ``application/json``, and no JSON."""
+    """Respond with status 200 and ``application/json``, but invalid JSON."""
 
     kind: Literal["garbage"]
     body: str = '{"data": {"organization": '
 
 
 class RedirectEffect(_Model):
-    """To elsewhere."""
+    """Redirect to another host."""
 
     kind: Literal["redirect"]
     status: Literal[301, 302, 303, 307, 308] = 307
@@ -110,61 +126,108 @@ class RedirectEffect(_Model):
 
 
 class HugeBodyEffect(_Model):
-    """An answer that spaces make as large as wanted."""
+    """Pad the response with spaces to a given size."""
 
     kind: Literal["huge_body"]
     size_bytes: int = Field(gt=0, le=MAX_HUGE_BODY_BYTES)
 
 
 class DelayEffect(_Model):
-    """``before``: waits, then runs the operation, client or no client. ``after``: runs it, then waits."""
+    """Wait before the operation runs (``before``) or before the response (``after``).
+
+    The operation runs even if the client disconnects.
+    """
 
     kind: Literal["delay"]
     seconds: float = Field(gt=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False)
 
 
 class NullsEffect(_Model):
-    """Some of the answer's data is null, or is not there at all."""
+    """Set parts of the response data to null, or leave them out."""
 
     kind: Literal["nulls"]
-    paths: tuple[str, ...] = Field(min_length=1, description="Dotted, below `data`; `*` is every entry of a list")
+    paths: tuple[str, ...] = Field(min_length=1, description="Dotted paths below `data`; `*` is every entry")
     missing: bool = False
 
 
 class NoDateEffect(_Model):
-    """The answer has no ``Date``."""
+    """Leave out the ``Date`` header."""
 
     kind: Literal["no_date"]
 
 
 class DateOffsetEffect(_Model):
-    """The answer's ``Date`` is wrong by so many seconds."""
+    """Shift the ``Date`` header by this many seconds."""
 
     kind: Literal["date_offset_seconds"]
     seconds: float = Field(ge=-1e9, le=1e9, allow_inf_nan=False)
 
 
 class RefuseEffect(_Model):
-    """``createPayment`` refuses with this message, and nothing moves."""
+    """``createPayment`` refuses with this message. No money moves."""
 
     kind: Literal["refuse"]
     message: str = "Insufficient funds"
 
 
 class HideNewTransferEffect(_Model):
-    """The mutation's answer does not list the new transfer; the activity does."""
+    """The response of the mutation does not list the new transfer. The activity does."""
 
     kind: Literal["hide_new_transfer"]
 
 
 class InvisibleEffect(_Model):
-    """The new transfer is nowhere to be seen for so many seconds."""
+    """The new transfer is not shown anywhere for this many seconds. Its money has moved."""
 
     kind: Literal["invisible_seconds"]
     seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
 
 
-AnswerEffect = (
+class FailEffect(_Model):
+    """``createPayment`` succeeds, and the transfer fails this many seconds after its creation.
+
+    Until then it is ``PENDING``, then ``PROCESSING``. When it fails, the money goes back to the source.
+    """
+
+    kind: Literal["fail_after_seconds"]
+    seconds: float = Field(ge=0, le=1e9, allow_inf_nan=False)
+    reason: str | None = Field("ACCOUNT_CLOSED", description="The `errorReason`")
+
+
+class ReturnEffect(_Model):
+    """The transfer is returned this many seconds after it became ``COMPLETE``.
+
+    Its status changes to ``status``, its details show a reversal payment, and the money goes back to the source. The
+    balance of the destination can become negative.
+    """
+
+    kind: Literal["return_after_seconds"]
+    seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+    status: Literal["FAILED", "CANCELLED"] = "FAILED"
+    reason: str | None = Field("RETURNED_BY_BANK", description="The `errorReason`")
+
+
+class FeeEffect(_Model):
+    """The destination receives this much less, but at least one cent. The activity shows the smaller amount.
+
+    ``/sandbox/transfers`` shows the full amount, which left the source. If the money goes back, the fee does not.
+    """
+
+    kind: Literal["fee_cents"]
+    cents: int = Field(gt=0, le=2_147_483_647)
+
+
+class ActivityLagEffect(_Model):
+    """All new transfers are shown this many seconds late. It adds to `InvisibleEffect`.
+
+    It applies to the responses of this fault only: use ``count`` for a lag over many requests.
+    """
+
+    kind: Literal["activity_lag_seconds"]
+    seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+
+
+ResponseEffect = (
     StatusEffect
     | HtmlEffect
     | GraphqlErrorEffect
@@ -174,9 +237,9 @@ AnswerEffect = (
     | RedirectEffect
     | HugeBodyEffect
 )
-PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect
+PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect | FailEffect | ReturnEffect | FeeEffect
 Effect = Annotated[
-    AnswerEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect,
+    ResponseEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect | ActivityLagEffect,
     Field(discriminator="kind"),
 ]
 
@@ -188,51 +251,86 @@ def _as_list(value: object) -> object:
 
 
 class Fault(_Model):
-    """What goes wrong with the next requests of an operation.
+    """What goes wrong with the next ``count`` requests of an operation.
 
-    ``what`` is one effect or a list: an object with its ``kind``, or only the kind. ``when`` says whether it happens
-    before the operation runs (then it does not run if the answer is replaced) or after it has, and the money has moved.
+    ``what`` is one effect or a list of effects. An effect is an object with its ``kind``, or only the kind as a string.
+    ``when`` is ``before`` or ``after`` the operation runs. An effect that replaces the response prevents the operation
+    from running with ``before``; with ``after``, the money has moved.
     """
 
     operation: Operation
-    count: int = Field(1, ge=1, le=1_000_000, description="For so many requests")
+    count: int = Field(1, ge=1, le=1_000_000, description="How many requests")
     when: Literal["before", "after"] = "before"
     what: Annotated[tuple[Effect, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combination(self) -> Self:
         kinds = [effect.kind for effect in self.what]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"an effect is there twice: {', '.join(kinds)}")
-        answers = [effect.kind for effect in self.what if isinstance(effect, AnswerEffect)]
-        if len(answers) > 1:
-            raise ValueError(f"only one of these can be the answer: {', '.join(answers)}")
-        if self.operation != PAYMENT_OPERATION and any(isinstance(effect, PaymentEffect) for effect in self.what):
-            raise ValueError(f"refuse, hide_new_transfer and invisible_seconds are for {PAYMENT_OPERATION} only")
+        for alternatives in (ResponseEffect, FailEffect | ReturnEffect):
+            used = [effect.kind for effect in self.what if isinstance(effect, alternatives)]
+            if len(used) > 1:
+                raise ValueError(f"a fault can have only one of these: {', '.join(used)}")
+        for effect in self.what:
+            if isinstance(effect, PaymentEffect) and self.operation != PAYMENT_OPERATION:
+                raise ValueError(f"{effect.kind} is for {PAYMENT_OPERATION} only")
+            if isinstance(effect, ActivityLagEffect) and self.operation not in _SHOWS_TRANSFERS:
+                raise ValueError(f"{effect.kind} is for these operations only: {', '.join(_SHOWS_TRANSFERS)}")
         if self.when == "before" and any(isinstance(one, GraphqlErrorEffect) and one.keep_data for one in self.what):
-            raise ValueError("keep_data needs data, so it needs when: after")
+            raise ValueError("keep_data requires when: after, because there is no data before")
         return self
 
-    def answer_effect(self) -> AnswerEffect | None:
-        """The effect that replaces the answer, if there is one."""
-        return next((effect for effect in self.what if isinstance(effect, AnswerEffect)), None)
+    @property
+    def delay_seconds(self) -> float:
+        """Return how long this fault waits."""
+        return sum(effect.seconds for effect in self.what if isinstance(effect, DelayEffect))
+
+    @property
+    def runs_operation(self) -> bool:
+        """Return whether the operation runs."""
+        return self.when == "after" or self._response_effect() is None
+
+    def change(self, response: Response) -> Response:
+        """Return what the client gets instead of a response.
+
+        Args:
+            response: the true response, or `NOT_RUN`.
+        """
+        for effect in self.what:
+            match effect:
+                case NullsEffect():
+                    response = _without(effect, response)
+                case NoDateEffect():
+                    response = replace(response, date_offset_seconds=None)
+                case DateOffsetEffect():
+                    response = replace(response, date_offset_seconds=effect.seconds)
+                case _:
+                    continue  # this effect does not change a part of the response
+        replacing = self._response_effect()
+        if replacing is None:
+            return response
+        return replace(_replaced(replacing, response), date_offset_seconds=response.date_offset_seconds)
+
+    def _response_effect(self) -> ResponseEffect | None:
+        return next((effect for effect in self.what if isinstance(effect, ResponseEffect)), None)
 
 
 class ArmedFaults(BaseModel):
-    """What is still to come, in order; ``count`` is what is left."""
+    """The faults that are still armed, oldest first. ``count`` is the number of requests left."""
 
     armed: tuple[Fault, ...]
 
 
 class FaultList:
-    """The armed faults. A request takes the oldest that is for its operation, and only that one."""
+    """The armed faults. A request uses the oldest fault for its operation, and only that one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # requests can come from the event loops of several threads
         self._faults: list[Fault] = []
 
     def arm(self, faults: Iterable[Fault]) -> None:
-        """Add faults behind those that are armed.
+        """Add faults after those that are armed.
 
         Raises:
             ValueError: there would be more than `MAX_ARMED_FAULTS`.
@@ -244,7 +342,7 @@ class FaultList:
             self._faults.extend(new)
 
     def take(self, operation: str) -> Fault | None:
-        """Use up one count of the oldest fault for an operation."""
+        """Return the oldest fault for an operation, and count it down."""
         with self._lock:
             for index, fault in enumerate(self._faults):
                 if fault.operation in (operation, ANY_OPERATION):
@@ -256,11 +354,88 @@ class FaultList:
         return None
 
     def armed(self) -> ArmedFaults:
-        """What is still to come."""
+        """Return the faults that are still armed."""
         with self._lock:
             return ArmedFaults(armed=tuple(self._faults))
 
     def clear(self) -> None:
-        """Disarm everything."""
+        """Disarm all faults."""
         with self._lock:
             self._faults.clear()
+
+
+def _replaced(effect: ResponseEffect, response: Response) -> Response:  # noqa: PLR0911 - one for each effect
+    match effect:
+        case StatusEffect():
+            return _status_response(effect)
+        case HtmlEffect():
+            return Response(effect.status, effect.body.encode(), HTML_TYPE)
+        case GraphqlErrorEffect():
+            data = _load(response).get("data") if effect.keep_data else None
+            return json_response({"errors": [{"message": effect.message}], "data": data})
+        case CloseEffect():
+            return replace(response, delivery=Delivery.NOTHING)
+        case HalfBodyEffect():
+            return replace(response, delivery=Delivery.HALF_BODY)
+        case GarbageEffect():
+            return Response(200, effect.body.encode())
+        case RedirectEffect():
+            return Response(effect.status, b"", TEXT_TYPE, (("location", effect.location),))
+        case HugeBodyEffect():
+            return replace(response, fill_bytes=max(0, effect.size_bytes - len(response.body)))
+        case _:
+            assert_never(effect)
+
+
+def _status_response(effect: StatusEffect) -> Response:
+    headers = tuple(effect.headers.items())
+    if isinstance(effect.body, str):
+        return Response(effect.status, effect.body.encode(), TEXT_TYPE, headers)
+    body: JsonValue = {"error": _phrase(effect.status)} if effect.body is None else effect.body
+    return replace(json_response(body, effect.status), headers=headers)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _load(response: Response) -> dict[str, JsonValue]:
+    try:
+        body = json.loads(response.body)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _without(effect: NullsEffect, response: Response) -> Response:
+    body = _load(response)
+    if not body:
+        return response
+    for path in effect.paths:
+        _remove(body.get("data", body), path.split("."), missing=effect.missing)
+    return response.with_json(body)
+
+
+def _remove(value: JsonValue, path: Sequence[str], *, missing: bool) -> None:
+    step, rest = path[0], path[1:]
+    for key in _keys(value, step):
+        if rest:
+            _remove(value[key], rest, missing=missing)  # type: ignore[index]
+        elif missing:
+            del value[key]  # type: ignore[union-attr,arg-type]
+        else:
+            value[key] = None  # type: ignore[index]
+
+
+def _keys(value: JsonValue, step: str) -> list[int] | list[str]:
+    """Return the keys that a step of a path matches; of a list the last first, so that they can be deleted in order."""
+    if isinstance(value, list):
+        if step == "*":
+            return list(reversed(range(len(value))))
+        return [int(step)] if step.isdecimal() and int(step) < len(value) else []
+    if isinstance(value, dict):
+        return list(value) if step == "*" else [step] if step in value else []
+    return []

@@ -1,24 +1,44 @@
-"""The people, pods, ports and accounts of the simulated Sequence: all that never changes.
+"""The people, pods, ports and accounts of the simulated Sequence: everything that never changes.
 
-What changes (balances, transfers) is in the ledger. The names hold what is awkward for a client: a slash, a percent
-sign, letters outside ASCII, and two pods that share a part of their names.
+What changes (balances and transfers) is in `ledger`. Ids are the same in every file and every process. Some names are
+hard for clients: they have a slash, a percent sign or letters outside ASCII, or share a part with another pod's name.
 """
 
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pysequence_api.sandbox.identity import (
-    KYC_ID,
-    ORGANIZATION_ID,
-    PERSON_NAME,
-    SECOND_KYC_ID,
-    SECOND_ORGANIZATION_ID,
-    stable_id,
-)
+_NAMESPACE = uuid.UUID("6f1c8a52-5d0e-4d8e-9b57-2f6f3f1f7a10")
+
+
+def stable_id(kind: str, name: str) -> str:
+    """Return the id of something, the same each time.
+
+    Args:
+        kind: for example ``pod``.
+        name: unique within its kind.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{kind}:{name}"))
+
+
+PERSON_ID = stable_id("person", "Alex Rivera")
+PERSON_NAME = "Alex Rivera"
+EMAIL = "alex.rivera@example.com"
+PASSWORD = "correct-Horse-7-battery-staple"
+"""Valid in the sandbox only, as is the secret for one-time codes."""
+TOTP_SECRET = "JVUW42LNMFXGI33SMUQGC3TEEBWW64TF"
+ORGANIZATION_ID = stable_id("organization", "household")
+"""The first organization, which has almost everything."""
+SECOND_ORGANIZATION_ID = stable_id("organization", "studio")
+KYC_ID = stable_id("kyc", "household")
+"""The KYC id of the first organization."""
+SECOND_KYC_ID = stable_id("kyc", "studio")
+CLIENT_ID = "sandbox-web-application"
+"""The client id that the token endpoint accepts."""
 
 
 class AccountType(StrEnum):
-    """The kinds of party that a payment can name (upstream-graphql, PaymentAccountInput)."""
+    """The types of party that a payment can have."""
 
     POD = "POD"
     PORT = "PORT"
@@ -26,7 +46,7 @@ class AccountType(StrEnum):
 
 
 class Provider(StrEnum):
-    """Who connects an external account; it decides which metadata it has (upstream-graphql, Account)."""
+    """Who connects an external account. The provider determines the type of its metadata."""
 
     PLAID = "PLAID"
     METHOD = "METHOD"
@@ -42,7 +62,7 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a pod or port may still receive. The simulation shows it and does not enforce it."""
+    """How much a pod or port may still receive. The sandbox shows these limits and does not enforce them."""
 
     daily_credit_limit: Money | None
     remaining_daily_credit_limit: Money | None
@@ -60,7 +80,7 @@ class Institution:
 
 @dataclass(frozen=True, slots=True)
 class ErrorMetadata:
-    """Why nothing is known of a linked liability."""
+    """Why the details of a linked liability are not available."""
 
     error_code: str
     display_message: str
@@ -68,7 +88,7 @@ class ErrorMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """An account at Sequence (upstream-graphql, SelectSourceAndDestination and PodDrawerContent)."""
+    """An account at Sequence."""
 
     id: str
     organization_id: str
@@ -93,7 +113,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An income source (upstream-graphql, SelectSourceAndDestination)."""
+    """An income source."""
 
     id: str
     organization_id: str
@@ -111,7 +131,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Liability:
-    """What is known of a card or a loan beside its balance."""
+    """The details of a card or a loan, except its balance."""
 
     subtype: str
     last_statement: Money | None
@@ -122,10 +142,10 @@ class Liability:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An external bank, card or loan account (upstream-graphql, SelectSourceAndDestination).
+    """An external bank, card or loan account.
 
-    ``opening_cents`` is what it is worth to the person: below zero for what is owed. ``None`` is a balance that
-    Sequence does not know; the ledger still counts what moves in and out.
+    ``opening_cents`` is negative for money that is owed. ``None`` means that Sequence does not know the balance; the
+    ledger still counts what moves in and out.
     """
 
     id: str
@@ -151,13 +171,13 @@ class Account:
 
     @property
     def institution_name(self) -> str | None:
-        """The bank's name."""
+        """Return the name of the bank."""
         return self.institution.name if self.institution else None
 
 
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """Who was paid by card; only ever a party of a transfer (upstream-graphql, ActivityLogV2Transfers)."""
+    """A shop that was paid. It appears only as a party of past transfers."""
 
     id: str
     name: str
@@ -166,7 +186,7 @@ class Merchant:
 
 @dataclass(frozen=True, slots=True)
 class ExternalEntity:
-    """Somebody outside Sequence, of whom a client learns only the name (upstream-graphql, ActivityLogV2Transfers)."""
+    """A person or company outside Sequence. Clients see only the name."""
 
     id: str
     name: str
@@ -178,7 +198,7 @@ Party = Holder | Merchant | ExternalEntity
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the organization pays Sequence for."""
+    """The plan that an organization pays Sequence for."""
 
     id: str
     name: str
@@ -188,7 +208,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Kyc:
-    """Somebody who has proved who they are, on whose behalf money moves."""
+    """A person or business whose identity is verified, and on whose behalf money moves."""
 
     id: str
     name: str
@@ -197,7 +217,7 @@ class Kyc:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """What one membership gives access to."""
+    """An organization that the person is a member of."""
 
     id: str
     membership_id: str
@@ -210,7 +230,7 @@ class Organization:
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """Everything that a payment of this organization can name."""
+        """Return everything that can be a party of a payment of this organization."""
         return (*self.pods, *self.ports, *self.accounts)
 
 
@@ -255,26 +275,26 @@ def _account_id(organization_id: str, name: str) -> str:
 
 
 def _household_accounts() -> tuple[Account, ...]:
-    def of(name: str) -> str:
+    def id_of(name: str) -> str:
         return _account_id(ORGANIZATION_ID, name)
 
     return (
-        Account(of("Everyday Checking"), ORGANIZATION_ID, "Everyday Checking", 1_284_033, "DEPOSITORY_ACCOUNT",
+        Account(id_of("Everyday Checking"), ORGANIZATION_ID, "Everyday Checking", 1_284_033, "DEPOSITORY_ACCOUNT",
                 Provider.PLAID, True, _FIRST_BANK, "000123454821", "071000013", _SENDS_AND_RECEIVES),
-        Account(of("High-Yield Savings"), ORGANIZATION_ID, "High-Yield Savings", 6_150_000, "DEPOSITORY_ACCOUNT",
+        Account(id_of("High-Yield Savings"), ORGANIZATION_ID, "High-Yield Savings", 6_150_000, "DEPOSITORY_ACCOUNT",
                 Provider.PLAID, False, _FIRST_BANK, "000123459377", "071000013", _RECEIVES),
-        Account(of("Old Credit Union"), ORGANIZATION_ID, "Old Credit Union", None, "DEPOSITORY_ACCOUNT",
+        Account(id_of("Old Credit Union"), ORGANIZATION_ID, "Old Credit Union", None, "DEPOSITORY_ACCOUNT",
                 Provider.PLAID, False, Institution(stable_id("institution", "old"), "Lakeside Credit Union"),
                 "7710042", "291378046", _SENDS_AND_RECEIVES, pending_disconnect_code="PENDING_EXPIRATION"),
-        Account(of("Harbor Rewards Card"), ORGANIZATION_ID, "Harbor Rewards Card", -214_857, "CREDIT_CARD",
+        Account(id_of("Harbor Rewards Card"), ORGANIZATION_ID, "Harbor Rewards Card", -214_857, "CREDIT_CARD",
                 Provider.PLAID, False, _CARD_BANK, None, None, _RECEIVES, liability_linked_with_plaid=True,
                 liability=Liability("credit card", Money(189_412), Money(3_500), "2026-02-14", 24.99)),
-        Account(of("Car Loan"), ORGANIZATION_ID, "Car Loan", -1_421_900, "LOAN", Provider.METHOD, False, _LENDER,
+        Account(id_of("Car Loan"), ORGANIZATION_ID, "Car Loan", -1_421_900, "LOAN", Provider.METHOD, False, _LENDER,
                 None, None, _RECEIVES, liability_linked_with_plaid=False,
                 liability=Liability("auto", Money(1_452_310), Money(38_900), "2026-02-01", 5.4)),
-        Account(of("Landlord"), ORGANIZATION_ID, "Landlord", None, "DEPOSITORY_ACCOUNT", Provider.MANUAL, False,
+        Account(id_of("Landlord"), ORGANIZATION_ID, "Landlord", None, "DEPOSITORY_ACCOUNT", Provider.MANUAL, False,
                 None, "004417730", "021000021", _RECEIVES, beneficiary_name="Oak Street Homes LLC"),
-        Account(of("Joint Account (pending)"), ORGANIZATION_ID, "Joint Account (pending)", None,
+        Account(id_of("Joint Account (pending)"), ORGANIZATION_ID, "Joint Account (pending)", None,
                 "DEPOSITORY_ACCOUNT", Provider.PLAID, False, _FIRST_BANK, None, None, (), is_pending_kyc=True,
                 has_metadata=False),
     )  # fmt: skip
@@ -357,7 +377,7 @@ EXTERNAL_ENTITIES: tuple[ExternalEntity, ...] = tuple(
 
 
 def account_type(holder: Holder) -> AccountType:
-    """Say how a payment names this party."""
+    """Return the type that a payment gives for this party."""
     if isinstance(holder, Pod):
         return AccountType.POD
     return AccountType.PORT if isinstance(holder, Port) else AccountType.ACCOUNT

@@ -1,18 +1,18 @@
-"""What arrived at the simulated Sequence, in order."""
+"""The requests that the sandbox received, in order."""
 
 import threading
 from collections import deque
 
 from pydantic import BaseModel, JsonValue
 
-from pysequence_api.sandbox.exchange import Delivery
+from pysequence_api.sandbox.http import Delivery
 
 MAX_JOURNAL_ENTRIES = 10_000
 SECRET_HEADERS = frozenset({"authorization", "cookie"})
 
 
 class JournalEntry(BaseModel):
-    """A request. ``status`` and ``delivery`` are null until it has been answered; without delivery no status left."""
+    """A request. ``status`` and ``delivery`` are null before the response; ``status`` stays null if none is sent."""
 
     number: int
     arrived_monotonic_seconds: float
@@ -31,13 +31,13 @@ class JournalEntry(BaseModel):
 
 
 class RequestLog(BaseModel):
-    """The newest `MAX_JOURNAL_ENTRIES`, oldest first."""
+    """The newest requests, at most `MAX_JOURNAL_ENTRIES`, oldest first."""
 
     requests: tuple[JournalEntry, ...]
 
 
 class Journal:
-    """Remembers requests, up to a bound; the oldest are forgotten first."""
+    """Keeps the newest requests, at most `MAX_JOURNAL_ENTRIES`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,18 +45,18 @@ class Journal:
         self._count = 0
 
     def add(self, entry: JournalEntry) -> None:
-        """Write down a request and give it the next number."""
+        """Add a request and give it the next number."""
         with self._lock:
             self._count += 1
             entry.number = self._count
             self._entries.append(entry)
 
     def read(self) -> RequestLog:
-        """All that is remembered."""
+        """Return all requests in the journal."""
         with self._lock:
             return RequestLog(requests=tuple(entry.model_copy() for entry in self._entries))
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all requests."""
         with self._lock:
             self._entries.clear()

@@ -1,6 +1,6 @@
-"""The money of the simulated Sequence: balances, transfers, and the one way to move something.
+"""The money of the sandbox: balances, transfers, and the one function that moves money.
 
-A `Ledger` is for one operation in one worker thread. Amounts are whole cents, moments whole milliseconds.
+A `Ledger` is for one operation in one worker thread. Amounts are whole cents, times are whole milliseconds.
 """
 
 import base64
@@ -29,9 +29,9 @@ from pysequence_api.sandbox.household import (
 )
 
 PROCESSING_AFTER_SECONDS = 2
-"""How long a new transfer is ``PENDING``."""
+"""A new transfer is ``PENDING`` for this long."""
 COMPLETE_AFTER_SECONDS = 10
-"""After how long a new transfer is ``COMPLETE``; until then it is ``PROCESSING``."""
+"""A new transfer is ``COMPLETE`` after this long. Before, it is ``PROCESSING``."""
 PROCESSING_AFTER_MS = PROCESSING_AFTER_SECONDS * 1000
 COMPLETE_AFTER_MS = COMPLETE_AFTER_SECONDS * 1000
 DEFAULT_PAGE_SIZE = 10
@@ -39,15 +39,22 @@ MAX_PAGE_SIZE = 100
 MAX_DESCRIPTION_CHARACTERS = 1000
 
 _CURSOR = re.compile(r"t:(-?[0-9]{1,15}):([0-9]{1,15})", re.ASCII)
+_IS_REVERSED = "coalesce(reverses_at_ms <= :now_ms, 0)"
 _STATUS = f"""CASE WHEN status IS NOT NULL THEN status
+    WHEN {_IS_REVERSED} THEN reversed_status
     WHEN :now_ms - created_at_ms < {PROCESSING_AFTER_MS} THEN 'PENDING'
-    WHEN :now_ms - created_at_ms < {COMPLETE_AFTER_MS} THEN 'PROCESSING'
+    WHEN :now_ms - created_at_ms < {COMPLETE_AFTER_MS} OR NOT completes THEN 'PROCESSING'
     ELSE 'COMPLETE' END"""
-_SELECT = f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE visible_from_ms <= :now_ms"
+_SELECT = f"SELECT *, {_STATUS} AS current_status, {_IS_REVERSED} AS is_reversed FROM transfer"
+_IS_VISIBLE = "visible_from_ms <= :now_ms - :lag_ms"
+# Reversals are not written to the balances, so that they take effect by the clock.
+_BALANCE = """cents + coalesce((
+    SELECT sum(CASE holder_id WHEN source_id THEN amount_cents - fee_cents ELSE fee_cents - amount_cents END)
+    FROM transfer WHERE reverses_at_ms <= :now_ms AND holder_id IN (source_id, destination_id)), 0)"""
 
 
 class Status(StrEnum):
-    """Where a transfer stands (upstream-graphql, ActivityLogV2Transfers)."""
+    """The status of a transfer."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -57,7 +64,7 @@ class Status(StrEnum):
 
 
 class Direction(StrEnum):
-    """Seen from the pods (upstream-graphql, ActivityLogV2Transfers)."""
+    """The direction of a transfer, as seen from the pods."""
 
     INTERNAL = "INTERNAL"
     INCOMING = "INCOMING"
@@ -65,7 +72,7 @@ class Direction(StrEnum):
 
 
 class ActivityType(StrEnum):
-    """What made a transfer happen (upstream-graphql, ActivityLogV2Transfers)."""
+    """The cause of a transfer."""
 
     ONE_TIME_TRANSFER = "ONE_TIME_TRANSFER"
     RULE = "RULE"
@@ -74,16 +81,16 @@ class ActivityType(StrEnum):
 
 
 class PaymentRefusedError(Exception):
-    """Sequence says no and nothing has moved; the message is ``createPayment.error.message``."""
+    """Sequence refuses the payment. No money moved. The message becomes ``createPayment.error.message``."""
 
 
 class InvalidQueryError(Exception):
-    """A cursor, page size or date that makes no sense; becomes a GraphQL error."""
+    """A cursor, page size or date is not valid. The message becomes a GraphQL error."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewTransfer:
-    """A row to write; see the table in `database`."""
+    """A row to insert into the table of transfers."""
 
     id: str
     organization_id: str
@@ -101,11 +108,15 @@ class NewTransfer:
     rule_trigger_cron: str | None = None
     visible_from_ms: int = 0
     is_payment: bool = False
+    fee_cents: int = 0
+    reverses_at_ms: int | None = None
+    reversed_status: Status | None = None
+    completes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TransferRow:
-    """A transfer as it stands now."""
+    """A transfer with its current status."""
 
     id: str
     sequence: int
@@ -113,6 +124,8 @@ class TransferRow:
     source: Party
     destination: Party
     amount_cents: int
+    """What left the source."""
+    fee_cents: int
     direction: str
     activity_type: str
     status: str
@@ -122,23 +135,28 @@ class TransferRow:
     rule_trigger_type: str | None
     rule_trigger_cron: str | None
     created_at_ms: int
-    is_payment: bool
+    reversed_at_ms: int | None
+    """When the money went back; ``None`` if it has not."""
+    is_returned: bool
+    """Whether the money went back after the transfer was ``COMPLETE``."""
 
     @property
     def cursor(self) -> str:
-        """Where it stands in the order, which later transfers do not change."""
+        """Return the position in the list. Later transfers do not change it."""
         return base64.urlsafe_b64encode(f"t:{self.created_at_ms}:{self.sequence}".encode()).decode()
 
     @property
     def updated_at_ms(self) -> int:
-        """When its status last changed."""
+        """Return when the status last changed."""
+        if self.reversed_at_ms is not None:
+            return self.reversed_at_ms
         after_ms = {Status.PENDING: 0, Status.PROCESSING: PROCESSING_AFTER_MS}
         return self.created_at_ms + after_ms.get(Status(self.status), COMPLETE_AFTER_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class TransferQuery:
-    """Which transfers to list; all conditions must hold (upstream-graphql, TransferReferenceFilter)."""
+    """Which transfers to list. All conditions must hold."""
 
     created_from_ms: int | None = None
     created_until_ms: int | None = None
@@ -153,7 +171,7 @@ class TransferQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some transfers, newest first."""
+    """A page of transfers, newest first."""
 
     rows: tuple[TransferRow, ...]
     has_next_page: bool
@@ -161,7 +179,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PaymentParty:
-    """A party as a payment names it (upstream-graphql, PaymentAccountInput)."""
+    """A party of a payment, as the client names it."""
 
     id: str
     type: str
@@ -169,7 +187,7 @@ class PaymentParty:
 
 @dataclass(frozen=True, slots=True)
 class PaymentOrder:
-    """What ``createPayment`` is asked to do (upstream-graphql, CreatePayment)."""
+    """What ``createPayment`` is asked to do."""
 
     source: PaymentParty
     destination: PaymentParty
@@ -178,8 +196,31 @@ class PaymentOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Reversal:
+    """A transfer that fails or is returned later, so that its money goes back to the source."""
+
+    after_seconds: float
+    """Counted from the creation of the transfer."""
+    status: Status
+    error_reason: str | None
+    is_return: bool = False
+    """Whether the transfer is ``COMPLETE`` before; if not, it is ``PROCESSING``."""
+
+
+@dataclass(slots=True)
+class PaymentFaults:
+    """What goes wrong with a payment that ``createPayment`` accepts."""
+
+    invisible_seconds: float = 0
+    """How long the activity does not show the transfer."""
+    fee_cents: int = 0
+    """What the destination does not receive. At least one cent arrives."""
+    reversal: Reversal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MonthSummary:
-    """What happened since a moment."""
+    """The totals of a month."""
 
     transfer_count: int
     rule_count: int
@@ -188,7 +229,7 @@ class MonthSummary:
 
 @dataclass(slots=True)
 class _Conditions:
-    """SQL conditions and the values that go with them."""
+    """SQL conditions and their values."""
 
     values: dict[str, object]
     texts: list[str] = field(default_factory=list)
@@ -207,16 +248,19 @@ class _Conditions:
 class Ledger:
     """Reads and moves money over one connection."""
 
+    activity_lag_seconds: float = 0
+    """How much later than usual new transfers are shown."""
+
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self._connection = connection
         self._clock = clock
 
     def now_ms(self) -> int:
-        """The time by the simulation's clock, in milliseconds since 1970."""
+        """Return the time by the clock of the sandbox, in milliseconds since 1970."""
         return int(self._clock() * 1000)
 
     def hold_snapshot(self) -> None:
-        """From here on, see the money as it is at the next read, whatever others move meanwhile."""
+        """From the next read on, read from one snapshot, whatever other connections write."""
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN")
 
@@ -225,19 +269,23 @@ class Ledger:
             self._connection.execute("COMMIT")
 
     def balance_cents(self, holder_id: str) -> int:
-        """What a pod, port or account holds; below zero for what is owed."""
-        row = self._connection.execute("SELECT cents FROM balance WHERE holder_id = ?", (holder_id,)).fetchone()
-        return int(row["cents"])
+        """Return the balance of a pod, port or account; negative for money that is owed."""
+        row = self._connection.execute(
+            f"SELECT {_BALANCE} FROM balance WHERE holder_id = :holder_id",
+            {"now_ms": self.now_ms(), "holder_id": holder_id},
+        ).fetchone()
+        return int(row[0])
 
     def all_balances_cents(self) -> dict[str, int]:
-        """Every balance, by the id of its holder."""
-        return {row["holder_id"]: row["cents"] for row in self._connection.execute("SELECT * FROM balance")}
+        """Return all balances by the id of their holder."""
+        rows = self._connection.execute(f"SELECT holder_id, {_BALANCE} FROM balance", {"now_ms": self.now_ms()})
+        return dict(rows.fetchall())
 
     def transfer(self, organization_id: str, transfer_id: str) -> TransferRow | None:
-        """Read one transfer, if the organization has it."""
+        """Return one transfer of an organization; ``None`` if there is none with this id."""
         row = self._connection.execute(
-            f"{_SELECT} AND organization_id = :organization_id AND id = :id",
-            {"now_ms": self.now_ms(), "organization_id": organization_id, "id": transfer_id},
+            f"{_SELECT} WHERE {_IS_VISIBLE} AND organization_id = :organization_id AND id = :id",
+            {**self._times(), "organization_id": organization_id, "id": transfer_id},
         ).fetchone()
         return None if row is None else _read(row)
 
@@ -245,18 +293,18 @@ class Ledger:
         """List transfers, newest first.
 
         Args:
-            organization_id: whose.
-            query: which ones.
-            after: the cursor of the last one before; empty for the first page.
-            first: how many; more than `MAX_PAGE_SIZE` are never given.
+            organization_id: the organization.
+            query: which of its transfers.
+            after: the cursor of the last transfer before the page; empty for the first page.
+            first: the size of the page, at most `MAX_PAGE_SIZE`.
 
         Raises:
-            InvalidQueryError: the cursor is none, or ``first`` is less than 1.
+            InvalidQueryError: the cursor is not valid, or ``first`` is less than 1.
         """
         if first < 1:
             raise InvalidQueryError("first must be at least 1")
         size = min(first, MAX_PAGE_SIZE)
-        conditions = _conditions(organization_id, query, self.now_ms())
+        conditions = _conditions(organization_id, query, self._times())
         if after:
             created_at_ms, sequence = _read_cursor(after)
             conditions.add(
@@ -265,49 +313,48 @@ class Ledger:
                 after_sequence=sequence,
             )
         found = self._connection.execute(
-            f"{_SELECT} AND {' AND '.join(conditions.texts)} ORDER BY created_at_ms DESC, sequence DESC LIMIT :size",
+            f"{_SELECT} WHERE {' AND '.join(conditions.texts)} ORDER BY created_at_ms DESC, sequence DESC LIMIT :size",
             {**conditions.values, "size": size + 1},
         ).fetchall()
         return Page(tuple(_read(row) for row in found[:size]), has_next_page=len(found) > size)
 
     def first_transfer_ms(self, organization_id: str) -> int | None:
-        """When the organization's oldest transfer was made."""
+        """Return when the oldest transfer of the organization was made."""
         value: int | None = self._connection.execute(
             "SELECT min(created_at_ms) FROM transfer WHERE organization_id = ?", (organization_id,)
         ).fetchone()[0]
         return value
 
     def summary(self, since_ms: int) -> MonthSummary:
-        """Add up what happened since a moment, over all organizations."""
+        """Return the totals since a time, over all organizations."""
         row = self._connection.execute(
-            """SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
-                coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents END), 0) AS incoming_cents
-            FROM transfer WHERE created_at_ms >= :since_ms AND visible_from_ms <= :now_ms""",
-            {"since_ms": since_ms, "now_ms": self.now_ms()},
+            f"""SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
+                coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents - fee_cents END), 0) AS incoming_cents
+            FROM transfer WHERE created_at_ms >= :since_ms AND {_IS_VISIBLE}""",
+            {**self._times(), "since_ms": since_ms},
         ).fetchone()
         return MonthSummary(row["transfers"], row["rules"], row["incoming_cents"])
 
     def payments(self) -> tuple[TransferRow, ...]:
-        """Everything that ``createPayment`` has moved, oldest first, whether the activity shows it yet or not."""
-        rows = self._connection.execute(
-            f"SELECT *, {_STATUS} AS current_status FROM transfer WHERE is_payment ORDER BY sequence",
-            {"now_ms": self.now_ms()},
-        )
+        """Return all transfers of ``createPayment``, oldest first, also those that the activity does not show yet."""
+        rows = self._connection.execute(f"{_SELECT} WHERE is_payment ORDER BY sequence", {"now_ms": self.now_ms()})
         return tuple(_read(row) for row in rows)
 
-    def create_payment(self, organization: Organization, order: PaymentOrder, *, invisible_seconds: float = 0) -> str:
+    def create_payment(
+        self, organization: Organization, order: PaymentOrder, faults: PaymentFaults | None = None
+    ) -> str:
         """Move money, in one transaction.
 
         Args:
-            organization: the one that the KYC id belongs to; both parties must be its.
+            organization: the organization of the KYC id. Both parties must belong to it.
             order: what to move.
-            invisible_seconds: how long the activity does not show it.
+            faults: what goes wrong with the transfer.
 
         Returns:
             The id of the new transfer.
 
         Raises:
-            PaymentRefusedError: nothing has moved; the message says why.
+            PaymentRefusedError: no money moved. The message says why.
         """
         if order.amount_cents <= 0:
             raise PaymentRefusedError("Amount must be greater than zero")
@@ -316,35 +363,30 @@ class Ledger:
         _check_route(source, destination)
         self._drop_snapshot()
         with writing(self._connection):
-            now_ms = self.now_ms()  # under the lock, so that the order of times is the order of transfers
-            self._move(source, destination, order.amount_cents)
-            transfer = NewTransfer(
-                id=str(uuid.uuid4()),
-                organization_id=organization.id,
-                source_id=source.id,
-                destination_id=destination.id,
-                amount_cents=order.amount_cents,
-                direction=direction(source, destination),
-                activity_type=ActivityType.ONE_TIME_TRANSFER,
-                created_at_ms=now_ms,
-                description=order.description and order.description[:MAX_DESCRIPTION_CHARACTERS],
-                is_compound=isinstance(source, Account) or isinstance(destination, Account),
-                visible_from_ms=now_ms + int(invisible_seconds * 1000),
-                is_payment=True,
-            )
+            # The time is read under the lock, so that transfers are in the order of their times.
+            transfer = _new_transfer(source, destination, order, faults or PaymentFaults(), self.now_ms())
+            self._move(transfer)
             insert_transfer(self._connection, transfer)
         return transfer.id
 
-    def _move(self, source: Holder, destination: Holder, amount_cents: int) -> None:
+    def _times(self) -> dict[str, int]:
+        return {"now_ms": self.now_ms(), "lag_ms": _ms(self.activity_lag_seconds)}
+
+    def _move(self, transfer: NewTransfer) -> None:
         taken = self._connection.execute(
-            "UPDATE balance SET cents = cents - :amount WHERE holder_id = :source AND cents >= :amount",
-            {"amount": amount_cents, "source": source.id},
+            f"""UPDATE balance SET cents = cents - :amount_cents
+            WHERE holder_id = :holder_id AND {_BALANCE} >= :amount_cents""",
+            {
+                "now_ms": transfer.created_at_ms,
+                "amount_cents": transfer.amount_cents,
+                "holder_id": transfer.source_id,
+            },
         )
         if taken.rowcount != 1:
             raise PaymentRefusedError("Insufficient funds")
         self._connection.execute(
-            "UPDATE balance SET cents = cents + :amount WHERE holder_id = :destination",
-            {"amount": amount_cents, "destination": destination.id},
+            "UPDATE balance SET cents = cents + ? WHERE holder_id = ?",
+            (transfer.amount_cents - transfer.fee_cents, transfer.destination_id),
         )
 
 
@@ -361,7 +403,7 @@ def open_ledger(path: Path, clock: Callable[[], float]) -> Iterator[Ledger]:
 
 
 def insert_transfer(connection: sqlite3.Connection, transfer: NewTransfer) -> None:
-    """Write a transfer, in the caller's transaction."""
+    """Insert a transfer, in the transaction of the caller."""
     columns = NewTransfer.__slots__
     connection.execute(
         f"INSERT INTO transfer ({', '.join(columns)}) VALUES ({', '.join(f':{column}' for column in columns)})",
@@ -370,9 +412,9 @@ def insert_transfer(connection: sqlite3.Connection, transfer: NewTransfer) -> No
 
 
 def direction(source: Party, destination: Party) -> Direction:
-    """Say which way money flows, seen from the pods.
+    """Return the direction of a transfer, as seen from the pods.
 
-    Between pods it stays inside; what a port or an account passes to a pod comes in.
+    A transfer between pods is internal. One from a port or an account to a pod is incoming.
     """
     if not isinstance(destination, Pod | Port):
         return Direction.OUTGOING
@@ -381,12 +423,16 @@ def direction(source: Party, destination: Party) -> Direction:
     return Direction.INCOMING
 
 
-def _payment_party(side: str, named: PaymentParty, organization: Organization) -> Holder:
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _payment_party(role: str, named: PaymentParty, organization: Organization) -> Holder:
     holder = HOLDERS.get(named.id)
     if holder is None or holder.organization_id != organization.id:
-        raise PaymentRefusedError(f"{side} not found")
+        raise PaymentRefusedError(f"{role} not found")
     if account_type(holder) is not AccountType(named.type):
-        raise PaymentRefusedError(f"{side} is not of type {named.type}")
+        raise PaymentRefusedError(f"{role} is not of type {named.type}")
     return holder
 
 
@@ -400,8 +446,35 @@ def _check_route(source: Holder, destination: Holder) -> None:
             raise PaymentRefusedError("Transfers between two external accounts are not possible")
 
 
-def _conditions(organization_id: str, query: TransferQuery, now_ms: int) -> _Conditions:
-    conditions = _Conditions({"now_ms": now_ms})
+def _new_transfer(
+    source: Holder, destination: Holder, order: PaymentOrder, faults: PaymentFaults, now_ms: int
+) -> NewTransfer:
+    reversal = faults.reversal
+    is_return = reversal is not None and reversal.is_return
+    return NewTransfer(
+        id=str(uuid.uuid4()),
+        organization_id=source.organization_id,
+        source_id=source.id,
+        destination_id=destination.id,
+        amount_cents=order.amount_cents,
+        direction=direction(source, destination),
+        activity_type=ActivityType.ONE_TIME_TRANSFER,
+        created_at_ms=now_ms,
+        error_reason=reversal.error_reason if reversal else None,
+        description=order.description and order.description[:MAX_DESCRIPTION_CHARACTERS],
+        # Only compound details have a reversal payment.
+        is_compound=is_return or isinstance(source, Account) or isinstance(destination, Account),
+        visible_from_ms=now_ms + _ms(faults.invisible_seconds),
+        is_payment=True,
+        fee_cents=min(faults.fee_cents, order.amount_cents - 1),
+        reverses_at_ms=now_ms + _ms(reversal.after_seconds) if reversal else None,
+        reversed_status=reversal.status if reversal else None,
+        completes=reversal is None or is_return,
+    )
+
+
+def _conditions(organization_id: str, query: TransferQuery, times: dict[str, int]) -> _Conditions:
+    conditions = _Conditions({**times}, [_IS_VISIBLE])
     conditions.add("organization_id = :organization_id", organization_id=organization_id)
     if query.created_from_ms is not None:
         conditions.add("created_at_ms >= :from_ms", from_ms=query.created_from_ms)
@@ -426,7 +499,7 @@ def _conditions(organization_id: str, query: TransferQuery, now_ms: int) -> _Con
 
 
 def _add_name(conditions: _Conditions, name: str) -> None:
-    # SQLite ignores case in ASCII only, so that the names are compared here: there are few parties.
+    # SQLite ignores case in ASCII only, so the names are compared here. There are few parties.
     wanted = name.casefold()
     matching = [party.id for party in PARTIES.values() if wanted in party.name.casefold()]
     marks = _Conditions({})
@@ -447,6 +520,8 @@ def _read_cursor(cursor: str) -> tuple[int, int]:
 
 
 def _read(row: sqlite3.Row) -> TransferRow:
+    is_reversed = bool(row["is_reversed"])
+    is_still_ahead = row["reverses_at_ms"] is not None and not is_reversed
     return TransferRow(
         id=row["id"],
         sequence=row["sequence"],
@@ -454,14 +529,16 @@ def _read(row: sqlite3.Row) -> TransferRow:
         source=PARTIES[row["source_id"]],
         destination=PARTIES[row["destination_id"]],
         amount_cents=row["amount_cents"],
+        fee_cents=row["fee_cents"],
         direction=row["direction"],
         activity_type=row["activity_type"],
         status=row["current_status"],
-        error_reason=row["error_reason"],
+        error_reason=None if is_still_ahead else row["error_reason"],
         description=row["description"],
         is_compound=bool(row["is_compound"]),
         rule_trigger_type=row["rule_trigger_type"],
         rule_trigger_cron=row["rule_trigger_cron"],
         created_at_ms=row["created_at_ms"],
-        is_payment=bool(row["is_payment"]),
+        reversed_at_ms=row["reverses_at_ms"] if is_reversed else None,
+        is_returned=is_reversed and bool(row["completes"]),
     )

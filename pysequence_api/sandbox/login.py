@@ -1,6 +1,6 @@
-"""Signing in at the simulated Sequence: who may, step by step (upstream-graphql, Signing in).
+"""The simulated sign-in, step by step (docs/upstream-graphql.md).
 
-What goes on here is in memory: logins under way, wrong attempts, used codes. Tokens are `Auth`'s.
+Sign-ins in progress, failed attempts and used codes are in memory. `Auth` issues the tokens.
 """
 
 import secrets
@@ -14,9 +14,9 @@ import pyotp
 from pydantic import BaseModel
 
 from pysequence_api.sandbox.auth import Auth
-from pysequence_api.sandbox.exchange import Answer, Request
-from pysequence_api.sandbox.identity import CLIENT_ID, EMAIL, PASSWORD, TOTP_SECRET
-from pysequence_api.sandbox.pages import (
+from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, PASSWORD, TOTP_SECRET
+from pysequence_api.sandbox.http import Request, Response
+from pysequence_api.sandbox.login_pages import (
     BLOCKED,
     WRONG_CODE,
     WRONG_EMAIL,
@@ -35,30 +35,30 @@ AUTHORIZE_PATH = "/authorize"
 IDENTIFIER_PATH = "/u/login/identifier"
 PASSWORD_PATH = "/u/login/password"
 CODE_PATH = "/u/mfa-otp-challenge"
-MAX_LOGINS_UNDER_WAY = 1000
-"""Beyond it, the oldest is forgotten."""
+MAX_LOGINS_IN_PROGRESS = 1000
+"""The oldest are dropped."""
 CODE_WINDOW = 1
-"""So many codes before and after the current one are good too, because clocks differ."""
+"""How many codes before and after the current one are valid too, because clocks differ."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
-Run = Callable[[], Answer]
+Run = Callable[[], Response]
 
 
 class SignIns(BaseModel):
-    """What came of attempts to sign in."""
+    """How attempts to sign in went. These are the fields of ``GET /sandbox/sign-ins``."""
 
     begun: int = 0
-    """Pages of the login that were opened by the application's button."""
+    """How many sign-ins started."""
     passwords: int = 0
     codes: int = 0
     signed_in: int = 0
     refused: dict[str, int] = {}
-    """How many, by the word that the page gives for programs."""
+    """How many were refused, by the error code of the page."""
     consecutive_refusals: int = 0
 
 
 @dataclass(slots=True)
-class _UnderWay:
+class _LoginInProgress:
     redirect_uri: str
     state: str
     email: str | None = None
@@ -66,67 +66,67 @@ class _UnderWay:
 
 
 class Login:
-    """The pages of the sign-in, and what is remembered between them."""
+    """The pages of the sign-in, and its state between them."""
 
     def __init__(self, clock: Callable[[], float], auth: Auth) -> None:
         self._clock = clock
         self._auth = auth
         self._lock = threading.Lock()
-        self._under_way: dict[str, _UnderWay] = {}
+        self._in_progress: dict[str, _LoginInProgress] = {}
         self._used_codes: set[tuple[int, int]] = set()
         self._sign_ins = SignIns()
 
     def find(self, request: Request) -> tuple[str, Run] | None:
-        """Find what a request to one of the pages wants.
+        """Find the page for a request.
 
         Returns:
-            The operation, as faults name it, and what does it; ``None`` for a request that is for no page.
+            The operation as faults name it, and a function that runs it; ``None`` if there is no such page.
         """
         routes: dict[tuple[str, str], tuple[str, Run]] = {
             ("GET", APPLICATION_PATH): ("login/application", application_page),
             ("GET", AUTHORIZE_PATH): ("login/authorize", partial(self._authorize, request)),
             ("GET", IDENTIFIER_PATH): ("login/identifier", partial(self._show_identifier, request)),
-            ("POST", IDENTIFIER_PATH): ("login/submit-identifier", partial(self._take_identifier, request)),
+            ("POST", IDENTIFIER_PATH): ("login/submit-identifier", partial(self._submit_identifier, request)),
             ("GET", PASSWORD_PATH): ("login/password", partial(self._show_password, request)),
-            ("POST", PASSWORD_PATH): ("login/submit-password", partial(self._take_password, request)),
+            ("POST", PASSWORD_PATH): ("login/submit-password", partial(self._submit_password, request)),
             ("GET", CODE_PATH): ("login/code", partial(self._show_code, request)),
-            ("POST", CODE_PATH): ("login/submit-code", partial(self._take_code, request)),
+            ("POST", CODE_PATH): ("login/submit-code", partial(self._submit_code, request)),
         }
         return routes.get((request.method, request.path))
 
     def read(self) -> SignIns:
-        """What came of attempts so far."""
+        """Return how attempts to sign in went so far."""
         with self._lock:
             return self._sign_ins.model_copy(deep=True)
 
     def clear(self) -> None:
-        """Forget what came of them, which unblocks the account."""
+        """Reset the counts. This unblocks the account."""
         with self._lock:
             self._sign_ins = SignIns()
 
-    def _authorize(self, request: Request) -> Answer:
-        asked = _fields(request.query)
-        redirect_uri = asked.get("redirect_uri", "")
-        if asked.get("client_id") != CLIENT_ID or asked.get("response_type") != "token":
-            return failure_page("Unknown client, or a response type that it does not use.")
+    def _authorize(self, request: Request) -> Response:
+        fields = _fields(request.query)
+        redirect_uri = fields.get("redirect_uri", "")
+        if fields.get("client_id") != CLIENT_ID or fields.get("response_type") != "token":
+            return failure_page("Unknown client or response type.")
         if urlsplit(redirect_uri).hostname not in _LOOPBACK:
             return failure_page("Callback URL mismatch.")
         state = secrets.token_urlsafe(16)
         with self._lock:
             self._sign_ins.begun += 1
-            self._under_way[state] = _UnderWay(redirect_uri, asked.get("state", ""))
-            while len(self._under_way) > MAX_LOGINS_UNDER_WAY:
-                del self._under_way[next(iter(self._under_way))]
+            self._in_progress[state] = _LoginInProgress(redirect_uri, fields.get("state", ""))
+            while len(self._in_progress) > MAX_LOGINS_IN_PROGRESS:
+                del self._in_progress[next(iter(self._in_progress))]
         return redirect(_at(IDENTIFIER_PATH, state))
 
-    def _show_identifier(self, request: Request) -> Answer:
+    def _show_identifier(self, request: Request) -> Response:
         state, login = self._login_of(request)
-        return _LOST() if login is None else identifier_page(_at(IDENTIFIER_PATH, state))
+        return _unknown_login() if login is None else identifier_page(_at(IDENTIFIER_PATH, state))
 
-    def _take_identifier(self, request: Request) -> Answer:
+    def _submit_identifier(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None:
-            return _LOST()
+            return _unknown_login()
         email = _body(request).get("username", "").strip()
         if "@" not in email:
             self._refuse(WRONG_EMAIL)
@@ -134,16 +134,16 @@ class Login:
         login.email = email
         return redirect(_at(PASSWORD_PATH, state))
 
-    def _show_password(self, request: Request) -> Answer:
+    def _show_password(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or login.email is None:
-            return _LOST()
+            return _unknown_login()
         return password_page(_at(PASSWORD_PATH, state), login.email)
 
-    def _take_password(self, request: Request) -> Answer:
+    def _submit_password(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or login.email is None:
-            return _LOST()
+            return _unknown_login()
         with self._lock:
             self._sign_ins.passwords += 1
         error = BLOCKED if self._is_blocked() else None
@@ -155,23 +155,23 @@ class Login:
         login.password_is_right = True
         return redirect(_at(CODE_PATH, state))
 
-    def _show_code(self, request: Request) -> Answer:
+    def _show_code(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or not login.password_is_right:
-            return _LOST()
+            return _unknown_login()
         return code_page(_at(CODE_PATH, state))
 
-    def _take_code(self, request: Request) -> Answer:
+    def _submit_code(self, request: Request) -> Response:
         state, login = self._login_of(request)
         if login is None or not login.password_is_right:
-            return _LOST()
+            return _unknown_login()
         with self._lock:
             self._sign_ins.codes += 1
         if self._is_blocked() or not self._use_code(_body(request).get("code", "")):
             self._refuse(WRONG_CODE)
             return code_page(_at(CODE_PATH, state), WRONG_CODE)
         with self._lock:
-            self._under_way.pop(state, None)
+            self._in_progress.pop(state, None)
             self._sign_ins.signed_in += 1
             self._sign_ins.consecutive_refusals = 0
         return redirect(f"{login.redirect_uri}#{self._fragment(login.state)}")
@@ -185,7 +185,7 @@ class Login:
         return urlencode(granted | {"state": state})
 
     def _use_code(self, code: str) -> bool:
-        """Check a one-time code. The same one is not good twice."""
+        """Return whether a one-time code is valid. Each code is valid once."""
         period_seconds = self._auth.settings.code_period_seconds
         totp = pyotp.TOTP(TOTP_SECRET, interval=period_seconds)
         now = int(self._clock()) // period_seconds
@@ -201,18 +201,18 @@ class Login:
             return self._sign_ins.consecutive_refusals >= self._auth.settings.max_consecutive_refusals
 
     def _refuse(self, error: Error) -> None:
-        word = error[0]
+        code = error[0]
         with self._lock:
-            self._sign_ins.refused[word] = self._sign_ins.refused.get(word, 0) + 1
+            self._sign_ins.refused[code] = self._sign_ins.refused.get(code, 0) + 1
             self._sign_ins.consecutive_refusals += 1
 
-    def _login_of(self, request: Request) -> tuple[str, _UnderWay | None]:
+    def _login_of(self, request: Request) -> tuple[str, _LoginInProgress | None]:
         state = _fields(request.query).get("state", "")
         with self._lock:
-            return state, self._under_way.get(state)
+            return state, self._in_progress.get(state)
 
 
-_LOST = partial(failure_page, "This login is not known here, or not as far as this page. Go back and try again.")
+_unknown_login = partial(failure_page, "Unknown login, or a step was skipped. Go back and try again.")
 
 
 def _at(path: str, state: str) -> str:

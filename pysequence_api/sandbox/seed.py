@@ -1,4 +1,4 @@
-"""A year of activity up to the moment at which the ledger is made; the same every time, but for that moment."""
+"""The first contents of the file: a year of activity that ends when the file is created. Only the dates differ."""
 
 import random
 import secrets
@@ -6,8 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pysequence_api.sandbox.household import EXTERNAL_ENTITIES, HOLDERS, MERCHANTS, ORGANIZATIONS, Organization, Party
-from pysequence_api.sandbox.identity import stable_id
+from pysequence_api.sandbox.household import (
+    EXTERNAL_ENTITIES,
+    HOLDERS,
+    MERCHANTS,
+    ORGANIZATIONS,
+    Organization,
+    Party,
+    stable_id,
+)
 from pysequence_api.sandbox.ledger import ActivityType, NewTransfer, Status, direction, insert_transfer
 from pysequence_api.sandbox.timestamps import DAY_MS
 
@@ -26,7 +33,7 @@ JWT_SECRET = "jwt_secret"
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """Something that happens again and again."""
+    """A transfer that repeats."""
 
     source: str
     destination: str
@@ -38,7 +45,7 @@ class _Stream:
     is_compound: bool = False
     trigger: tuple[str, str | None] | None = None
     newest_hours: int | None = None
-    """How long ago the newest one was, where that matters."""
+    """How long ago the newest one was; ``None``: random."""
 
 
 _ON_DEPOSIT = ("INCOMING_FUNDS", None)
@@ -87,7 +94,7 @@ def seed(connection: sqlite3.Connection, now_ms: int) -> None:
 
     Args:
         connection: to a file whose tables are empty.
-        now_ms: the moment up to which there is activity.
+        now_ms: when the activity ends.
     """
     connection.execute("INSERT INTO setting VALUES (?, ?)", (JWT_SECRET, secrets.token_hex(32)))
     connection.executemany(
@@ -112,12 +119,12 @@ def _history(
         for number, age_ms in enumerate(range(start_ms, _HISTORY_DAYS * DAY_MS, stream.every_days * DAY_MS)):
             created_at_ms = now_ms - age_ms - generator.randrange(0, DAY_MS // 4)
             name = f"{organization.id}/{stream.source}/{stream.destination}/{number}"
-            sides = parties[stream.source], parties[stream.destination]
+            between = parties[stream.source], parties[stream.destination]
             outcome = _outcome(stream, now_ms - created_at_ms, generator)
             amount_cents = generator.randint(stream.from_cents, stream.to_cents)
             yield _transfer(
                 stream,
-                sides,
+                between,
                 outcome,
                 organization_id=organization.id,
                 transfer_id=stable_id("transfer", name),
@@ -128,7 +135,7 @@ def _history(
 
 def _transfer(
     stream: _Stream,
-    sides: tuple[Party, Party],
+    between: tuple[Party, Party],
     outcome: tuple[Status, str | None],
     *,
     organization_id: str,
@@ -136,7 +143,7 @@ def _transfer(
     amount_cents: int,
     created_at_ms: int,
 ) -> NewTransfer:
-    source, destination = sides
+    source, destination = between
     status, error_reason = outcome
     trigger_type, trigger_cron = stream.trigger or (None, None)
     return NewTransfer(

@@ -1,4 +1,4 @@
-"""The simulated Sequence over HTTP, with connections that really break."""
+"""The sandbox over HTTP, with connections that really break."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from pysequence_api.sandbox.exchange import CONNECTION_EXTENSION, Connection, Receive, Scope, Send
-from pysequence_api.sandbox.service import Sandbox
+from pysequence_api.sandbox.application import Sandbox
+from pysequence_api.sandbox.http import CONNECTION_EXTENSION, Connection, Receive, Scope, Send
 
 CLOSING_SECONDS = 1
-"""How long a stopped server waits for requests that still run."""
+"""How long a stopped server waits for requests that are still running."""
 KEEP_ALIVE_SECONDS = 60
 _BACKLOG = 128
 _LOCALHOST = "localhost"
@@ -40,7 +40,7 @@ class _BreakableProtocol(H11Protocol):
         self._requests = 0
 
     def _should_upgrade(self) -> bool:
-        return False  # a client may offer HTTP/2; it is passed over without uvicorn's warnings
+        return False  # ignores an offer of HTTP/2, without uvicorn's warning
 
     async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._requests += 1
@@ -50,13 +50,13 @@ class _BreakableProtocol(H11Protocol):
         try:
             await self._application(scope, receive, send)
         except asyncio.CancelledError:
-            # The server is stopping and has waited long enough; uvicorn would log a traceback and answer with a 500.
+            # The server is stopping. Without this, uvicorn logs a traceback and responds with a 500.
             self.cycle.disconnected = True
             self.transport.abort()
 
 
 class _Server(Server):
-    """Says when it listens, and ends at a signal without raising it again."""
+    """Reports when it listens. A signal stops it and is not raised again."""
 
     def __init__(self, config: Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -84,13 +84,13 @@ async def serve(sandbox: Sandbox, *, host: str = "127.0.0.1", port: int, on_read
 
     Args:
         sandbox: what to serve.
-        host: a loopback address, or ``localhost``: there is no secret that this server keeps.
-        port: where to listen; 0 takes any free port.
+        host: a loopback address or ``localhost``, because this server protects nothing.
+        port: the port to listen on; 0 means any free port.
         on_ready: called with the base URL once the server listens.
 
     Raises:
         ValueError: the host is not a loopback address.
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
     address = _loopback_address(host)
     listener = _listen(str(address), port, socket.AF_INET6 if address.version == 6 else socket.AF_INET)
@@ -126,12 +126,12 @@ def _loopback_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
     except ValueError:
         raise ValueError(f"{host!r} is not an IP address or localhost") from None
     if not address.is_loopback:
-        raise ValueError(f"{host!r} is not a loopback address; the sandbox listens on nothing else")
+        raise ValueError(f"{host!r} is not a loopback address; the sandbox listens on loopback only")
     return address
 
 
 def _listen(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
-    # With the protocol named, asyncio turns Nagle's algorithm off on each connection; else every answer takes 40 ms.
+    # If the protocol is given, asyncio disables Nagle's algorithm, which would delay each response by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

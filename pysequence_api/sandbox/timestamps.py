@@ -1,4 +1,4 @@
-"""Moments as Sequence writes them: ISO 8601 in UTC with a closing Z, some of them dates only (upstream-graphql)."""
+"""Times as Sequence writes them: ISO 8601 in UTC, ending in Z. Some are dates only."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -8,33 +8,33 @@ MILLISECOND = timedelta(milliseconds=1)
 DAY_MS = _DAY // MILLISECOND
 
 
-def from_ms(moment_ms: int) -> datetime:
-    """Turn milliseconds since 1970 into an aware moment, without a float in between."""
-    return _EPOCH + timedelta(milliseconds=moment_ms)
+def from_ms(time_ms: int) -> datetime:
+    """Convert milliseconds since 1970 to a time in UTC, without rounding."""
+    return _EPOCH + timedelta(milliseconds=time_ms)
 
 
-def write_moment(moment_ms: int) -> str:
-    """Write a moment, for example ``2026-01-31T09:30:00.250Z``."""
-    return from_ms(moment_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def write_time(time_ms: int) -> str:
+    """Return the ISO timestamp of a time, for example ``2026-01-31T09:30:00.250Z``."""
+    return from_ms(time_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def write_date(moment_ms: int) -> str:
-    """Write the UTC date of a moment, for example ``2026-01-31``."""
-    return from_ms(moment_ms).date().isoformat()
+def write_date(time_ms: int) -> str:
+    """Return the UTC date of a time, for example ``2026-01-31``."""
+    return from_ms(time_ms).date().isoformat()
 
 
 def read_range(start: str | None, end: str | None) -> tuple[int | None, int | None]:
-    """Read a range of ISO dates or timestamps, both ends included.
+    """Parse a range of ISO dates or timestamps. Both are included.
 
     Args:
-        start: its beginning; a date begins at midnight UTC.
-        end: its end; a date includes its whole day.
+        start: a date means midnight UTC.
+        end: a date includes the whole day.
 
     Returns:
-        The first and the last millisecond; ``None`` for an open end.
+        The first and the last millisecond; ``None`` means no bound.
 
     Raises:
-        ValueError: a text is neither a date nor a timestamp.
+        ValueError: one of them is neither a date nor a timestamp.
     """
     first_ms = None if start is None else _to_ms(_read(start))
     if end is None:
@@ -53,11 +53,11 @@ def _is_date(text: str) -> bool:
 
 def _read(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text[:40]!r} is neither an ISO 8601 date nor a timestamp") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _to_ms(moment: datetime) -> int:
-    return (moment - _EPOCH) // MILLISECOND
+def _to_ms(time: datetime) -> int:
+    return (time - _EPOCH) // MILLISECOND

@@ -1,9 +1,10 @@
-"""The simulated Sequence as an httpx transport, in process, that fails just as a network does.
+"""The simulated Sequence as an httpx transport in process, which fails as a network does.
 
-A request goes to the ASGI application in a task of its own. Whoever stops waiting (a deadline, a cancellation) goes
-away alone: the application runs to its end and moves the money, as a real server does.
+Each request runs in its own task. A client that times out or is cancelled does not stop it: the application runs to the
+end and moves the money, as a real server does.
 """
 
+import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -14,7 +15,7 @@ import anyio
 import httpx
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from pysequence_api.sandbox.exchange import CONNECTION_EXTENSION, ASGIApp, Connection, Message, Scope
+from pysequence_api.sandbox.http import CONNECTION_EXTENSION, ASGIApp, Connection, Message, Scope
 
 _logger = logging.getLogger(__name__)
 _BUFFERED_MESSAGES = 16
@@ -24,43 +25,68 @@ _client_ports = itertools.count(_FIRST_CLIENT_PORT)
 Start = Callable[[Coroutine[Any, Any, None]], None]
 Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 NOTHING_SENT = "Server disconnected without sending a response."
-"""What httpcore says when a connection is closed before the answer."""
+"""The message of httpcore for a connection that is closed before the response."""
+
+
+class RunningRequests:
+    """The requests in process. They run to the end even if the client disconnects, as in a real server."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, request: Coroutine[Any, Any, None]) -> None:
+        """Run a request in its own task, which outlives its client."""
+        task = asyncio.get_running_loop().create_task(request)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self, timeout_seconds: float) -> None:
+        """Wait for the requests of this event loop, and cancel those that take longer than the timeout."""
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self._tasks if task.get_loop() is loop]
+        if not mine:
+            return
+        _, late = await asyncio.wait(mine, timeout=timeout_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
 
 class _ServerSide:
-    """The application's end of a connection."""
+    """The connection as the application sees it."""
 
     def __init__(self, body: bytes, to_client: MemoryObjectSendStream[Message]) -> None:
         self._body: bytes | None = body
         self._to_client = to_client
-        self._gone = anyio.Event()
+        self._disconnected = anyio.Event()
         self._started = False
 
     async def receive(self) -> Message:
-        """The ASGI channel from the client: its request, and then only that it has gone."""
+        """Return the request, then wait until the client disconnects."""
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._gone.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """The ASGI channel to the client; what a client that has gone would get is dropped."""
-        if self._gone.is_set():
+        """Send a message to the client, unless it has disconnected."""
+        if self._disconnected.is_set():
             return
         self._started = True
         try:
             await self._to_client.send(message)
         except anyio.BrokenResourceError:
-            self._gone.set()
+            self._disconnected.set()
 
     def disconnect(self) -> None:
-        """Close the connection; what has been sent still arrives."""
-        self._gone.set()
+        """Close the connection. What has been sent still arrives."""
+        self._disconnected.set()
         self._to_client.close()
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
-        """Run the application to its end, as a server does: what it raises is logged, and answered with a 500."""
+        """Run the application. As a server does, log an exception and respond with a 500."""
         try:
             await app(scope, self.receive, self.send)
         except Exception:
@@ -73,29 +99,29 @@ class _ServerSide:
 
 
 class _Tracer:
-    """Calls a request's ``trace`` extension with the events of httpcore, which a client may learn from."""
+    """Calls the ``trace`` extension of a request with the same events as httpcore."""
 
     def __init__(self, request: httpx.Request) -> None:
         self._trace: Trace | None = request.extensions.get("trace")
 
     async def event(self, name: str, **info: object) -> None:
-        """Tell one event."""
+        """Report one event."""
         if self._trace is not None:
             await self._trace(name, info)
 
     async def step(self, name: str) -> None:
-        """Tell the beginning and the end of something that takes no time here."""
+        """Report the start and the end of a step that takes no time here."""
         await self.event(f"{name}.started")
         await self.event(f"{name}.complete")
 
     async def closed(self) -> None:
-        """Tell that the response is closed, even when the caller has been cancelled."""
+        """Report that the response is closed, even if the caller is cancelled."""
         with anyio.CancelScope(shield=True):
             await self.step("http11.response_closed")
 
 
 class _Incoming:
-    """The client's end of a connection."""
+    """The connection as the client sees it."""
 
     def __init__(
         self, request: httpx.Request, tracer: _Tracer, from_server: MemoryObjectReceiveStream[Message]
@@ -106,7 +132,7 @@ class _Incoming:
         self.tracer = tracer
 
     async def next(self) -> Message | None:
-        """Wait for what the server sends next; ``None`` if it has closed the connection."""
+        """Wait for the next message of the server; ``None`` if the connection is closed."""
         try:
             with anyio.fail_after(self._read_timeout_seconds):
                 return await self._from_server.receive()
@@ -116,19 +142,19 @@ class _Incoming:
             return None
 
     async def first(self) -> Message:
-        """Wait for the head of the answer."""
+        """Wait for the head of the response."""
         head = await self.next()
         if head is None:
             raise httpx.RemoteProtocolError(NOTHING_SENT, request=self.request)
         return head
 
     def close(self) -> None:
-        """Go away. The application notices when it sends something, or waits for more."""
+        """Disconnect. The application notices when it sends or receives."""
         self._from_server.close()
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of an answer, as far as it comes."""
+    """The body of a response, as far as it arrives."""
 
     def __init__(self, incoming: _Incoming, expected_bytes: int) -> None:
         self._incoming = incoming
@@ -172,24 +198,24 @@ class _Body(httpx.AsyncByteStream):
 
 
 class SandboxTransport(httpx.AsyncBaseTransport):
-    """Carries requests to the application, whatever host they name. Every request has a connection of its own."""
+    """Sends requests for any host to the application, each over its own connection."""
 
     def __init__(self, app: ASGIApp, start: Start) -> None:
-        """Make a transport.
+        """Create a transport.
 
         Args:
             app: the ASGI application.
-            start: runs a coroutine in a task that outlives the request.
+            start: runs a coroutine in a task that outlives the client.
         """
         self._app = app
         self._start = start
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and wait for the head of the answer.
+        """Send a request and wait for the head of the response.
 
         Raises:
-            httpx.RemoteProtocolError: the connection was closed without an answer.
-            httpx.ReadTimeout: the read timeout of the request ran out.
+            httpx.RemoteProtocolError: the connection was closed without a response.
+            httpx.ReadTimeout: the read timeout of the request expired.
         """
         tracer = _Tracer(request)
         await _connect(request, tracer)
@@ -222,7 +248,7 @@ async def _send(request: httpx.Request, tracer: _Tracer) -> bytes:
     await tracer.event("http11.send_request_headers.complete", return_value=None)
     await tracer.event("http11.send_request_body.started", request=request)
     if not isinstance(request.stream, httpx.AsyncByteStream):
-        raise TypeError("An asynchronous client is needed.")
+        raise TypeError("The sandbox transport requires an asynchronous client.")
     body = b"".join([part async for part in request.stream])
     await tracer.event("http11.send_request_body.complete", return_value=None)
     return body

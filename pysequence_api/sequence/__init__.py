@@ -1,1 +1,1 @@
-"""How Sequence is reached."""
+"""The client for Sequence: requests, pacing and signing in."""

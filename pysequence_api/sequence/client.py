@@ -1,4 +1,4 @@
-"""What the gateway needs of Sequence, whichever way it is reached."""
+"""The interface to one account at Sequence. Each upstream API implements it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,59 +20,56 @@ from pysequence_api.models import (
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.telemetry import TokenLife, Vitals
+from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 from pysequence_api.text import quoted
 
 _Named = TypeVar("_Named", Pod, Pod | Port | ExternalAccount)
 
 
 class PreparedTransfer(ABC):
-    """A transfer that has its turn and its access token. Only the transfer service may send it."""
+    """A transfer with a turn and an access token, ready to be sent. Only the transfer service may send it."""
 
     @abstractmethod
     async def send(self) -> TransferReceipt:
-        """Send it once, on a fresh connection.
-
-        Returns:
-            What Sequence said when it took the transfer.
+        """Send the transfer once, on a new connection.
 
         Raises:
-            NotAuthorizedError: Sequence did not accept the token. Nothing moved; `renew` gets another one.
-            SequenceError: with ``nothing_moved`` where that is certain; after any other the money may have moved.
+            NotAuthorizedError: Sequence did not accept the token. Nothing moved; call `renew` to try once more.
+            SequenceError: nothing moved if ``nothing_moved`` is set; otherwise the money may have moved.
         """
 
     @abstractmethod
     async def renew(self) -> None:
-        """Get another access token and another turn, so that it can be sent again after a `NotAuthorizedError`.
+        """Get a new access token and a new turn, to send the transfer again after a `NotAuthorizedError`.
 
         Raises:
-            SequenceError: that failed, or took so long that the transfer may not be sent anymore. Nothing moved.
+            SequenceError: this failed, or took so long that the transfer must not be sent anymore. Nothing moved.
         """
 
 
 class SequenceClient(ABC):
-    """One account at Sequence. Every method raises a `SequenceError` if the service, or the way to it, fails."""
+    """One account at Sequence. Every method raises a `SequenceError` if Sequence or the connection to it fails."""
 
     @property
     @abstractmethod
     def clock_offset_seconds(self) -> float | None:
-        """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
+        """How far Sequence's clock is ahead of ours, by its latest answer; ``None`` before the first one."""
 
     @property
     @abstractmethod
-    def vitals(self) -> Vitals:
-        """Numbers since the client was opened."""
+    def statistics(self) -> RequestStatistics:
+        """Counts and durations since the client was opened."""
 
     @abstractmethod
     async def token_life(self) -> TokenLife | None:
-        """Say how old the access token in use is, and how long it is good; ``None`` without one. Asks nobody."""
+        """Return the age and the remaining life of the access token, ``None`` without one. Makes no upstream call."""
 
     @abstractmethod
     async def accounts(self, organization_id: str | None = None) -> Accounts:
         """List pods, ports and external accounts with their balances.
 
         Args:
-            organization_id: only those of this organization.
+            organization_id: list only this organization.
 
         Raises:
             NotFoundError: the account is not a member of that organization.
@@ -83,7 +80,7 @@ class SequenceClient(ABC):
         """Read one pod.
 
         Raises:
-            NotFoundError: there is no such pod or organization.
+            NotFoundError: the pod or the organization does not exist.
         """
 
     @abstractmethod
@@ -91,7 +88,7 @@ class SequenceClient(ABC):
         """Read this month's numbers.
 
         Args:
-            urgent: goes ahead of waiting reads, because a transfer waits for it.
+            urgent: go ahead of other waiting reads, because a transfer waits for this one.
         """
 
     @abstractmethod
@@ -104,17 +101,17 @@ class SequenceClient(ABC):
         only: ActivityFilter | None = None,
         urgent: bool = False,
     ) -> ActivityPage:
-        """Read a page of transfers, newest first.
+        """Read one page of transfers, newest first.
 
         Args:
-            organization_id: whose.
-            first: how many, 1 to 100.
-            after: the cursor of the page before; empty for the first page.
-            only: which transfers.
-            urgent: goes ahead of waiting reads, because a transfer waits for it.
+            organization_id: the organization.
+            first: the number of transfers, 1 to 100.
+            after: the end cursor of the previous page; empty for the first page.
+            only: which transfers to list.
+            urgent: go ahead of other waiting reads, because a transfer waits for this one.
 
         Raises:
-            NotFoundError: there is no such organization.
+            NotFoundError: the organization does not exist.
         """
 
     @abstractmethod
@@ -122,23 +119,20 @@ class SequenceClient(ABC):
         """Read one transfer.
 
         Raises:
-            NotFoundError: there is no such transfer or organization.
+            NotFoundError: the transfer or the organization does not exist.
         """
 
     @abstractmethod
     async def prepare_transfer(self, order: TransferOrder) -> PreparedTransfer:
         """Wait for a turn, ahead of all reads, and for a valid access token. This sends nothing.
 
-        Args:
-            order: what to move.
-
         Raises:
-            SequenceError: there is no turn or no token. Nothing moved.
+            SequenceError: there was no turn or no token. Nothing moved.
         """
 
     @abstractmethod
     async def stay_signed_in(self) -> None:
-        """Renew what gives access shortly before it runs out, until cancelled. Failures are logged, and tried again."""
+        """Renew the access token shortly before it expires, until cancelled. Failures are logged and retried."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -149,20 +143,20 @@ class SequenceClient(ABC):
         return (await self.accounts()).pods
 
     async def total_balance(self) -> TotalBalance:
-        """Add up what all pods hold, and say what the sum leaves out."""
+        """Add up the balances of all pods, and list the pods that the sum leaves out."""
         return total_of(await self.accounts())
 
     async def pod_by_name(self, name: str) -> Pod:
-        """Find a pod by its name, in whatever case, else by a part of the name that only one pod has.
+        """Find a pod by its name, ignoring case, or by a part of the name that only one pod has.
 
         Raises:
-            NotFoundError: none or several match; the message says which.
+            NotFoundError: no pod matches, or several do. The message lists them.
         """
         return find_by_name(name, await self.pods())
 
 
 def total_of(accounts: Accounts) -> TotalBalance:
-    """Add up what all pods of a list hold, and say what the sum leaves out."""
+    """Add up the balances of the pods of a list; see `SequenceClient.total_balance`."""
     known = [pod.balance_cents for pod in accounts.pods if pod.balance_cents is not None]
     left_out = tuple(PodReference(id=pod.id, name=pod.name) for pod in accounts.pods if pod.balance_cents is None)
     return TotalBalance(
@@ -174,10 +168,10 @@ def total_of(accounts: Accounts) -> TotalBalance:
 
 
 def find_by_name(name: str, pods: tuple[Pod, ...]) -> Pod:
-    """Find the one pod that a name means; see `SequenceClient.pod_by_name`."""
+    """Find a pod in a list; see `SequenceClient.pod_by_name`."""
     matches = named(name, pods)
     if not matches:
-        raise NotFoundError(f"No pod is named {quoted(name)}, in whole or in part.")
+        raise NotFoundError(f"No pod is named {quoted(name)}, and no name of a pod contains it.")
     if len(matches) > 1:
         names = ", ".join(f"{pod.name!r} ({pod.id})" for pod in matches)
         raise NotFoundError(f"Several pods match {quoted(name)}: {names}.")
@@ -185,7 +179,7 @@ def find_by_name(name: str, pods: tuple[Pod, ...]) -> Pod:
 
 
 def named(name: str, parties: Sequence[_Named]) -> list[_Named]:
-    """Find all that have a name, in whatever case, else all that have it as a part of theirs."""
+    """Return the entries with this name, ignoring case, or else those with this text in their name."""
     wanted = name.casefold()
     matches = [party for party in parties if (party.name or "").casefold() == wanted]
     if wanted and not matches:

@@ -1,15 +1,22 @@
-"""When the next request may go: one queue for a process, one pace for all processes on a data directory.
+"""When the next request may be sent: one queue in each process, one minimum distance for all processes.
 
-A request takes a *turn* when it is due, and never books one ahead: until then nothing is written down that a dead
-process could leave behind. The turn is followed by connecting, which may be slow. So the first byte passes a *gate* as
-well: if another request has had its turn in the meantime, it waits until it is far enough from that one.
+A request gets its *turn* only once it is due. No turn is reserved in advance, so a process that dies leaves nothing
+behind. Connecting comes after the turn and can be slow, so each request checks once more right before its first byte:
+if another request has had a turn in the meantime, it waits for the full distance from that one.
+
+Processes share the time of the last request as the *modification time* of a file, which can be set even on a full disk.
+The lock on that file is held for one read and one change, never during a wait.
 """
 
+import fcntl
 import functools
 import heapq
 import itertools
+import logging
 import math
+import os
 import random
+import threading
 import time
 from enum import IntEnum
 from pathlib import Path
@@ -17,23 +24,33 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from pysequence_api.errors import BusyError
-from pysequence_api.sequence.pace import SharedPace
-from pysequence_api.sequence.phases import Phase, report
+from pysequence_api.errors import BusyError, LockTimeoutError
+from pysequence_api.files import OWNER_ONLY, locked
+from pysequence_api.sequence.telemetry import Phase, report
 
+log = logging.getLogger(__name__)
+
+STAMP_FILE_NAME = ".pacing"
+LOCK_FILE_NAME = ".pacing.lock"
+TRANSFER_FILE_NAME = ".pacing-transfer.lock"
+LOCK_TRY_SECONDS = 0.25
+"""How long one attempt waits for the lock. A waiting request tries again until its own wait ends."""
+TRANSFER_POLL_SECONDS = 0.05
+"""How often a read checks whether a transfer of another process is still waiting."""
 MAX_WAITING_REQUESTS = 32
-"""How many distinct requests of a process wait for their turn; more are turned away."""
+"""How many different requests of one process may wait for a turn; more are rejected."""
 MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
-"""A request waits for this many turns at the most: its own queue's, and as many of another process."""
+"""How many turns a request waits at most: a full queue of its own process and one of another."""
 MAX_WAIT_EXTRA_SECONDS = 10.0
-"""On top of that, for what holds a turn up: a lock, a slow disk."""
+"""Added to that, for delays such as a lock or a slow disk."""
 GUARD_SECONDS = 0.05
-"""Added to the interval, because two requests do not take equally long from here to Sequence's door: a loaded machine
-and the way there delay one more than the other by some hundredths of a second."""
+"""Added to the interval: on the way to Sequence, the first of two requests can be delayed by some hundredths of a
+second more than the second."""
+NANOSECONDS = 1_000_000_000
 
 
 class Priority(IntEnum):
-    """Who goes first."""
+    """The order of waiting requests."""
 
     TRANSFER = 0
     URGENT = 1
@@ -41,32 +58,173 @@ class Priority(IntEnum):
     READ = 2
 
 
+class TransferFlag:
+    """Tells other processes that a transfer is waiting, so that their reads wait.
+
+    The flag is a shared lock on a file. The system releases it if the process dies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+        self._descriptor: int | None = None
+        self._released = False
+
+    def show(self) -> None:
+        """Set the flag. The caller holds the pacing lock, because reads check the flag under it.
+
+        Raises:
+            OSError: the file cannot be opened or locked.
+        """
+        with self._mutex:
+            # The transfer may have been cancelled before this thread started.
+            if self._released or self._descriptor is not None:
+                return
+            descriptor = _open(self._path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Remove the flag for good. This does not block."""
+        with self._mutex:
+            self._released = True
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+
+class SharedPace:
+    """The pacing files. All methods block briefly, so call them from worker threads.
+
+    If the files cannot be used, one warning is logged and this process is paced alone.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._stamp_path = directory / STAMP_FILE_NAME
+        self._lock_path = directory / LOCK_FILE_NAME
+        self._transfer_path = directory / TRANSFER_FILE_NAME
+        self._own_stamp_ns: int | None = None
+        self._warned = False
+
+    def transfer_flag(self) -> TransferFlag:
+        """Return a new flag for one transfer."""
+        return TransferFlag(self._transfer_path)
+
+    def show(self, flag: TransferFlag) -> None:
+        """Show a transfer's flag to the other processes."""
+        try:
+            with locked(self._lock_path, LOCK_TRY_SECONDS):
+                flag.show()
+        except LockTimeoutError:
+            log.warning("Another process holds the pacing lock. Reads of other processes may go ahead of a transfer.")
+        except OSError as error:
+            self._warn(error)
+
+    def start(self, gap_seconds: float, *, yields: bool, mine: bool) -> float | None:
+        """Record the start of a request if it is due.
+
+        Args:
+            gap_seconds: the required distance from the last start.
+            yields: wait while a transfer of any process is waiting.
+            mine: this request made the last start of this process. It starts if that is still the last of all.
+
+        Returns:
+            ``None`` if the request has started, otherwise the seconds to wait before trying again.
+        """
+        try:
+            with locked(self._lock_path, LOCK_TRY_SECONDS):
+                if yields and self._transfer_waits():
+                    return TRANSFER_POLL_SECONDS
+                now_ns = time.time_ns()
+                stamp_ns = self._read()
+                if stamp_ns is not None and not (mine and stamp_ns == self._own_stamp_ns):
+                    if stamp_ns > now_ns:  # the clock was set back; treat the last start as now
+                        self._write(now_ns)
+                        return gap_seconds
+                    wait_seconds = gap_seconds - (now_ns - stamp_ns) / NANOSECONDS
+                    if wait_seconds > 0:
+                        return wait_seconds
+                self._own_stamp_ns = self._write(now_ns)
+        except LockTimeoutError:
+            return 0.0  # that attempt has already waited
+        except OSError as error:
+            self._warn(error)
+        return None
+
+    def renew(self) -> None:
+        """Move this process's last start to now, because the request is fully sent only now."""
+        try:
+            with locked(self._lock_path, LOCK_TRY_SECONDS):
+                self._own_stamp_ns = self._write(time.time_ns())
+        except LockTimeoutError:
+            log.debug("The pacing lock was busy; the recorded start stays at the time before sending.")
+        except OSError as error:
+            self._warn(error)
+
+    def _transfer_waits(self) -> bool:
+        descriptor = _open(self._transfer_path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _read(self) -> int | None:
+        try:
+            return self._stamp_path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def _write(self, now_ns: int) -> int:
+        try:
+            os.utime(self._stamp_path, ns=(now_ns, now_ns))
+        except FileNotFoundError:
+            os.close(_open(self._stamp_path))
+            os.utime(self._stamp_path, ns=(now_ns, now_ns))
+        return self._stamp_path.stat().st_mtime_ns  # the file system may have rounded it
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "Pacing cannot be shared with other processes (%s at %s). Do not run another process on this account.",
+                error.strerror or type(error).__name__,
+                self._stamp_path,
+            )
+
+
 class Turn:
-    """The right to send one request now. Not using it costs nothing but the time until the next one is due."""
+    """The right to send one request now. A turn that is not used only delays the next one."""
 
     def __init__(self, pacer: "Pacer | None", gap_seconds: float) -> None:
         self._pacer = pacer
         self.gap_seconds = gap_seconds
 
     async def begin(self) -> None:
-        """Pass the gate: call this right before the first byte goes out."""
+        """Wait until the first byte may be sent. Call this right before sending it."""
         if self._pacer is not None:
-            await self._pacer._pass_gate(self)
+            await self._pacer._confirm(self)
         report(Phase.ANSWER)
 
     async def renew(self) -> None:
-        """Note that the request is out: the next one's distance counts from now."""
+        """Record that the request has been sent: the distance to the next one starts now."""
         if self._pacer is not None:
             await self._pacer._renew(self)
 
 
 class Pacer:
-    """Keeps requests apart, start to start.
+    """Gives requests their turns, at least the interval apart, by priority.
 
     Args:
         directory: the data directory, which all processes of the account share.
-        interval_seconds: the least distance; with 0 for both, nothing waits and no file is touched.
-        jitter_seconds: a random part on top, up to this, drawn for each turn.
+        interval_seconds: the minimum distance; if this and the jitter are 0, nothing waits and no file is used.
+        jitter_seconds: the maximum of a random extra distance, drawn for each turn.
     """
 
     def __init__(self, directory: Path, *, interval_seconds: float, jitter_seconds: float) -> None:
@@ -76,25 +234,22 @@ class Pacer:
         self._shared = SharedPace(directory)
         self._queue: list[_Waiter] = []
         self._numbers = itertools.count()
-        self._pace_lock = anyio.Lock()  # one question about the pace at a time, and the gate before the queue
+        self._pace_lock = anyio.Lock()  # one task at a time tries to start or confirms its start
         self._latest: Turn | None = None
         self._latest_at = -math.inf
 
     async def take(self, priority: Priority) -> Turn:
-        """Wait for a turn.
-
-        Args:
-            priority: who goes first; within the same, who came first.
+        """Wait for a turn. Requests of the same priority are served in order of arrival.
 
         Raises:
-            BusyError: too many requests wait already, or it took too long. Nothing was sent.
+            BusyError: too many requests are waiting, or the wait took too long. Nothing was sent.
         """
         report(Phase.TURN)
         turn = Turn(None if self._off else self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
         if self._off:
             return turn
         if len(self._queue) >= MAX_WAITING_REQUESTS:
-            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence wait already")
+            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         waiter = _Waiter(priority, next(self._numbers))
         heapq.heappush(self._queue, waiter)
         flag = self._shared.transfer_flag() if priority is Priority.TRANSFER else None
@@ -110,7 +265,7 @@ class Pacer:
                 flag.release()
             self._leave(waiter)
         if not taken:
-            raise self._busy(f"The request had no turn within {self._max_wait_seconds:.0f} seconds")
+            raise self._busy(f"The request got no turn within {self._max_wait_seconds:.0f} seconds")
         return turn
 
     def _leave(self, waiter: "_Waiter") -> None:
@@ -134,7 +289,7 @@ class Pacer:
             await anyio.sleep(delay_seconds)
 
     async def _try(self, turn: Turn, *, yields: bool) -> float | None:
-        """Start, if it is time; else say how long to wait. What this process did itself counts without any file."""
+        """Start the turn if it is due, otherwise return the seconds to wait. Own starts count without the files."""
         mine = self._latest is turn
         wait_seconds = self._latest_at + turn.gap_seconds - time.monotonic()
         if wait_seconds > 0 and not mine:
@@ -145,8 +300,8 @@ class Pacer:
             self._latest, self._latest_at = turn, time.monotonic()
         return delay_seconds
 
-    async def _pass_gate(self, turn: Turn) -> None:
-        # Nobody else of this process takes a turn while one that has its own waits here.
+    async def _confirm(self, turn: Turn) -> None:
+        # While a turn waits here, no other request of this process gets one.
         async with self._pace_lock:
             while True:
                 delay_seconds = await self._try(turn, yields=False)
@@ -163,11 +318,11 @@ class Pacer:
     def _max_wait_seconds(self) -> float:
         return MAX_WAIT_TURNS * (self._interval_seconds + self._jitter_seconds) + MAX_WAIT_EXTRA_SECONDS
 
-    def _busy(self, what: str) -> BusyError:
+    def _busy(self, problem: str) -> BusyError:
         queue_seconds = (len(self._queue) + 1) * (self._interval_seconds + self._jitter_seconds / 2)
         retry_after_seconds = max(1, math.ceil(queue_seconds))
         return BusyError(
-            f"{what}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
+            f"{problem}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
             retry_after_seconds=retry_after_seconds,
         )
 
@@ -181,3 +336,7 @@ class _Waiter:
 
     def __lt__(self, other: "_Waiter") -> bool:
         return self._rank < other._rank
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY)

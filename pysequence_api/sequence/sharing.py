@@ -1,4 +1,4 @@
-"""Work that several callers wait for, and that outlives any one of them."""
+"""A task that several callers wait for. It does not end when one of them is cancelled."""
 
 import asyncio
 import copy
@@ -10,33 +10,33 @@ from pysequence_api.errors import GatewayError, NotSentError
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
-    """A task of its own, whose result each caller gets. A caller that is cancelled does not cancel the others.
+class SharedTask(Generic[T]):
+    """Runs work once and gives its result to every caller.
 
     Args:
-        work: what to do.
-        owner: holds it until it has ended.
-        withdraw: cancel the work when its last caller has gone. Without it, it is brought to its end.
+        work: the coroutine to run.
+        running: the set of running tasks; the task is in it until it has ended.
+        cancel_when_unused: cancel the work when its last caller is cancelled. Otherwise it always runs to its end.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, T], *, owner: set[Self], withdraw: bool) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T], *, running: set[Self], cancel_when_unused: bool) -> None:
         self._task = asyncio.create_task(work)
-        self._withdraw = withdraw
+        self._cancel_when_unused = cancel_when_unused
         self._callers = 0
-        self._owner = owner
-        owner.add(self)
+        self._running = running
+        running.add(self)
         self._task.add_done_callback(self._ended)
 
     @property
-    def ending(self) -> bool:
-        """Whether it has ended or been withdrawn, so that nobody may join it any more."""
-        return self._task.done() or self._task.cancelling() > 0
+    def joinable(self) -> bool:
+        """Whether another caller may still wait for it: it has neither ended nor been cancelled."""
+        return not self._task.done() and not self._task.cancelling()
 
     async def result(self) -> T:
-        """Wait for the end.
+        """Wait for the result.
 
         Raises:
-            GatewayError: what the work ended with; each caller gets an error of its own.
+            GatewayError: the work failed. Each caller gets a copy of the error.
         """
         self._callers += 1
         try:
@@ -46,20 +46,20 @@ class Shared(Generic[T]):
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if self._task.cancelled() and caller is not None and not caller.cancelling():
-                raise NotSentError("The client has been closed; the request was withdrawn.") from None
+                raise NotSentError("The client was closed. The request was not sent.") from None
             raise
         finally:
             self._callers -= 1
-            if self._withdraw and not self._callers:
+            if self._cancel_when_unused and not self._callers:
                 self._task.cancel()
 
     async def aclose(self) -> None:
-        """Wait until the task has ended; what may be withdrawn is."""
-        if self._withdraw:
+        """Wait until the task has ended; cancel it first if that is allowed."""
+        if self._cancel_when_unused:
             self._task.cancel()
         await asyncio.wait([self._task])
 
     def _ended(self, task: asyncio.Task[T]) -> None:
-        self._owner.discard(self)
+        self._running.discard(self)
         if not task.cancelled():
-            task.exception()  # taken note of here too: its callers may all have gone
+            task.exception()  # mark the exception as retrieved, because every caller may be gone

@@ -1,46 +1,81 @@
-"""What a client tells of itself: how often it asked, how that ended, how long was waited, how old its token is.
+"""What a request waits for, and counts and durations of requests to Sequence.
 
-Plain numbers. Who shows them, and how, is no business of this room.
+Observers and measurements travel in a context variable, so the code between the caller and the request passes nothing
+along.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import StrEnum
 from time import perf_counter
 
 OK = "ok"
 
 
+class Phase(StrEnum):
+    """What a request can wait for, in words for a progress display."""
+
+    TURN = "waiting for its turn (requests to Sequence are paced)"
+    SIGN_IN = "signing in"
+    ANSWER = "waiting for Sequence's answer"
+
+
+Observer = Callable[[Phase], None]
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Call an observer at the start of each phase of the requests made inside.
+
+    Args:
+        observer: must neither block nor raise.
+    """
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def report(phase: Phase) -> None:
+    """Tell the observer, if there is one, that a phase starts."""
+    observer = _observer.get()
+    if observer is not None:
+        observer(phase)
+
+
 @dataclass(slots=True)
 class Duration:
-    """How often something was waited for, and how long in all."""
+    """A number of waits and their total duration."""
 
     count: int = 0
     seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one more."""
+        """Count one more wait."""
         self.count += 1
         self.seconds += seconds
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request; its outcome can be said by whoever knows better than the exception that there is not."""
+    """One counted request. Set ``outcome`` where a failure does not raise."""
 
     outcome: str = OK
 
 
 @dataclass(slots=True)
-class Vitals:
-    """Numbers since the client was opened.
+class RequestStatistics:
+    """Counts and durations since the client was opened.
 
     Attributes:
-        requests: how often each operation ended in each way: ``ok``, or the name of an exception's class.
-        exchanges: how long the exchanges of each operation took, from connecting to the last byte.
-        turns: how long requests waited for their turn.
+        requests: the number of requests by operation and outcome: ``ok``, or the name of an exception class.
+        exchanges: by operation, the time from connecting to the last byte of the answer.
+        turns: the time that requests waited for their turn.
     """
 
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -49,68 +84,64 @@ class Vitals:
 
     @contextmanager
     def exchange(self, operation: str) -> Iterator[Exchange]:
-        """Count one request by its end.
-
-        Args:
-            operation: what it is for.
-        """
+        """Count and measure one request."""
         exchange = Exchange()
-        begin_seconds = perf_counter()
+        started_seconds = perf_counter()
         try:
             yield exchange
         except BaseException as error:
             exchange.outcome = type(error).__name__
             raise
         finally:
-            self.exchanges.setdefault(operation, Duration()).add(perf_counter() - begin_seconds)
+            self.exchanges.setdefault(operation, Duration()).add(perf_counter() - started_seconds)
             self.requests[operation, exchange.outcome] += 1
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Count the wait for one turn."""
-        begin_seconds = perf_counter()
+        """Measure the wait for one turn."""
+        started_seconds = perf_counter()
         try:
             yield
         finally:
-            self.turns.add(perf_counter() - begin_seconds)
+            self.turns.add(perf_counter() - started_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLife:
-    """How old the access token is, if it says when it was issued, and how long it is good; below 0 it no longer is."""
+    """The age of the access token and the time until it expires, where known; negative once it has expired."""
 
     age_seconds: float | None
     left_seconds: float | None
 
 
 @dataclass(slots=True)
-class Upstream:
-    """How long one caller has waited for Sequence: for turns, for tokens and for answers."""
+class UpstreamWait:
+    """How long one caller has waited for Sequence: for turns, tokens and answers."""
 
     seconds: float = 0.0
 
 
-_upstream: ContextVar[Upstream | None] = ContextVar("upstream", default=None)
+_upstream_wait: ContextVar[UpstreamWait | None] = ContextVar("upstream_wait", default=None)
 
 
 @contextmanager
-def measured() -> Iterator[Upstream]:
-    """Measure, for what runs in here, how long it waits for Sequence; also in the tasks that it starts."""
-    upstream = Upstream()
-    reset = _upstream.set(upstream)
+def measured() -> Iterator[UpstreamWait]:
+    """Measure how long the code inside waits for Sequence, including the tasks that it starts."""
+    upstream_wait = UpstreamWait()
+    token = _upstream_wait.set(upstream_wait)
     try:
-        yield upstream
+        yield upstream_wait
     finally:
-        _upstream.reset(reset)
+        _upstream_wait.reset(token)
 
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Wait for Sequence. Each caller of a read that several share waits for itself."""
-    begin_seconds = perf_counter()
+    """Add the time spent inside to the wait of the current caller. Callers of a shared read each count their own."""
+    started_seconds = perf_counter()
     try:
         yield
     finally:
-        upstream = _upstream.get()
-        if upstream is not None:
-            upstream.seconds += perf_counter() - begin_seconds
+        upstream_wait = _upstream_wait.get()
+        if upstream_wait is not None:
+            upstream_wait.seconds += perf_counter() - started_seconds

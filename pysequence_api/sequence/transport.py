@@ -1,10 +1,12 @@
-"""One HTTP exchange: sent once, answered in time or not, and every failure an error of ours that says which."""
+"""One HTTP exchange: the request is sent at most once, and every failure becomes a `SequenceError`.
+
+The class of the error says whether anything was sent.
+"""
 
 import logging
 import re
 import ssl
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -29,9 +31,10 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 10 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 24 * 3600
-"""A longer wait that a peer asks for is no sane one."""
+"""A longer ``Retry-After`` is ignored."""
 KEEP_ALIVE_SECONDS = 4.0
-"""Shorter than the five seconds after which many servers close, so that their closing and our sending do not cross."""
+"""Less than the five seconds after which many servers close a connection, so that no request is sent on one that is
+being closed."""
 DATE_RESOLUTION_SECONDS = 1.0
 ERROR_LIMIT_CHARACTERS = 120
 
@@ -44,13 +47,13 @@ Hook = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What came back.
+    """One HTTP answer.
 
     Attributes:
         status: the HTTP status.
-        body: the body, decompressed; empty for a status of 300 and above, unless it was asked for.
-        retry_after_seconds: from ``Retry-After``, if it is a sane number.
-        clock_offset_seconds: how far the peer's clock is ahead of ours by its ``Date``, if it has a valid one.
+        body: the body; empty for a status of 300 and above, unless the caller asked for it.
+        retry_after_seconds: from ``Retry-After``, if it is a whole number of seconds up to a day.
+        clock_offset_seconds: how far the server's clock is ahead of ours, if the answer has a valid ``Date``.
     """
 
     status: int
@@ -60,15 +63,14 @@ class HttpAnswer:
 
 
 class HttpEndpoint:
-    """The way to one URL.
+    """One URL that requests are posted to.
 
     Args:
         url: https, or http to this machine.
-        timeout_seconds: the deadline of an exchange in all, from connecting to the last byte of the body.
-        keep_alive: use a connection again. Without it, every exchange has a fresh one, which cannot be lost because it
-            has been idle.
+        timeout_seconds: the deadline of a whole exchange, from connecting to the last byte of the body.
+        keep_alive: reuse connections. Otherwise each exchange opens a new one, which cannot fail because it was idle.
         tls: from `new_tls`.
-        transport: goes in the place of the network. It stays its giver's, who closes it.
+        transport: used instead of the network. The caller closes it.
 
     Raises:
         SettingsError: a proxy variable of the environment cannot be used.
@@ -86,24 +88,24 @@ class HttpEndpoint:
         self._url = url
         self._host = urlsplit(url).hostname or ""
         self.timeout_seconds = timeout_seconds
-        """The deadline of an exchange."""
-        self._headers = {"accept-encoding": "gzip", "user-agent": "pysequence-api"}
+        """The deadline of a whole exchange."""
+        self._headers = {"accept-encoding": "identity", "user-agent": "pysequence-api"}
         if not keep_alive:
             self._headers["connection"] = "close"
         try:
             self._client = httpx.AsyncClient(
-                transport=None if transport is None else _Given(transport),
+                transport=None if transport is None else _CustomTransport(transport),
                 verify=tls,
                 follow_redirects=False,
-                timeout=None,  # the deadline is ours, over the whole exchange
-                trust_env=url.startswith("https:"),  # plain http is this machine, never a proxy
+                timeout=None,  # `post` sets one deadline for the whole exchange
+                trust_env=url.startswith("https:"),  # plain http stays on this machine and never uses a proxy
                 limits=httpx.Limits(
                     max_keepalive_connections=None if keep_alive else 0, keepalive_expiry=KEEP_ALIVE_SECONDS
                 ),
             )
         except (ImportError, ValueError) as error:
             raise SettingsError(
-                f"HTTPS_PROXY or ALL_PROXY of the environment cannot be used ({type(error).__name__})."
+                f"The variable HTTPS_PROXY or ALL_PROXY cannot be used ({type(error).__name__}). Correct or unset it."
             ) from error
 
     async def post(
@@ -116,28 +118,28 @@ class HttpEndpoint:
         after_writing: Hook | None = None,
         with_error_body: bool = False,
     ) -> HttpAnswer:
-        """Send a request once, and read its answer.
+        """Send a request once and read the answer.
 
         Args:
-            operation: what it is for, in errors and in the log.
-            headers: its own headers.
-            content: its body.
-            before_first_byte: awaited when the connection is there, right before the first byte; what it raises is
-                raised, and nothing is sent.
-            after_writing: awaited when the request has been written.
-            with_error_body: read the body of an answer of 300 and above too.
+            operation: the name of the request in errors and log lines.
+            headers: headers of this request.
+            content: the body.
+            before_first_byte: awaited once the connection is open, right before the first byte. If it raises, nothing
+                is sent.
+            after_writing: awaited once the request is fully written.
+            with_error_body: also read the body of an answer with a status of 300 and above.
 
         Raises:
-            NotSentError: not a byte of the request was sent.
-            TimedOutError: it was sent, and no full answer came in time.
-            ConnectionLostError: the connection broke after sending.
-            UnreadableAnswerError: the answer is too large, or cannot be decompressed.
+            NotSentError: no byte of the request was sent.
+            TimedOutError: the request was sent, but the answer was not complete in time.
+            ConnectionLostError: the connection broke after the request was sent.
+            UnreadableAnswerError: the body is too large or compressed.
         """
         progress = _Progress(before_first_byte, after_writing)
         request = self._client.build_request(
             "POST", self._url, headers=self._headers | headers, content=content, extensions={"trace": progress}
         )
-        began = time.monotonic()
+        started_seconds = time.monotonic()
         answer = None
         try:
             with anyio.move_on_after(self.timeout_seconds):
@@ -146,7 +148,7 @@ class HttpEndpoint:
             raise
         except Exception as error:
             raise self._failure(operation, error, sent=progress.sent_at is not None) from error
-        duration_seconds = time.monotonic() - began
+        duration_seconds = time.monotonic() - started_seconds
         if answer is None:
             raise self._too_late(operation, sent=progress.sent_at is not None)
         log.debug("%s: HTTP %d in %.3f s", operation, answer.status, duration_seconds)
@@ -177,7 +179,7 @@ class HttpEndpoint:
         )
 
     def _failure(self, operation: str, error: Exception, *, sent: bool) -> SequenceError:
-        # A failure to connect is one even where the first byte of something else, a proxy's CONNECT, has been sent.
+        # If connecting fails, nothing was sent, even if a CONNECT to a proxy was.
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) or not sent:
             reason = plain_text(str(error), ERROR_LIMIT_CHARACTERS) if isinstance(error, httpx.ConnectError) else ""
             return NotSentError(
@@ -185,14 +187,15 @@ class HttpEndpoint:
                 " Check the network and try again."
             )
         return ConnectionLostError(
-            f"The connection to {self._host} broke after {operation} was sent ({type(error).__name__}),"
-            " before all of the answer was there."
+            f"The connection to {self._host} broke after {operation} was sent, before the answer was complete"
+            f" ({type(error).__name__})."
         )
 
     def _too_late(self, operation: str, *, sent: bool) -> SequenceError:
         if sent:
             return TimedOutError(
-                f"{self._host} gave no full answer to {operation} within {self.timeout_seconds:g} seconds."
+                f"{operation} was sent, but the answer of {self._host} was not complete within"
+                f" {self.timeout_seconds:g} seconds."
             )
         return NotSentError(
             f"{operation} was not sent: no connection to {self._host} within {self.timeout_seconds:g} seconds."
@@ -201,14 +204,14 @@ class HttpEndpoint:
 
 
 def new_tls(*, certificates: bool) -> ssl.SSLContext:
-    """Make what the channels of a client share for TLS.
+    """Return the TLS context that the endpoints of a client share.
 
     Args:
-        certificates: load the certificates of those to trust, which takes a moment. Without them, nobody is trusted:
-            that is for channels that never leave this machine or process.
+        certificates: load the trusted certificates, which takes a moment. Without them no server is trusted, which is
+            for endpoints that never leave this machine.
 
     Raises:
-        SettingsError: the certificates that the environment names cannot be used.
+        SettingsError: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` cannot be used.
     """
     if not certificates:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -216,7 +219,7 @@ def new_tls(*, certificates: bool) -> ssl.SSLContext:
         return httpx.create_ssl_context()
     except OSError as error:
         raise SettingsError(
-            f"SSL_CERT_FILE or SSL_CERT_DIR of the environment cannot be used ({type(error).__name__})."
+            f"The variable SSL_CERT_FILE or SSL_CERT_DIR cannot be used ({type(error).__name__}). Correct or unset it."
         ) from error
 
 
@@ -225,16 +228,16 @@ class _Closable(Protocol):
 
 
 class _Progress:
-    """How far a request has come, as httpcore's ``trace`` extension tells.
+    """Follows one request through httpcore's ``trace`` extension.
 
-    With a proxy, the first byte is the one of its CONNECT, which is early and so on the side of doubt.
+    With a proxy, the request counts as sent from the first byte of CONNECT. That is early, which is the safe direction.
     """
 
     def __init__(self, before_first_byte: Hook | None, after_writing: Hook | None) -> None:
         self._before_first_byte = before_first_byte
         self._after_writing = after_writing
         self.sent_at: float | None = None
-        """When the first byte went out, in Unix seconds."""
+        """When the first byte was sent, in Unix seconds."""
         self._connection: _Closable | None = None
 
     async def __call__(self, event: str, info: dict[str, Any]) -> None:
@@ -248,14 +251,14 @@ class _Progress:
             await self._after_writing()
 
     async def close_connection(self) -> None:
-        """Close what was opened for a request that failed: httpcore forgets it if it is cancelled during TLS."""
+        """Close the connection of a failed request. httpcore does not if it is cancelled during the TLS handshake."""
         if self._connection is not None:
             with anyio.CancelScope(shield=True):
                 await self._connection.aclose()
 
 
-class _Given(httpx.AsyncBaseTransport):
-    """A transport that was given from outside. It has no first byte to tell of: handing over the request is it."""
+class _CustomTransport(httpx.AsyncBaseTransport):
+    """Wraps a transport that replaces the network. Passing it the request counts as sending the first byte."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
@@ -267,30 +270,30 @@ class _Given(httpx.AsyncBaseTransport):
 
 
 def clock_offset_seconds(date: str | None, sent_at: float | None, received_at: float) -> float | None:
-    """Say how far the clock behind a ``Date`` header is ahead of ours.
+    """Return how far the server's clock is ahead of ours.
 
     Args:
-        date: the header.
+        date: the ``Date`` header.
         sent_at: when the request was sent, in Unix seconds.
-        received_at: when the answer's headers were there, in Unix seconds.
+        received_at: when the headers of the answer arrived, in Unix seconds.
 
     Returns:
-        Seconds, right to half a second and half the exchange; ``None`` without a valid ``Date``.
+        Seconds, accurate to half a second plus half the exchange; ``None`` without a valid ``Date``.
     """
     if date is None or sent_at is None:
         return None
     try:
-        time_of_peer = parsedate_to_datetime(date)
-        if time_of_peer.tzinfo is None:
+        server_time = parsedate_to_datetime(date)
+        if server_time.tzinfo is None:
             return None
-        # Date has its fraction cut off; on average half of its resolution is missing.
-        return time_of_peer.timestamp() + DATE_RESOLUTION_SECONDS / 2 - (sent_at + received_at) / 2
+        # Date has whole seconds, rounded down, so on average half a second is missing.
+        return server_time.timestamp() + DATE_RESOLUTION_SECONDS / 2 - (sent_at + received_at) / 2
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
 def retry_after_seconds(header: str | None) -> int | None:
-    """Read ``Retry-After``, if it is a whole number of seconds up to a day."""
+    """Read ``Retry-After`` if it is a whole number of seconds up to a day."""
     if header is None or not re.fullmatch(r"[0-9]{1,6}", header.strip(), re.ASCII):
         return None
     seconds = int(header)
@@ -298,27 +301,15 @@ def retry_after_seconds(header: str | None) -> int | None:
 
 
 async def _read_body(response: httpx.Response) -> bytes:
-    # httpx would decompress without a bound, so that a few kilobytes could become gigabytes.
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "", "gzip", "x-gzip"}:
-        raise UnreadableAnswerError("Sequence's answer cannot be read: it is compressed in a way nobody asked for.")
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if "gzip" in encoding else None
+    # Without decompression, a few kilobytes cannot become gigabytes in memory.
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise UnreadableAnswerError("Sequence's answer cannot be read: it is compressed, which was not asked for.")
     body = bytearray()
     async for chunk in response.aiter_raw():
-        body += chunk if inflater is None else _inflate(inflater, chunk, MAX_ANSWER_BYTES + 1 - len(body))
+        body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise UnreadableAnswerError(
-                f"Sequence's answer cannot be read: it has more than {MAX_ANSWER_BYTES // 1024**2} MiB."
+                f"Sequence's answer cannot be read: it is larger than {MAX_ANSWER_BYTES // 1024**2} MiB."
             )
-    if inflater is not None and not inflater.eof:
-        raise UnreadableAnswerError("Sequence's answer cannot be read: its compressed body is not whole.")
     return bytes(body)
-
-
-def _inflate(inflater: "zlib._Decompress", chunk: bytes, max_bytes: int) -> bytes:
-    if inflater.eof:
-        return b""
-    try:
-        return inflater.decompress(chunk, max_bytes)
-    except zlib.error as error:
-        raise UnreadableAnswerError("Sequence's answer cannot be read: its compressed body is damaged.") from error

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysequence_api.api.metrics import RequestMeter
-from pysequence_api.sequence.telemetry import Upstream, measured
+from pysequence_api.sequence.telemetry import UpstreamWait, measured
 from pysequence_api.web.keys import HEALTH_PATH
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -127,7 +127,7 @@ class RequestLog:
             detail = f"Internal error (request {seen.request_id}); the server's log has more."
             await JSONResponse({"detail": detail}, status_code=500)(seen.scope, receive, send_with_id)
 
-    def _log(self, seen: _Seen, upstream: Upstream) -> None:
+    def _log(self, seen: _Seen, upstream: UpstreamWait) -> None:
         left_out: int | None = 0
         if seen.is_keyless:
             left_out = self._keyless.take()

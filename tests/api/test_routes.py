@@ -13,7 +13,7 @@ import pytest
 from pysequence_sdk.client import SequenceClient
 
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sandbox.identity import SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
 from tests.api.conftest import Api
 
 pytestmark = pytest.mark.anyio

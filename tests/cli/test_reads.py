@@ -5,9 +5,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from pysequence_api.records.names import FILE_NAME, MAX_NAMES, Names
 
 from pysequence_api.cli import activity
-from pysequence_api.records.names import FILE_NAME, MAX_NAMES, Names
 from tests.cli.in_process import call, call_json
 
 pytestmark = pytest.mark.usefixtures("directory")

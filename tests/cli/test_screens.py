@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pysequence_api.records.names import Names
 
 from pysequence_api.cli.events import transfers_of
 from pysequence_api.records.audit import AuditTrail, Channel, Event, EventType
-from pysequence_api.records.names import Names
 from tests.cli.in_process import call, draw
 from tests.cli.processes import Environment, seated, without_escapes
 

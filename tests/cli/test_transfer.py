@@ -9,7 +9,7 @@ import pytest
 from pysequence_api.cli.words import cents_in_words
 from pysequence_api.errors import GatewayError
 from pysequence_api.sandbox import Sandbox
-from pysequence_api.sequence.phases import Phase, observed, report
+from pysequence_api.sequence.telemetry import Phase, observed, report
 from tests.cli.in_process import call, draw
 from tests.cli.processes import without_escapes
 from tests.world import open_world

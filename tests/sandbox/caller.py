@@ -1,4 +1,4 @@
-"""A small client of the sandbox, for tests."""
+"""A small client of the sandbox for tests."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from tests.sandbox.published import ACTIVITY_LOG_TRANSFERS, CREATE_PAYMENT, SELE
 
 @dataclass
 class Caller:
-    """Speaks to a sandbox through any httpx client."""
+    """Calls a sandbox through any httpx client."""
 
     client: httpx.AsyncClient
     access_token: str
@@ -21,8 +21,8 @@ class Caller:
 
     @classmethod
     async def signed_in(cls, client: httpx.AsyncClient) -> "Caller":
-        answer = await client.post("/sandbox/tokens", json={})
-        tokens = answer.json()
+        response = await client.post("/sandbox/tokens", json={})
+        tokens = response.json()
         caller = cls(client, tokens["access_token"], tokens["refresh_token"])
         for membership in (await caller.data("SelectSourceAndDestination", SELECT_SOURCE_AND_DESTINATION))["me"][
             "memberships"
@@ -41,22 +41,22 @@ class Caller:
         )
 
     async def data(self, operation: str, query: str, **variables: Any) -> Any:
-        answer = await self.post(operation, query, variables=variables)
-        assert answer.status_code == 200, answer.text
-        assert "errors" not in answer.json(), answer.text
-        return answer.json()["data"]
+        response = await self.post(operation, query, variables=variables)
+        assert response.status_code == 200, response.text
+        assert "errors" not in response.json(), response.text
+        return response.json()["data"]
 
     async def message(self, operation: str, query: str, **variables: Any) -> str:
-        """The message of the one GraphQL error that the answer must be."""
-        answer = await self.post(operation, query, variables=variables)
-        body = answer.json()
-        assert (answer.status_code, body["data"]) == (200, None)
+        """Send a request that must fail with one GraphQL error, and return its message."""
+        response = await self.post(operation, query, variables=variables)
+        body = response.json()
+        assert (response.status_code, body["data"]) == (200, None)
         (error,) = body["errors"]
         assert list(error) == ["message"]
         return str(error["message"])
 
     def payment(self, source: str = "Emergency Fund", destination: str = "Rent", **more: Any) -> dict[str, Any]:
-        """The variables of a payment between two parties, by name."""
+        """Return the variables of a payment between two parties, given by name."""
         return {
             "id": KYC_ID,
             "source": {"id": self.ids.get(source, source), "type": more.pop("source_type", "POD")},
@@ -66,7 +66,7 @@ class Caller:
         }
 
     async def pay(self, *args: str, **more: Any) -> Any:
-        """Ask for a payment; gives ``createPayment``."""
+        """Send a payment and return ``createPayment``."""
         data = await self.data("CreatePayment", CREATE_PAYMENT, **self.payment(*args, **more))
         return data["forKYC"]["createPayment"]
 
@@ -88,22 +88,22 @@ class Caller:
         return [edge["node"] for edge in (await self.activity(**only))["edges"]]
 
     async def moved(self) -> list[Any]:
-        answer = await self.client.get("/sandbox/transfers")
-        transfers: list[Any] = answer.json()["transfers"]
+        response = await self.client.get("/sandbox/transfers")
+        transfers: list[Any] = response.json()["transfers"]
         return transfers
 
     async def wait_until_moved(self, count: int) -> None:
-        """Wait until so many payments have moved money."""
+        """Wait until this many payments have moved money."""
         with anyio.fail_after(10):
-            while len(await self.moved()) < count:  # noqa: ASYNC110 - another process could be the one that moves it
+            while len(await self.moved()) < count:  # noqa: ASYNC110 - another process can move it
                 await anyio.sleep(0.01)
 
     async def arm(self, **fault: Any) -> None:
-        answer = await self.client.post("/sandbox/faults", json=fault)
-        assert answer.status_code == 200, answer.text
+        response = await self.client.post("/sandbox/faults", json=fault)
+        assert response.status_code == 200, response.text
 
     async def balances(self) -> dict[str, int]:
-        """Balances in cents by name, of all that have one."""
+        """Return all balances in cents, by name."""
         data = await self.data("SelectSourceAndDestination", SELECT_SOURCE_AND_DESTINATION)
         found = {}
         for membership in data["me"]["memberships"]:

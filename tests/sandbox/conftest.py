@@ -1,4 +1,4 @@
-"""A sandbox on a fresh file, reached in process and over real TCP."""
+"""A sandbox on a new file, in process and over TCP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ Connect = Callable[[], Awaitable[Caller]]
 
 
 class FakeClock:
-    """A clock that a test turns."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = START_SECONDS
@@ -44,7 +44,7 @@ async def sandbox(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Sandbox]:
 
 @asynccontextmanager
 async def served(sandbox: Sandbox) -> AsyncIterator[str]:
-    """Serve a sandbox over HTTP on a free port; gives the base URL."""
+    """Serve a sandbox over HTTP on a free port, and yield the base URL."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(sandbox, port=0, on_ready=ready.set_result))
     try:
@@ -62,13 +62,13 @@ async def base_url(sandbox: Sandbox) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def caller(sandbox: Sandbox) -> AsyncIterator[Caller]:
-    """A client in process, with a valid token."""
+    """Return a client in process, with a valid token."""
     async with httpx.AsyncClient(transport=sandbox.transport(), base_url="https://app.getsequence.io") as client:
         yield await Caller.signed_in(client)
 
 
 @pytest.fixture
 async def tcp_caller(base_url: str) -> AsyncIterator[Caller]:
-    """A client over real TCP, with a valid token."""
+    """Return a client over TCP, with a valid token."""
     async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
         yield await Caller.signed_in(client)

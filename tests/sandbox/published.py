@@ -1,4 +1,4 @@
-"""What the tests use of the published SDK, which has no type hints of its own."""
+"""The parts of the published SDK that the tests use. The SDK has no type hints."""
 
 import pysequence_sdk.client as sdk_client
 from pysequence_sdk.client import SequenceClient

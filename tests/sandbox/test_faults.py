@@ -1,4 +1,4 @@
-"""Every fault looks the same in process as over real TCP, and does to the money what it says."""
+"""Faults: each looks the same in process as over TCP, and moves money only if it says so."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import anyio
 import httpx
 import pytest
 
-from pysequence_api.sandbox import CLIENT_ID, Sandbox, service
+from pysequence_api.sandbox import CLIENT_ID, Sandbox, application
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import START_SECONDS, FakeClock
 from tests.sandbox.published import ACTIVITY_SUMMARY, SELECT_SOURCE_AND_DESTINATION
@@ -31,16 +31,16 @@ REPLACING: list[tuple[Any, Any]] = [
 
 
 async def outcome(caller: Caller, **options: Any) -> Any:
-    """What a client sees of a payment: an answer or an exception, in a form that can be compared."""
+    """Send a payment and return the response or exception, in a form that can be compared."""
     try:
-        answer = await caller.send_payment(**options)
+        response = await caller.send_payment(**options)
     except httpx.HTTPError as error:
         return type(error), str(error)
-    return answer.status_code, answer.headers["content-type"], answer.text
+    return response.status_code, response.headers["content-type"], response.text
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_replaced_answers(caller: Caller, tcp_caller: Caller, when: str) -> None:
+async def test_replaced_responses(caller: Caller, tcp_caller: Caller, when: str) -> None:
     moved = 0
     for what, expected in REPLACING:
         for one in (caller, tcp_caller):
@@ -50,18 +50,18 @@ async def test_replaced_answers(caller: Caller, tcp_caller: Caller, when: str) -
             assert seen[-1].startswith(expected[-1]), what
             moved += when == "after"
             assert len(await one.moved()) == moved, what
-    assert (await caller.pay())["ok"], "the faults are used up"
+    assert (await caller.pay())["ok"], "no fault is armed any more"
 
 
-async def test_messages_of_broken_connections_are_the_same(caller: Caller, tcp_caller: Caller) -> None:
+async def test_broken_connections_raise_the_same_exceptions(caller: Caller, tcp_caller: Caller) -> None:
     for kind in ("close", "half_body"):
         await caller.arm(operation="CreatePayment", count=2, when="before", what=kind)
         in_process, over_tcp = await outcome(caller), await outcome(tcp_caller)
         assert in_process == over_tcp
-    assert (await tcp_caller.pay())["ok"], "a client survives it"
+    assert (await tcp_caller.pay())["ok"], "the client is still usable"
 
 
-async def test_headers_arrive_before_half_a_body(caller: Caller, tcp_caller: Caller) -> None:
+async def test_headers_arrive_before_half_of_the_body(caller: Caller, tcp_caller: Caller) -> None:
     for one in (caller, tcp_caller):
         await one.arm(operation="*", when="after", what="half_body")
         request = one.client.build_request(
@@ -70,13 +70,13 @@ async def test_headers_arrive_before_half_a_body(caller: Caller, tcp_caller: Cal
             json={"query": ACTIVITY_SUMMARY, "operationName": "ActivitySummary"},
             headers={"authorization": f"Bearer {one.access_token}"},
         )
-        answer = await one.client.send(request, stream=True)
-        assert answer.status_code == 200
-        parts = answer.aiter_raw()
-        assert len(await anext(parts)) == int(answer.headers["content-length"]) // 2
+        response = await one.client.send(request, stream=True)
+        assert response.status_code == 200
+        parts = response.aiter_raw()
+        assert len(await anext(parts)) == int(response.headers["content-length"]) // 2
         with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
             await anext(parts)
-        await answer.aclose()
+        await response.aclose()
 
 
 async def test_extra_headers(caller: Caller, tcp_caller: Caller) -> None:
@@ -88,14 +88,14 @@ async def test_extra_headers(caller: Caller, tcp_caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_the_operation_runs_although_the_client_has_gone(caller: Caller, tcp_caller: Caller, when: str) -> None:
+async def test_the_operation_runs_if_the_client_disconnects(caller: Caller, tcp_caller: Caller, when: str) -> None:
     for count, one in enumerate((caller, tcp_caller), start=1):
         await one.arm(operation="CreatePayment", when=when, what={"kind": "delay", "seconds": 0.2})
         assert (await outcome(one, timeout=0.05)) == (httpx.ReadTimeout, "")
         await one.wait_until_moved(count)
 
 
-async def test_a_cancelled_client_moves_money(caller: Caller) -> None:
+async def test_the_operation_runs_if_the_client_is_cancelled(caller: Caller) -> None:
     await caller.arm(operation="CreatePayment", what={"kind": "delay", "seconds": 0.1})
     with anyio.move_on_after(0.03) as scope:
         await caller.send_payment(timeout=None)
@@ -106,12 +106,12 @@ async def test_a_cancelled_client_moves_money(caller: Caller) -> None:
 
 async def test_a_delay_delays(caller: Caller) -> None:
     await caller.arm(operation="CreatePayment", what=[{"kind": "delay", "seconds": 0.1}, "html"])
-    began = anyio.current_time()
+    started_at = anyio.current_time()
     assert (await outcome(caller))[0] == 502
-    assert anyio.current_time() - began >= 0.1
+    assert anyio.current_time() - started_at >= 0.1
 
 
-async def test_data_beside_errors(caller: Caller) -> None:
+async def test_errors_with_data(caller: Caller) -> None:
     await caller.arm(operation="CreatePayment", when="after", what={**GRAPHQL_ERROR, "keep_data": True})
     body = (await caller.send_payment()).json()
     assert body["errors"] == [{"message": "Nope"}]
@@ -154,25 +154,25 @@ async def test_dates(caller: Caller, tcp_caller: Caller) -> None:
         assert "date" not in (await one.send_payment()).headers
         wrong = [{"kind": "date_offset_seconds", "seconds": -300}, {"kind": "status", "status": 500}]
         await one.arm(operation="CreatePayment", what=wrong)
-        answer = await one.send_payment()
-        assert (answer.status_code, answer.headers["date"]) == (500, "Wed, 31 Dec 2025 23:55:00 GMT")
+        response = await one.send_payment()
+        assert (response.status_code, response.headers["date"]) == (500, "Wed, 31 Dec 2025 23:55:00 GMT")
         assert "date" in (await one.send_payment()).headers
 
 
 async def test_huge_bodies(caller: Caller, tcp_caller: Caller) -> None:
     for one in (caller, tcp_caller):
         await one.arm(operation="CreatePayment", when="after", what={"kind": "huge_body", "size_bytes": 3_000_000})
-        answer = await one.send_payment()
-        assert len(answer.content) == 3_000_000
-        assert answer.json()["data"]["forKYC"]["createPayment"]["ok"]
+        response = await one.send_payment()
+        assert len(response.content) == 3_000_000
+        assert response.json()["data"]["forKYC"]["createPayment"]["ok"]
 
 
-async def test_a_huge_body_can_be_left_unread(caller: Caller, tcp_caller: Caller) -> None:
+async def test_a_huge_body_need_not_be_read(caller: Caller, tcp_caller: Caller) -> None:
     for one in (caller, tcp_caller):
         await one.arm(operation="*", what={"kind": "huge_body", "size_bytes": 1_000_000_000})
-        async with one.client.stream("POST", "/oauth/token", json={}) as answer:
-            assert answer.headers["content-length"] == "1000000000"
-            async for _ in answer.aiter_raw():
+        async with one.client.stream("POST", "/oauth/token", json={}) as response:
+            assert response.headers["content-length"] == "1000000000"
+            async for _ in response.aiter_raw():
                 break
         assert (await one.client.get("/sandbox/faults")).json() == {"armed": []}
 
@@ -184,7 +184,7 @@ async def test_refusals(caller: Caller) -> None:
     assert await caller.moved() == []
 
 
-async def test_a_hidden_transfer_is_only_in_the_activity(caller: Caller) -> None:
+async def test_a_hidden_transfer_is_in_the_activity_only(caller: Caller) -> None:
     await caller.arm(operation="CreatePayment", what="hide_new_transfer")
     data = await caller.data("CreatePayment", CREATE_AND_LOOK, **caller.payment())
     edges = data["forKYC"]["createPayment"]["ok"]["organization"]["transferReferences"]["edges"]
@@ -225,7 +225,7 @@ async def test_faults_are_taken_in_order(caller: Caller) -> None:
     assert (await caller.send_payment()).status_code == 200
 
 
-async def test_the_journal_shows_what_left(caller: Caller) -> None:
+async def test_the_journal_shows_that_no_response_was_sent(caller: Caller) -> None:
     await caller.arm(operation="CreatePayment", when="after", what="close")
     await outcome(caller)
     (entry,) = (await caller.client.get("/sandbox/requests")).json()["requests"]
@@ -246,16 +246,30 @@ async def test_the_journal_shows_what_left(caller: Caller) -> None:
         ({"operation": "*", "what": ["close", "html"]}, "only one of these"),
         ({"operation": "*", "what": ["no_date", "no_date"]}, "twice"),
         ({"operation": "*", "what": "refuse"}, "CreatePayment only"),
-        ({"operation": "*", "what": {"kind": "graphql_error", "keep_data": True}}, "needs when: after"),
+        ({"operation": "ActivitySummary", "what": {"kind": "fee_cents", "cents": 1}}, "CreatePayment only"),
+        ({"operation": "CreatePayment", "what": {"kind": "fee_cents", "cents": 0}}, "cents"),
+        ({"operation": "CreatePayment", "what": "fail_after_seconds"}, "seconds"),
+        (
+            {
+                "operation": "CreatePayment",
+                "what": [
+                    {"kind": "fail_after_seconds", "seconds": 5},
+                    {"kind": "return_after_seconds", "seconds": 5},
+                ],
+            },
+            "only one of these",
+        ),
+        ({"operation": "oauth/token", "what": {"kind": "activity_lag_seconds", "seconds": 5}}, "operations only"),
+        ({"operation": "*", "what": {"kind": "graphql_error", "keep_data": True}}, "keep_data"),
         ({"operation": "*", "what": {"kind": "html", "status": 204}}, "no body"),
         ({"operation": "*", "what": {"kind": "delay", "seconds": 1e9}}, "seconds"),
         (5, "an object"),
     ],
 )
-async def test_faults_that_make_no_sense(caller: Caller, fault: Any, reason: str) -> None:
-    answer = await caller.client.post("/sandbox/faults", json=[{"operation": "*", "what": "html"}, fault])
-    assert answer.status_code == 422
-    assert reason in answer.text
+async def test_invalid_faults_are_rejected(caller: Caller, fault: Any, reason: str) -> None:
+    response = await caller.client.post("/sandbox/faults", json=[{"operation": "*", "what": "html"}, fault])
+    assert response.status_code == 422
+    assert reason in response.text
     assert (await caller.client.get("/sandbox/faults")).json() == {"armed": []}
 
 
@@ -272,12 +286,12 @@ async def events(caller: Caller, what: Any) -> list[str]:
 
     if what:
         await caller.arm(operation="CreatePayment", what=what)
-    await caller.client.delete("/sandbox/requests", headers={"connection": "close"})  # the next one is on a new one
+    await caller.client.delete("/sandbox/requests", headers={"connection": "close"})
     await outcome(caller, extensions={"trace": trace})
     return [name for name in seen if "start_tls" not in name]
 
 
-async def test_trace_events_are_those_of_a_network(caller: Caller, tcp_caller: Caller) -> None:
+async def test_trace_events_are_those_of_httpcore(caller: Caller, tcp_caller: Caller) -> None:
     for what in (None, "html", "close", "half_body"):
         in_process, over_tcp = await events(caller, what), await events(tcp_caller, what)
         assert in_process == over_tcp, what
@@ -288,7 +302,7 @@ async def test_trace_events_are_those_of_a_network(caller: Caller, tcp_caller: C
         ]
 
 
-async def test_what_a_trace_raises_stops_the_request(caller: Caller) -> None:
+async def test_an_exception_of_a_trace_stops_the_request(caller: Caller) -> None:
     async def trace(name: str, info: Any) -> None:
         if name == "http11.send_request_headers.started":
             raise LookupError("stop")
@@ -299,8 +313,10 @@ async def test_what_a_trace_raises_stops_the_request(caller: Caller) -> None:
     assert (await caller.client.get("/sandbox/requests")).json() == {"requests": []}
 
 
-async def test_closing_ends_what_still_runs(caller: Caller, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "CLOSING_SECONDS", 0.05)
+async def test_closing_cancels_running_requests(
+    caller: Caller, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "CLOSING_SECONDS", 0.05)
     await caller.arm(operation="CreatePayment", what={"kind": "delay", "seconds": 60})
     assert await outcome(caller, timeout=0.05) == (httpx.ReadTimeout, "")
     with anyio.fail_after(5):
@@ -308,7 +324,7 @@ async def test_closing_ends_what_still_runs(caller: Caller, sandbox: Sandbox, mo
     assert await caller.moved() == []
 
 
-async def test_an_application_that_fails_answers_500(caller: Caller, tcp_caller: Caller, tmp_path: Path) -> None:
+async def test_a_failing_application_responds_with_500(caller: Caller, tcp_caller: Caller, tmp_path: Path) -> None:
     remove(tmp_path)
     for one in (caller, tcp_caller):
         assert (await one.send_payment()).status_code == 500

@@ -1,4 +1,4 @@
-"""The GraphQL side: payments and their refusals, activity, and what Sequence answers to nonsense."""
+"""GraphQL: payments and their refusals, activity, and responses to invalid requests."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
-from pysequence_api.sandbox.identity import SECOND_KYC_ID, SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.household import SECOND_KYC_ID, SECOND_ORGANIZATION_ID
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import START_SECONDS, FakeClock
 from tests.sandbox.published import (
@@ -61,7 +61,7 @@ async def test_refusals_move_nothing(caller: Caller, message: str, change: dict[
     assert await caller.moved() == []
 
 
-async def test_wrong_kyc(caller: Caller) -> None:
+async def test_an_unknown_kyc_id_is_an_error(caller: Caller) -> None:
     variables = caller.payment()
     message = await caller.message("CreatePayment", CREATE_PAYMENT, **{**variables, "id": "nobody"})
     assert "not found" in message
@@ -102,6 +102,7 @@ async def test_a_payment_moves_money_once(
         "destination": caller.ids[names[1]],
         "amount_cents": 12_345,
         "created_at": "2026-01-01T00:00:00.000Z",
+        "status": "PENDING",
     }
 
 
@@ -110,7 +111,7 @@ async def test_money_to_an_account_without_a_balance(caller: Caller) -> None:
     assert len(await caller.moved()) == 1
 
 
-async def test_status_follows_the_clock(caller: Caller, clock: FakeClock) -> None:
+async def test_the_status_depends_on_the_clock(caller: Caller, clock: FakeClock) -> None:
     await caller.pay()
     seen = []
     for elapsed_seconds in (0, 1.9, 2, 9.9, 10, 86_400):
@@ -137,7 +138,7 @@ async def test_totals_by_utc_day(caller: Caller, clock: FakeClock) -> None:
     assert totals == {"2026-01-01": 12_345, "2026-01-02": 12}
 
 
-async def test_pages_are_complete_and_stable_under_inserts(caller: Caller, clock: FakeClock) -> None:
+async def test_pages_are_complete_while_transfers_are_added(caller: Caller, clock: FakeClock) -> None:
     found: list[Any] = []
     after, more = "", True
     while more:
@@ -194,7 +195,7 @@ async def test_filters(caller: Caller) -> None:
     assert len(await caller.nodes(createdAt={"start": None}, name=None, statuses=None)) == 100
 
 
-async def test_what_is_unknown_is_null(caller: Caller) -> None:
+async def test_unknown_ids_are_null(caller: Caller) -> None:
     data = await caller.data("PodDrawerContent", POD_DRAWER_CONTENT, organizationId="nobody", id="nothing")
     assert data["organization"] is None
     for operation, query, name in (
@@ -235,7 +236,7 @@ async def test_second_organization(caller: Caller) -> None:
     assert result["ok"]["organization"]["id"] == SECOND_ORGANIZATION_ID
 
 
-async def test_nonsense_is_a_graphql_error(caller: Caller) -> None:
+async def test_invalid_documents_are_graphql_errors(caller: Caller) -> None:
     assert "Cannot query field" in await caller.message("X", "query X { me { shoeSize } }")
     assert "Syntax Error" in await caller.message("X", "query X {")
     assert "Unknown operation" in await caller.message("Y", "query X { me { id } }")
@@ -258,34 +259,34 @@ async def test_nonsense_is_a_graphql_error(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'{"query": 5}', b"\xff", b"[" * 100_000, b'{"query":"\\ud800"}']
 )
-async def test_unreadable_bodies(caller: Caller, body: bytes) -> None:
+async def test_invalid_bodies_are_rejected(caller: Caller, body: bytes) -> None:
     headers = {"authorization": f"Bearer {caller.access_token}"}
-    answer = await caller.client.post("/api/graphql", content=body, headers=headers)
-    assert answer.status_code == 400
+    response = await caller.client.post("/api/graphql", content=body, headers=headers)
+    assert response.status_code == 400
     assert (await caller.client.get("/sandbox/requests")).status_code == 200
 
 
-async def test_other_requests(caller: Caller) -> None:
+async def test_other_paths_and_methods_are_rejected(caller: Caller) -> None:
     assert (await caller.client.get("/api/graphql")).status_code == 405
     assert (await caller.client.get("/elsewhere")).status_code == 404
     assert (await caller.client.get("/sandbox/elsewhere")).status_code == 404
     assert (await caller.client.post("/api/graphql", content=b"x" * 1_048_577)).status_code == 413
 
 
-async def test_the_date_is_the_clocks(caller: Caller) -> None:
+async def test_the_date_header_is_by_the_clock(caller: Caller) -> None:
     for path in ("/sandbox/faults", "/api/graphql", "/elsewhere"):
         assert (await caller.client.get(path)).headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
-async def test_requests_are_remembered_without_secrets(caller: Caller, tcp_caller: Caller) -> None:
+async def test_the_journal_has_no_secrets(caller: Caller, tcp_caller: Caller) -> None:
     await tcp_caller.client.delete("/sandbox/requests")
     await tcp_caller.data("ActivitySummary", ACTIVITY_SUMMARY)
     await caller.pay()
     await caller.client.post(
         "/oauth/token", json={"grant_type": "refresh_token", "client_id": "x", "refresh_token": "secret-one"}
     )
-    answer = await caller.client.get("/sandbox/requests")
-    first, second, third = answer.json()["requests"]
+    response = await caller.client.get("/sandbox/requests")
+    first, second, third = response.json()["requests"]
     assert [one["operation"] for one in (first, second, third)] == ["ActivitySummary", "CreatePayment", "oauth/token"]
     assert [one["status"] for one in (first, second, third)] == [200, 200, 401]
     assert first["number"] < second["number"] < third["number"]
@@ -295,8 +296,8 @@ async def test_requests_are_remembered_without_secrets(caller: Caller, tcp_calle
     assert "authorization" not in second["headers"]
     assert second["headers"]["host"] == "app.getsequence.io"
     for secret in (caller.access_token, "secret-one"):
-        assert secret not in answer.text
-    assert json.loads(answer.text)["requests"][0]["arrived_at"] == "2026-01-01T00:00:00.000Z"
+        assert secret not in response.text
+    assert json.loads(response.text)["requests"][0]["arrived_at"] == "2026-01-01T00:00:00.000Z"
 
 
 async def test_select_has_every_kind_of_account(caller: Caller) -> None:

@@ -1,4 +1,4 @@
-"""The file under it all: money is neither made nor lost, whoever writes at the same time."""
+"""The file: concurrent writes neither create nor lose money."""
 
 import asyncio
 import sqlite3
@@ -50,7 +50,7 @@ def modes(directory: Path, pattern: str) -> set[int]:
 
 
 async def total_cents(caller: Caller) -> int:
-    """The worth of the two pods, as one answer shows it."""
+    """Return the sum of two balances from one response."""
     balances = await caller.balances()
     return balances["Rent"] + balances["Emergency Fund"]
 
@@ -62,7 +62,7 @@ async def test_concurrent_payments_never_overdraw(caller: Caller, tmp_path: Path
         there = [group.create_task(caller.pay("Groceries", "Rent", amount=5_000)) for _ in range(25)]
         back = [group.create_task(caller.pay("Café ☕", "Groceries", amount=1_000)) for _ in range(10)]
     done = [task.result()["ok"] is not None for task in there]
-    assert sum(done) in {17, 18}  # $876.43, and up to four times $10.00 that may come first
+    assert sum(done) in {17, 18}  # $876.43, and up to four times $10.00 that can arrive first
     assert sum(task.result()["ok"] is not None for task in back) == 4
     with open_ledger(tmp_path / "sandbox.db", clock) as ledger:
         after = ledger.all_balances_cents()
@@ -71,7 +71,7 @@ async def test_concurrent_payments_never_overdraw(caller: Caller, tmp_path: Path
     assert len(await caller.moved()) == sum(done) + 4
 
 
-async def test_an_answer_shows_one_moment(caller: Caller) -> None:
+async def test_a_response_is_one_snapshot(caller: Caller) -> None:
     before = await total_cents(caller)
     async with asyncio.TaskGroup() as group:
         payments = [group.create_task(caller.pay()) for _ in range(15)]
@@ -109,7 +109,7 @@ async def test_two_processes_seed_and_pay_at_once(tmp_path: Path) -> None:
     assert counts[2] == 41
 
 
-async def test_the_file_is_kept_and_private(tmp_path: Path, clock: FakeClock) -> None:
+async def test_the_file_persists_and_is_private(tmp_path: Path, clock: FakeClock) -> None:
     path = tmp_path / "kept.db"
     first = Sandbox(path, clock=clock)
     token = first.issue_tokens().access_token
@@ -127,7 +127,7 @@ async def _moved(sandbox: Sandbox) -> list[object]:
         return list((await client.get("/sandbox/transfers")).json()["transfers"])
 
 
-async def test_other_files_are_left_alone(tmp_path: Path) -> None:
+async def test_other_files_are_not_changed(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database, but long enough to be looked at as if it were one " * 20)
     other = tmp_path / "other.db"

@@ -1,4 +1,4 @@
-"""The published SDK works against the simulation over HTTP, unchanged."""
+"""The published SDK works with the sandbox over HTTP, unchanged."""
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -45,7 +45,7 @@ async def test_reads(sdk: SequenceClient) -> None:
     assert summary["transfer_count"] >= summary["rule_executions"] >= 0
 
 
-async def test_every_pod_and_transfer_can_be_opened(sdk: SequenceClient) -> None:
+async def test_every_pod_and_transfer_has_details(sdk: SequenceClient) -> None:
     for pod in await call(sdk.get_pods):
         detail = await call(sdk.get_pod_detail, pod["organization_id"], pod["id"])
         assert detail["name"] == pod["name"]

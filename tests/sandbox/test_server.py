@@ -1,4 +1,4 @@
-"""The server process: where it listens and how it ends."""
+"""The server process: where it listens, and how it stops."""
 
 import signal
 import subprocess
@@ -37,12 +37,12 @@ def start(path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_stops_the_server_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path / "served.db")
     assert process.stdout is not None
     url = (await anyio.to_thread.run_sync(process.stdout.readline)).strip()
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        if number is signal.SIGTERM:  # also with a request that still runs
+        if number is signal.SIGTERM:  # even while a request is running
             fault = {"operation": "oauth/token", "what": {"kind": "delay", "seconds": 60}}
             await client.post("/sandbox/faults", json=fault)
             with pytest.raises(httpx.ReadTimeout):
@@ -53,14 +53,14 @@ async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) 
     assert "Traceback" not in errors
 
 
-async def test_only_loopback(tmp_path: Path) -> None:
+async def test_the_server_listens_on_loopback_only(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path / "sandbox.db")
     for host in ("0.0.0.0", "192.0.2.1", "example.com", "::"):
         with pytest.raises(ValueError, match=r"loopback|IP address"):
             await serve(sandbox, host=host, port=0, on_ready=print)
 
 
-async def test_a_taken_port_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_an_error(sandbox: Sandbox, tmp_path: Path) -> None:
     async with served(sandbox) as url:
         with pytest.raises(OSError, match="in use"):
             await serve(sandbox, port=httpx.URL(url).port or 0, on_ready=print)

@@ -1,4 +1,4 @@
-"""A process of its own that reads, and can transfer: run with one JSON object as its argument."""
+"""A process that reads, and can transfer. Its argument is one JSON object."""
 
 import json
 import logging
@@ -14,23 +14,23 @@ from pysequence_api.settings import Settings
 from tests.sequence.conftest import order_of, transfer
 
 
-async def run(what: dict[str, Any]) -> None:
+async def run(task: dict[str, Any]) -> None:
     settings = Settings.load(
-        access_token=what.get("access_token"),
-        graphql_url=f"{what['base_url']}/api/graphql",
-        auth_url=what["base_url"],
+        access_token=task.get("access_token"),
+        graphql_url=f"{task['base_url']}/api/graphql",
+        auth_url=task["base_url"],
         auth0_client_id=CLIENT_ID,
-        request_interval_seconds=what["interval"],
+        request_interval_seconds=task["interval"],
         request_jitter_seconds=0,
     )
-    client = GraphQLSequenceClient.open(settings, Path(what["directory"]))
+    client = GraphQLSequenceClient.open(settings, Path(task["directory"]))
     async with anyio.create_task_group() as tasks:
-        for number in range(what["count"]):
-            if what.get("distinct"):
-                tasks.start_soon(client.transfer_detail, ORGANIZATION_ID, what["distinct"][number])
+        for number in range(task["count"]):
+            if task.get("distinct"):
+                tasks.start_soon(client.transfer_detail, ORGANIZATION_ID, task["distinct"][number])
             else:
                 tasks.start_soon(client.activity_summary)
-        if what.get("transfer"):
+        if task.get("transfer"):
             await transfer(client, order_of())
     await client.aclose()
 

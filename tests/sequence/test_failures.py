@@ -1,4 +1,4 @@
-"""Every way to fail, with the truth about the money beside it: in process and over TCP by the same table."""
+"""Every way a request can fail, and whether money moved: one table, in this process and over TCP."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ from pysequence_api.errors import (
 from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sequence.graphql import client as graphql
 from pysequence_api.sequence.transport import MAX_ANSWER_BYTES
-from tests.sequence.conftest import TIMEOUT_SECONDS, House, order_of, transfer
+from tests.sequence.conftest import TIMEOUT_SECONDS, ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ FAILURES: dict[str, Failure] = {
     "closed": ({"kind": "close"}, ConnectionLostError),
     "half a body": ({"kind": "half_body"}, ConnectionLostError),
     "broken JSON": ({"kind": "garbage"}, UnreadableAnswerError),
-    "no JSON": ({"kind": "garbage", "body": ""}, UnreadableAnswerError),
+    "empty body": ({"kind": "garbage", "body": ""}, UnreadableAnswerError),
     "not UTF-8": ({"kind": "garbage", "body": '"\x00"'}, UnreadableAnswerError),
     "a list": ({"kind": "garbage", "body": "[]"}, UnreadableAnswerError),
     "no data": ({"kind": "garbage", "body": "{}"}, UnreadableAnswerError),
@@ -57,90 +57,92 @@ FAILURES: dict[str, Failure] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-async def test_read_fails(any_house: House, name: str) -> None:
+async def test_read_fails(any_world: ClientWorld, name: str) -> None:
     effect, expected = FAILURES[name]
-    client = any_house.client(request_timeout_seconds=DEADLINE_SECONDS if name == "too slow" else 5)
-    any_house.arm("ActivitySummary", effect)
+    client = any_world.client(request_timeout_seconds=DEADLINE_SECONDS if name == "too slow" else 5)
+    any_world.fail(effect, operation="ActivitySummary")
     with pytest.raises(SequenceError) as caught:
         await client.activity_summary()
     assert type(caught.value) is expected
     check_message(caught.value)
-    assert len(any_house.requests()) == 1
-    await client.activity_summary()  # and is over
+    assert len(any_world.requests()) == 1
+    await client.activity_summary()  # the next one works
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", FAILURES)
-async def test_transfer_fails(any_house: House, name: str, when: str) -> None:
+async def test_transfer_fails(any_world: ClientWorld, name: str, when: str) -> None:
     effect, expected = FAILURES[name]
     order = order_of()
-    client = any_house.client(request_timeout_seconds=DEADLINE_SECONDS if name == "too slow" else 5)
-    any_house.arm("CreatePayment", effect, when=when)
+    client = any_world.client(request_timeout_seconds=DEADLINE_SECONDS if name == "too slow" else 5)
+    any_world.fail(effect, when=when)
     with pytest.raises(SequenceError) as caught:
         await transfer(client, order)
     assert type(caught.value) is expected
     assert not caught.value.nothing_moved
     check_message(caught.value)
-    assert len(any_house.requests("CreatePayment")) == 1
+    assert len(any_world.requests("CreatePayment")) == 1
     runs = when == "after" or effect["kind"] == "huge_body"
     if effect["kind"] not in {"delay", "huge_body"}:
-        assert len(await any_house.moved()) == runs
+        assert len(await any_world.moved()) == runs
 
 
 @pytest.mark.parametrize(("status", "expected", "requests"), [(401, NotAuthorizedError, 2), (429, RateLimitedError, 1)])
-async def test_transfer_that_certainly_did_nothing(
-    any_house: House, status: int, expected: type[SequenceError], requests: int
+async def test_a_rejected_transfer_moved_nothing(
+    any_world: ClientWorld, status: int, expected: type[SequenceError], requests: int
 ) -> None:
-    client = any_house.client(access_token=None)
-    any_house.write_cache()
+    client = any_world.client(access_token=None)
+    any_world.cache_tokens()
     order = order_of()
-    any_house.arm("CreatePayment", {"kind": "status", "status": status, "headers": {"Retry-After": "7"}}, count=2)
+    any_world.fail({"kind": "status", "status": status, "headers": {"Retry-After": "7"}}, count=2)
     with pytest.raises(expected) as caught:
         await transfer(client, order)
     assert caught.value.nothing_moved
     assert caught.value.retry_after_seconds == (7 if status == 429 else None)
-    assert len(any_house.requests("CreatePayment")) == requests
-    assert await any_house.moved() == []
+    assert len(any_world.requests("CreatePayment")) == requests
+    assert await any_world.moved() == []
 
 
-async def test_refused_in_sequences_words(any_house: House) -> None:
-    client = any_house.client()
+async def test_a_refusal_repeats_the_reason_of_sequence(any_world: ClientWorld) -> None:
+    client = any_world.client()
     order = order_of()
-    any_house.arm("CreatePayment", {"kind": "refuse", "message": "Account 000123456789\nhas no funds"})
+    any_world.fail({"kind": "refuse", "message": "Account 000123456789\nhas no funds"})
     with pytest.raises(RefusedError, match="Account ••••6789 has no funds") as caught:
         await transfer(client, order)
     assert caught.value.nothing_moved
-    assert await any_house.moved() == []
+    assert await any_world.moved() == []
 
 
-async def test_401_renews_the_token_and_sends_again(any_house: House) -> None:
-    any_house.write_cache()
-    client = any_house.client(access_token=None)
+async def test_401_renews_the_token_and_sends_again(any_world: ClientWorld) -> None:
+    any_world.cache_tokens()
+    client = any_world.client(access_token=None)
     order = order_of()
-    any_house.arm("*", {"kind": "status", "status": 401})
+    any_world.fail({"kind": "status", "status": 401}, operation="*")
     await client.activity_summary()
-    assert len(any_house.requests("ActivitySummary")) == 2
-    any_house.arm("CreatePayment", {"kind": "status", "status": 401})
+    assert len(any_world.requests("ActivitySummary")) == 2
+    any_world.fail({"kind": "status", "status": 401})
     await transfer(client, order)
-    assert len(any_house.requests("CreatePayment")) == 2
-    assert len(await any_house.moved()) == 1
-    assert len(any_house.requests("oauth/token")) == 2
+    assert len(any_world.requests("CreatePayment")) == 2
+    assert len(await any_world.moved()) == 1
+    assert len(any_world.requests("oauth/token")) == 2
 
 
-async def test_after_a_long_sign_in_a_transfer_is_not_sent_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not executed is what is not there twice the deadline after the announcement: by then, nothing may be sent."""
-    house.write_cache()
-    client = house.client(access_token=None)
+async def test_a_transfer_is_not_sent_again_after_a_slow_sign_in(
+    world: ClientWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lookup after a crash relies on this: two deadlines after it was announced, a transfer can no longer be sent."""
+    world.cache_tokens()
+    client = world.client(access_token=None)
     order = order_of()
-    house.arm("CreatePayment", {"kind": "status", "status": 401})
-    slow = TIMEOUT_SECONDS + 1  # is what a new token takes
-    monkeypatch.setattr(graphql, "steady_seconds", lambda: time.monotonic() + slow * len(house.requests("oauth/token")))
-    with pytest.raises(NotAuthorizedError, match="too long") as caught:
+    world.fail({"kind": "status", "status": 401})
+    slow = TIMEOUT_SECONDS + 1  # how long getting a new token takes
+    monkeypatch.setattr(graphql, "steady_seconds", lambda: time.monotonic() + slow * len(world.requests("oauth/token")))
+    with pytest.raises(NotAuthorizedError) as caught:
         await transfer(client, order)
     assert caught.value.nothing_moved
-    assert len(house.requests("CreatePayment")) == 1
+    assert len(world.requests("CreatePayment")) == 1
     await transfer(client, order)
-    assert len(house.requests("oauth/token")) == 1
+    assert len(world.requests("oauth/token")) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,12 +168,12 @@ async def test_after_a_long_sign_in_a_transfer_is_not_sent_again(house: House, m
         ),
     ],
 )
-async def test_what_counts_as_taken_and_as_refused(
-    house: House, body: str, expected: type[SequenceError] | None
+async def test_which_answers_are_accepted_or_refused(
+    world: ClientWorld, body: str, expected: type[SequenceError] | None
 ) -> None:
-    client = house.client()
+    client = world.client()
     order = order_of()
-    house.arm("CreatePayment", {"kind": "garbage", "body": body})
+    world.fail({"kind": "garbage", "body": body})
     if expected is None:
         receipt = await transfer(client, order)
         assert (receipt.organization_id, receipt.transfers) == (None, ())
@@ -181,47 +183,47 @@ async def test_what_counts_as_taken_and_as_refused(
         assert type(caught.value) is expected
 
 
-async def test_ok_stays_ok_beside_errors(house: House) -> None:
-    client = house.client()
+async def test_ok_counts_even_with_errors(world: ClientWorld) -> None:
+    client = world.client()
     order = order_of()
-    house.arm("CreatePayment", {"kind": "graphql_error", "keep_data": True}, when="after")
+    world.fail({"kind": "graphql_error", "keep_data": True}, when="after")
     receipt = await transfer(client, order)
     newest = max(receipt.transfers, key=lambda one: str(one.created_at))
-    assert [newest.id] == [one["id"] for one in await house.moved()]
-    house.arm("CreatePayment", "hide_new_transfer")
+    assert [newest.id] == [one["id"] for one in await world.moved()]
+    world.fail("hide_new_transfer")
     receipt = await transfer(client, order)
     assert receipt.organization_id == ORGANIZATION_ID
-    assert (await house.moved())[-1]["id"] not in {one.id for one in receipt.transfers}
+    assert (await world.moved())[-1]["id"] not in {one.id for one in receipt.transfers}
 
 
-async def test_a_cancelled_transfer_moves_what_it_had_sent(any_house: House) -> None:
-    client = any_house.client()
+async def test_a_cancelled_transfer_may_still_move_money(any_world: ClientWorld) -> None:
+    client = any_world.client()
     order = order_of()
-    any_house.arm("CreatePayment", {"kind": "delay", "seconds": 0.2})
+    any_world.fail({"kind": "delay", "seconds": 0.2})
     async with anyio.create_task_group() as tasks:
 
         async def send() -> None:
             await transfer(client, order)
-            raise AssertionError("it was cancelled")
+            raise AssertionError("it should be cancelled")
 
         tasks.start_soon(send)
         with anyio.fail_after(5):
-            while not any_house.requests("CreatePayment"):  # noqa: ASYNC110 - the journal has no event
+            while not any_world.requests("CreatePayment"):  # noqa: ASYNC110 - the journal has no event
                 await anyio.sleep(0.005)
         tasks.cancel_scope.cancel()
     with anyio.fail_after(5):
-        while not await any_house.moved():  # noqa: ASYNC110 - nor has the ledger
+        while not await any_world.moved():  # noqa: ASYNC110 - the ledger has no event
             await anyio.sleep(0.01)
 
 
-async def test_secrets_stay_secret(
-    any_house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_no_secret_is_in_an_error_or_a_log_line(
+    any_world: ClientWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    tokens = any_house.sandbox.issue_tokens()
-    client = any_house.client(access_token=tokens.access_token)
+    tokens = any_world.sandbox.issue_tokens()
+    client = any_world.client(access_token=tokens.access_token)
     echo = f"Token {tokens.access_token} is bad; Authorization: Bearer abc.def-123; card 4111 1111 1111 1234"
-    any_house.arm("ActivitySummary", {"kind": "graphql_error", "message": echo})
+    any_world.fail({"kind": "graphql_error", "message": echo}, operation="ActivitySummary")
     with pytest.raises(GraphQLError) as caught:
         await client.activity_summary()
     text = f"{caught.value} {caught.value!r} {client!r} {caplog.text}"
@@ -231,8 +233,8 @@ async def test_secrets_stay_secret(
     assert "ActivitySummary: HTTP 200 in" in caplog.text
 
 
-async def test_use_after_closing_is_never_sent(any_house: House) -> None:
-    client = any_house.client()
+async def test_a_closed_client_sends_nothing(any_world: ClientWorld) -> None:
+    client = any_world.client()
     await client.aclose()
     with pytest.raises(NotSentError):
         await client.activity_summary()

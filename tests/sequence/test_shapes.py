@@ -1,4 +1,4 @@
-"""What is null or missing anywhere is ordinary; what has a wrong type is unreadable; no answer is anything else."""
+"""Null or missing data is accepted anywhere, a wrong type is unreadable, and no answer ends in another exception."""
 
 import copy
 import json
@@ -15,19 +15,18 @@ from hypothesis import strategies as st
 from pysequence_api.errors import GatewayError, NotFoundError, UnreadableAnswerError
 from pysequence_api.models import Accounts, ActivityPage, PodDetail, Transfer, TransferReceipt
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sequence.graphql.answers import Answer
+from pysequence_api.sequence.graphql.answers import Answer, Node
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from pysequence_api.sequence.graphql.node import Node
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
     read_activity,
+    read_payment,
     read_pod_detail,
     read_summary,
     read_transfer_detail,
 )
-from pysequence_api.sequence.graphql.payments import read_payment
 from pysequence_api.text import mask_number, plain_text
-from tests.sequence.conftest import DESTINATION_ID, House, order_of, transfer
+from tests.sequence.conftest import DESTINATION_ID, ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +50,7 @@ PARSERS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 class Recorder(httpx.AsyncBaseTransport):
-    """Keeps the data of the newest answer."""
+    """Keeps the data of the latest answer."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -65,16 +64,16 @@ class Recorder(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status_code, headers=headers, stream=httpx.ByteStream(content))
 
 
-async def true_data(house: House, operation: str, identifier: str) -> dict[str, Any]:
-    recorder = Recorder(house.sandbox.transport())
-    client = GraphQLSequenceClient.open(house.settings(), house.directory, recorder)
+async def answer_data(world: ClientWorld, operation: str, identifier: str) -> dict[str, Any]:
+    recorder = Recorder(world.sandbox.transport())
+    client = GraphQLSequenceClient.open(world.settings, world.files.path, recorder)
     await OPERATIONS[operation](client, identifier)
     await client.aclose()
     return recorder.data
 
 
 def paths_of(value: object, path: str = "") -> Iterator[str]:
-    """Every path of an answer, with ``*`` for the entries of a list, and ``0`` for its first."""
+    """List every path of an answer, with ``*`` for all entries of a list and ``0`` for the first."""
     below: list[tuple[str, object]] = []
     if isinstance(value, dict):
         below = list(value.items())
@@ -85,20 +84,20 @@ def paths_of(value: object, path: str = "") -> Iterator[str]:
         yield from paths_of(entry, f"{path}{step}.")
 
 
-async def a_transfer(house: House) -> str:
-    page = await house.client().activity(ORGANIZATION_ID, first=100)
+async def a_transfer(world: ClientWorld) -> str:
+    page = await world.client().activity(ORGANIZATION_ID, first=100)
     return next(one.id for one in page.transfers if one.activity_type == "RULE")
 
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_nulls_everywhere(house: House, operation: str, missing: bool) -> None:
-    identifier = await a_transfer(house)
-    paths = sorted(set(paths_of(await true_data(house, operation, identifier))))
+async def test_nulls_everywhere(world: ClientWorld, operation: str, missing: bool) -> None:
+    identifier = await a_transfer(world)
+    paths = sorted(set(paths_of(await answer_data(world, operation, identifier))))
     assert len(paths) >= 4
-    client = house.client()
+    client = world.client()
     for path in paths:
-        house.arm(operation, {"kind": "nulls", "paths": [path], "missing": missing})
+        world.fail({"kind": "nulls", "paths": [path], "missing": missing}, operation=operation)
         try:
             result = await OPERATIONS[operation](client, identifier)
         except NotFoundError:
@@ -111,7 +110,7 @@ async def test_nulls_everywhere(house: House, operation: str, missing: bool) -> 
 
 
 def leaves_gap(path: list[str], missing: bool) -> bool:
-    """Say whether something that was to be listed is not; an entry that was never in a list cannot be known of."""
+    """Return whether an entry is visibly missing. An entry that was never in the list cannot be noticed."""
     match path:
         case [*_, "*" | "0"]:
             return not missing
@@ -121,7 +120,7 @@ def leaves_gap(path: list[str], missing: bool) -> bool:
 
 
 def check(path: str, result: object, *, missing: bool) -> None:
-    """See that what is not known is not taken for something known."""
+    """Check that missing data is reported as missing."""
     gone = path.split(".")
     if isinstance(result, Accounts):
         assert result.complete != leaves_gap(gone, missing)
@@ -147,8 +146,8 @@ WRONG: list[object] = ["text", 5, 1.5, True, [], {}, ["text"], "\ud800", 10**400
 
 
 @pytest.mark.parametrize("operation", PARSERS)
-async def test_wrong_types_everywhere(house: House, operation: str) -> None:
-    data = await true_data(house, operation, await a_transfer(house))
+async def test_wrong_types_everywhere(world: ClientWorld, operation: str) -> None:
+    data = await answer_data(world, operation, await a_transfer(world))
     unreadable = longest = 0
     for path in sorted({path for path in paths_of(data) if "*" not in path}):
         for wrong in WRONG:
@@ -186,7 +185,7 @@ JSON = st.recursive(
 
 @settings(max_examples=40, deadline=None)
 @given(data=objects_of(JSON), operation=st.sampled_from(sorted(PARSERS)))
-def test_no_answer_ends_in_another_exception(data: dict[str, Any], operation: str) -> None:
+def test_any_answer_ends_in_a_result_or_a_gateway_error(data: dict[str, Any], operation: str) -> None:
     with suppress(GatewayError):
         PARSERS[operation](data)
 
@@ -250,7 +249,7 @@ def test_plain_text(text: str, plain: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(max_size=3000), limit=st.integers(20, 300))
-def test_plain_text_is_one_bounded_printable_line(text: str, limit: int) -> None:
+def test_plain_text_is_one_short_printable_line(text: str, limit: int) -> None:
     plain = plain_text(text, limit)
     assert len(plain) <= limit
     assert plain == " ".join(plain.split())

@@ -1,9 +1,10 @@
-"""Peers that misbehave below HTTP, and what may never be taken for "not sent"."""
+"""Servers that misbehave below HTTP, and which failures may count as "not sent"."""
 
 import asyncio
 import gzip
 import json
 import socket
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,31 +20,32 @@ from pysequence_api.errors import (
     RateLimitedError,
     SequenceError,
     SettingsError,
+    SignInError,
     TimedOutError,
     UnreadableAnswerError,
 )
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.transport import MAX_ANSWER_BYTES, clock_offset_seconds, retry_after_seconds
 from pysequence_api.settings import Settings
-from tests.sequence.conftest import TIMEOUT_SECONDS, House, order_of, transfer
+from tests.sequence.conftest import TIMEOUT_SECONDS, ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
 SHORT_DEADLINE_SECONDS = 0.15
-"""For peers that never answer in full; the others get `TIMEOUT_SECONDS`, so that a slow machine does not matter."""
+"""For peers that never complete an answer. Others get `TIMEOUT_SECONDS`, so that a slow machine does not matter."""
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SUMMARY = json.dumps({"data": {"activitySummary": {"transferReferencesCount": 7}}}).encode()
 
 
 @asynccontextmanager
 async def peer(behave: Peer) -> AsyncIterator[str]:
-    """A TCP server that behaves as it is told; gives its host and port."""
+    """Run a TCP server with this behavior, and yield its host and port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await behave(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the client has gone, which is what it should
+            return  # the client has disconnected, as it should
         finally:
             writer.close()
 
@@ -73,7 +75,7 @@ async def client_of(
 async def failure(
     address: str, tmp_path: Path, scheme: str = "http", deadline_seconds: float = TIMEOUT_SECONDS
 ) -> list[SequenceError]:
-    """How a read and a transfer fail."""
+    """Return the errors of a read and of a transfer."""
     errors = []
     async with client_of(address, tmp_path, scheme, deadline_seconds) as client:
         with pytest.raises(SequenceError) as caught:
@@ -100,7 +102,7 @@ async def request_of(reader: asyncio.StreamReader) -> bytes:
 
 
 def says(*parts: bytes, then: str = "close", read_request: bool = True) -> Peer:
-    """A peer that says something and then closes, resets or hangs."""
+    """Return a peer that sends something and then closes, resets, hangs or sends slowly."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if read_request:
@@ -127,11 +129,13 @@ def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | Non
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+SUMMARY_ANSWER = answer(SUMMARY)
+
+
 async def test_connection_refused(tmp_path: Path) -> None:
     read, transfer = await failure(unused_address(), tmp_path)
     assert type(read) is type(transfer) is NotSentError
     assert transfer.nothing_moved
-    assert "Check the network" in str(transfer)
 
 
 async def test_no_such_host(tmp_path: Path) -> None:
@@ -140,7 +144,7 @@ async def test_no_such_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "behave", [says(then="hang", read_request=False), says(b"no TLS\r\n", read_request=False)], ids=["silent", "plain"]
+    "behave", [says(then="hang", read_request=False), says(b"not TLS\r\n", read_request=False)], ids=["silent", "plain"]
 )
 async def test_without_tls_nothing_is_sent(tmp_path: Path, behave: Peer) -> None:
     async with peer(behave) as address:
@@ -167,46 +171,70 @@ async def test_without_tls_nothing_is_sent(tmp_path: Path, behave: Peer) -> None
         (says(answer(b"", status="401 Unauthorized", length=10**6), then="hang"), NotAuthorizedError),
         (says(answer(b"", "retry-after: 3", status="429 Slow", length=10**6), then="drip"), RateLimitedError),
         (says(answer(SUMMARY, "content-encoding: br")), UnreadableAnswerError),
-        (says(answer(SUMMARY, "content-encoding: gzip, gzip")), UnreadableAnswerError),
-        (says(answer(b"no gzip", "content-encoding: gzip")), UnreadableAnswerError),
-        (says(answer(gzip.compress(SUMMARY)[:-9], "content-encoding: gzip")), UnreadableAnswerError),
-        (says(answer(gzip.compress(bytes(30 * 1024**2)), "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(gzip.compress(SUMMARY), "content-encoding: gzip")), UnreadableAnswerError),
+        (says(answer(gzip.compress(SUMMARY), "content-encoding: identity, gzip")), UnreadableAnswerError),
+        (says(answer(b"", "content-encoding: gzip", length=10**6), then="hang"), UnreadableAnswerError),
         (says(answer(b" " * (MAX_ANSWER_BYTES + 1))), UnreadableAnswerError),
         (says(answer(b"", status="204 No Content")), UnreadableAnswerError),
     ],
 )
-async def test_after_the_first_byte_nothing_is_certain(
+async def test_after_the_first_byte_the_outcome_is_unknown(
     tmp_path: Path, behave: Peer, expected: type[SequenceError]
 ) -> None:
     deadline_seconds = SHORT_DEADLINE_SECONDS if expected is TimedOutError else TIMEOUT_SECONDS
     async with peer(behave) as address:
         read, transfer = await failure(address, tmp_path, deadline_seconds=deadline_seconds)
-    if expected is NotAuthorizedError:  # its token is a static one, and there is no other
-        assert "SEQUENCE_ACCESS_TOKEN is refused" in str(read)
+    if expected is NotAuthorizedError:  # there is no other token than the one of the settings
+        assert isinstance(read, SignInError)
         assert transfer.nothing_moved
     else:
         assert type(read) is type(transfer) is expected
         assert transfer.nothing_moved == (expected is RateLimitedError)
 
 
+@pytest.mark.parametrize("bomb", ["compressed", "plain"])
+async def test_a_huge_answer_takes_little_memory(tmp_path: Path, bomb: str) -> None:
+    if bomb == "compressed":
+        limit_bytes = 1024**2
+        parts = [answer(gzip.compress(bytes(100 * 1024**2)), "content-encoding: gzip")]
+    else:
+        limit_bytes = 4 * MAX_ANSWER_BYTES
+        parts = [answer(b"", length=10**9), *[bytes(1024**2)] * 1000]
+    async with peer(says(SUMMARY_ANSWER)) as address, client_of(address, tmp_path) as client:
+        await client.activity_summary()  # so that one-time loading is not measured
+    async with peer(says(*parts)) as address, client_of(address, tmp_path) as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnreadableAnswerError):
+                await client.activity_summary()
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < limit_bytes
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "text/html", "image/png"])
-@pytest.mark.parametrize("encoding", ["identity", "gzip"])
-async def test_the_body_decides(tmp_path: Path, content_type: str, encoding: str) -> None:
-    body = gzip.compress(SUMMARY) if encoding == "gzip" else SUMMARY
-    reply = answer(body, f"content-type: {content_type}", f"content-encoding: {encoding}")
+async def test_the_content_type_is_ignored(tmp_path: Path, content_type: str) -> None:
+    reply = answer(SUMMARY, f"content-type: {content_type}", "content-encoding: identity")
     async with peer(says(reply)) as address, client_of(address, tmp_path) as client:
         assert (await client.activity_summary()).transfer_count == 7
 
 
-async def test_plain_http_never_goes_through_a_proxy(tcp_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_uncompressed_answer_is_requested(tcp_world: ClientWorld) -> None:
+    await tcp_world.client().activity_summary()
+    (request,) = tcp_world.requests()
+    assert request.headers["accept-encoding"] == "identity"
+
+
+async def test_plain_http_never_goes_through_a_proxy(tcp_world: ClientWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://{unused_address()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    await tcp_house.client().activity_summary()
+    await tcp_world.client().activity_summary()
 
 
-async def test_a_proxy_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:proxy-password@{unused_address()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -219,7 +247,7 @@ async def test_a_proxy_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     ("name", "value"),
     [("HTTPS_PROXY", "ftp://user:proxy-password@proxy"), ("ALL_PROXY", "nonsense://x"), ("SSL_CERT_FILE", "/no/such")],
 )
-def test_an_environment_that_cannot_be_used(
+def test_an_unusable_environment_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -228,8 +256,8 @@ def test_an_environment_that_cannot_be_used(
     assert "proxy-password" not in str(caught.value)
 
 
-class Untold(httpx.AsyncBaseTransport):
-    """A transport that tells of nothing that it does."""
+class FailingTransport(httpx.AsyncBaseTransport):
+    """A transport that always fails, without any trace event."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -250,10 +278,10 @@ class Untold(httpx.AsyncBaseTransport):
         (ExceptionGroup("x", [OSError("x")]), ConnectionLostError),
     ],
 )
-async def test_a_given_transport_has_sent_what_it_got(
-    house: House, error: Exception, expected: type[SequenceError]
+async def test_a_custom_transport_counts_as_having_sent(
+    world: ClientWorld, error: Exception, expected: type[SequenceError]
 ) -> None:
-    client = GraphQLSequenceClient.open(house.settings(), house.directory, Untold(error))
+    client = GraphQLSequenceClient.open(world.settings, world.files.path, FailingTransport(error))
     with pytest.raises(SequenceError) as caught:
         await transfer(client, order_of())
     assert type(caught.value) is expected

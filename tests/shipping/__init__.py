@@ -1,1 +1,1 @@
-"""What is shipped beside the program: image, compose file, recipes, documentation, skill."""
+"""What ships with the program: image, compose file, recipes, documentation, skill."""

@@ -1,4 +1,4 @@
-"""A server on pretend money, as the documentation takes it for granted, with what its commands name."""
+"""A server on the sandbox, with the ids and variables that the documented commands use."""
 
 import os
 import shlex
@@ -24,14 +24,14 @@ CURL_SETTINGS = "fail-with-body\nmax-time = 60\n"
 
 @dataclass(frozen=True)
 class Site:
-    """A server that runs, and a shell beside it."""
+    """A running server, and a shell next to it."""
 
     directory: Path
     environment: dict[str, str]
     port: int
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run a script, as somebody who pastes it does."""
+        """Run a script as a reader would who pastes it."""
         if "curl " in script and shutil.which("curl") is None:
             pytest.skip("this machine has no curl")
         script = script.replace("127.0.0.1:8720", f"127.0.0.1:{self.port}")
@@ -46,7 +46,7 @@ class Site:
         )
 
     def run_block(self, block: Block) -> str:
-        """Run the commands of a block, each of which must succeed."""
+        """Run the commands of a block; each must succeed."""
         script = "\n".join(block.runnable)
         done = self.run(f"set -x\n{script}")
         assert done.returncode == 0, done.stderr + done.stdout
@@ -55,7 +55,7 @@ class Site:
 
 @contextmanager
 def listening(command: list[str], environment: dict[str, str], directory: Path) -> Iterator[str]:
-    """Start a server, and wait until it says where it listens; gives that line."""
+    """Start a server and yield its first line, which has the address it listens on."""
     with (directory / "server.log").open("ab") as log:
         process = subprocess.Popen(
             command, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True
@@ -68,22 +68,22 @@ def listening(command: list[str], environment: dict[str, str], directory: Path) 
         process.communicate(timeout=60)
 
 
-async def _attempts(directory: Path) -> dict[str, str]:
-    """Make a transfer that ends and one of unknown outcome."""
+async def _prepare(directory: Path) -> dict[str, str]:
+    """Make one accepted transfer and one of unknown outcome, and return the variables of the documentation."""
     async with opened_api(directory) as api:
         completed = (await api.transfer(1_000)).json()
         api.arm("CreatePayment", {"kind": "status", "status": 504}, "hide_new_transfer")
         assert (await api.transfer(2_000)).status_code == 502
-        return await _named(api, completed["attempt_id"])
+        return await _variables(api, completed["attempt_id"])
 
 
-async def _named(api: Api, completed: str) -> dict[str, str]:
+async def _variables(api: Api, attempt_id: str) -> dict[str, str]:
     limits = (await api.client.get("/api/limits")).json()
     order = await api.order()
     return {
         "SOURCE_ID": order["source_id"],
         "DESTINATION_ID": order["destination_id"],
-        "ATTEMPT_ID": completed,
+        "ATTEMPT_ID": attempt_id,
         "UNKNOWN_ATTEMPT_ID": limits["unsettled"][0]["attempt_id"],
         "NOTED_HEAD": limits["audit_head"],
     }
@@ -91,7 +91,7 @@ async def _named(api: Api, completed: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server on the sandbox, with a transfer that has ended and one that has not."""
+    """A server on the sandbox, with one accepted transfer and one of unknown outcome."""
     directory = tmp_path_factory.mktemp("site")
     programs = directory / "bin"
     programs.mkdir()
@@ -103,7 +103,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
             patch.delenv(name)
         patch.chdir(directory)
-        named = anyio.run(_attempts, directory / "data")
+        variables = anyio.run(_prepare, directory / "data")
         port = free_port()
         environment = dict(os.environ) | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -120,4 +120,4 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         }
         with listening([str(wrapper), "serve"], environment, directory) as line:
             assert line.startswith("Listening"), (directory / "server.log").read_text()
-            yield Site(directory, environment | named, port)
+            yield Site(directory, environment | variables, port)

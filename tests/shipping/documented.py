@@ -1,4 +1,4 @@
-"""The commands in the documentation: found, and run as they stand there."""
+"""Finds the commands in the documentation."""
 
 import re
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ CANNOT_RUN_HERE = (
     "docker ",  # no engine
     "git pull",  # changes the clone
     "pip install ",  # `.ci/run` installs the built wheel
-    "python3 -m venv ",  # `.ci/run` makes such environments, from the README's test command and from the wheel
-    "cp .env.example .env ",  # a file of the operator's
-    "pysequence-api auth login",  # needs a browser, or a person
+    "python3 -m venv ",  # `.ci/run` runs the README's test command, and creates an environment for the wheel
+    "cp .env.example .env ",  # creates the operator's own file
+    "pysequence-api auth login",  # needs a browser or a person
 )
-"""Lines that begin so are not run. Everything else in a block of shell is."""
+"""Lines with these prefixes are not run. Every other line of a shell block is."""
 SERVERS = ("pysequence-api serve", "pysequence-api sandbox serve")
-"""Lines that begin so run until they listen."""
+"""Lines with these prefixes run until the server listens."""
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block."""
+    """A fenced block of a page."""
 
     path: Path
     number: int
@@ -33,33 +33,50 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The lines of it, those that go on in the next one together, without comments."""
+        """The lines without comments, with continued lines joined."""
         lines = re.sub(r"\\\n\s*", "", self.text).splitlines()
         return [line for line in lines if line.strip() and not line.startswith("#")]
 
     @property
     def runnable(self) -> list[str]:
-        """The commands that end by themselves."""
+        """The commands that a test runs to the end."""
         return [line for line in self.commands if not line.startswith((*CANNOT_RUN_HERE, *SERVERS))]
 
     @property
     def servers(self) -> list[str]:
-        """The commands that serve."""
+        """The commands that start a server."""
         return [line for line in self.commands if line.startswith(SERVERS)]
 
 
 def blocks_of(path: Path) -> list[Block]:
-    """Find all fenced blocks of a page."""
+    """Return all fenced blocks of a page."""
     return [
         Block(path, number, match[1], match[2]) for number, match in enumerate(_FENCE.finditer(path.read_text()), 1)
     ]
 
 
 def shell_blocks(*paths: Path) -> list[object]:
-    """Find all blocks of shell of some pages, as parameters of a test."""
+    """Return all shell blocks of some pages, as parameters of a test."""
     return [
         pytest.param(block, id=f"{path.relative_to(ROOT)}:{block.number}")
         for path in paths
         for block in blocks_of(path)
         if block.language == "sh" and block.runnable
     ]
+
+
+def section_of(path: Path, title: str) -> str:
+    """Return the text under a title, up to the next title of the same or a higher level."""
+    text = path.read_text()
+    heading = re.search(rf"^(#+) {re.escape(title)}\n", text, re.MULTILINE)
+    assert heading is not None, f"{path.name} has no section {title!r}"
+    return re.split(rf"^#{{1,{len(heading[1])}}} ", text[heading.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table_rows(path: Path, title: str) -> list[list[str]]:
+    """Return the cells of every table row under a title, without heads."""
+    rows = []
+    for table in re.findall(r"^\|.*\n\|[-|: ]+\n((?:\|.*\n)+)", section_of(path, title), re.MULTILINE):
+        for line in table.splitlines():
+            rows.append([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return rows

@@ -1,4 +1,4 @@
-"""``compose.api.yaml``: valid, what the existing server's operators know, and hardened."""
+"""``compose.api.yaml``: valid, compatible with the existing server's file, and hardened."""
 
 import re
 import subprocess
@@ -23,9 +23,9 @@ KNOWN = [
     "SEQUENCE_API_KEY",
     "SEQUENCE_DATA_DIR=/app/data",
 ]
-"""As the existing server's file has them, in its order."""
+"""The variables of the existing server's file, in its order."""
 NOT_PASSED = {"SEQUENCE_SERVER_PORT", "SEQUENCE_CHROMIUM"}
-"""What the image decides: the port behind ``ports``, and which browser is in it."""
+"""Set by the image: the port behind ``ports``, and the browser."""
 TOKEN_LOCK_EXTRA_SECONDS = 5.0
 
 
@@ -46,18 +46,18 @@ def validate(path: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_it_is_valid_by_the_compose_specification() -> None:
+def test_the_file_is_valid_by_the_compose_specification() -> None:
     checked = validate(str(COMPOSE))
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_the_validation_finds_something(tmp_path: Any) -> None:
+def test_the_validation_finds_an_unknown_key(tmp_path: Any) -> None:
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(COMPOSE.read_text().replace("cap_drop:", "cap_dropp:"))
     assert validate(str(wrong)).returncode == 1
 
 
-def test_names_variables_and_volume_are_the_existing_servers(compose: dict[str, Any], service: dict[str, Any]) -> None:
+def test_names_variables_and_volume_match_the_existing_server(compose: dict[str, Any], service: dict[str, Any]) -> None:
     assert compose["name"] == "pysequence-api"
     assert list(compose["services"]) == ["api"]
     assert compose["volumes"] == {"data": None}
@@ -68,13 +68,13 @@ def test_names_variables_and_volume_are_the_existing_servers(compose: dict[str, 
     assert service["environment"][: len(KNOWN)] == KNOWN
 
 
-def test_every_variable_gets_through(service: dict[str, Any]) -> None:
+def test_every_variable_is_passed(service: dict[str, Any]) -> None:
     passed = {entry.partition("=")[0] for entry in service["environment"]}
     assert variables() - NOT_PASSED <= passed
     assert not passed & NOT_PASSED
 
 
-def test_it_is_hardened(service: dict[str, Any]) -> None:
+def test_the_container_is_hardened(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -89,8 +89,8 @@ def test_stopping_waits_longer_than_a_transfer_can_take(service: dict[str, Any])
     request_seconds = defaults["request_timeout_seconds"]
     turn_seconds = defaults["request_interval_seconds"] + defaults["request_jitter_seconds"] + GUARD_SECONDS
     transfer_seconds = (
-        (request_seconds + TOKEN_LOCK_EXTRA_SECONDS)  # renewing the token
-        + (MAX_WAIT_TURNS * turn_seconds + MAX_WAIT_EXTRA_SECONDS)  # the pacing
+        (request_seconds + TOKEN_LOCK_EXTRA_SECONDS)  # token renewal
+        + (MAX_WAIT_TURNS * turn_seconds + MAX_WAIT_EXTRA_SECONDS)  # pacing
         + request_seconds
         + IDENTIFY_TIMEOUT_SECONDS
     )

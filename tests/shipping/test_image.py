@@ -1,4 +1,4 @@
-"""The Dockerfile and what it is built from, as far as that can be read. Building it is ``just image``."""
+"""The Dockerfile and the files it is built from, checked as text. ``just image`` builds it."""
 
 import json
 import re
@@ -16,13 +16,13 @@ LOCKS = {"runtime": "dependencies", "browser": "browser", "build": "build"}
 
 @pytest.fixture(scope="module")
 def instructions() -> list[str]:
-    """The Dockerfile's instructions, one each."""
+    """The instructions of the Dockerfile, each as one line."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]
 
 
 def locked(name: str) -> dict[str, str]:
-    """The pinned versions of a lock."""
+    """Return the pinned versions of a lock file."""
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
     pins = [Requirement(line.partition("\\")[0].strip()) for line in lines if line and not line.startswith((" ", "#"))]
     return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
@@ -40,23 +40,25 @@ def project_requirements(name: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_has_all_that_is_needed(lock: str) -> None:
+def test_a_lock_satisfies_all_requirements(lock: str) -> None:
     pins = locked(lock)
     for requirement in project_requirements(LOCKS[lock]):
         version = pins.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is missing: just lock"
-        assert requirement.specifier.contains(version), f"{requirement.name} {version} is not enough: just lock"
+        assert requirement.specifier.contains(version), (
+            f"{requirement.name} {version} does not satisfy {requirement.specifier}: just lock"
+        )
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_is_hashed_and_names_no_index(lock: str) -> None:
+def test_a_lock_has_hashes_and_no_index(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert all("--hash=sha256:" in block for block in blocks)
     assert not re.search(r"://|--(extra-)?index-url|--find-links", text)
 
 
-def test_the_browser_comes_on_top() -> None:
+def test_the_browser_lock_extends_the_runtime_lock() -> None:
     runtime, browser = locked("runtime"), locked("browser")
     assert runtime.items() <= browser.items()
     assert "playwright" in browser
@@ -76,7 +78,7 @@ def test_every_installation_is_pinned(instructions: list[str]) -> None:
     assert all("--require-hashes" in line or "--no-index" in line for line in installations)
 
 
-def test_what_it_runs_as(instructions: list[str]) -> None:
+def test_user_and_command(instructions: list[str]) -> None:
     assert instructions.count("USER 10001:10001") == 2
     assert instructions[-1] == "USER 10001:10001"
     assert 'ENTRYPOINT ["pysequence-api"]' in instructions
@@ -93,7 +95,7 @@ def test_labels(instructions: list[str]) -> None:
     assert {"title", "description"} <= set(labels)
 
 
-def test_only_what_is_named_gets_into_the_build() -> None:
+def test_the_build_context_is_an_allow_list() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}

@@ -1,4 +1,4 @@
-"""The recipes: all there, each with a line of help, and each runs as far as that goes without doing anything."""
+"""The recipes: all exist, each has a line of help, and each passes a dry run."""
 
 import os
 import shutil
@@ -37,12 +37,12 @@ def just(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def listed() -> dict[str, str]:
-    """Each recipe with its line of help."""
+    """Return each recipe with its line of help."""
     lines = just("--list").stdout.splitlines()[1:]
     return {line.split()[0]: line.partition("#")[2].strip() for line in lines}
 
 
-def test_the_list_is_the_tour() -> None:
+def test_every_recipe_is_listed_with_help() -> None:
     recipes = listed()
     assert set(recipes) == RECIPES
     assert all(recipes.values()), recipes
@@ -52,13 +52,13 @@ def test_the_list_is_the_tour() -> None:
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_a_recipe_can_be_run(recipe: str) -> None:
+def test_a_recipe_passes_a_dry_run(recipe: str) -> None:
     run = just("--dry-run", recipe)
     assert run.returncode == 0, run.stderr
     assert run.stderr.strip()
 
 
-def test_it_is_in_form() -> None:
+def test_the_justfile_is_formatted() -> None:
     assert just("--fmt", "--check", "--unstable").returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""The skill: in the form that agents load, and its commands work against a server on pretend money."""
+"""The skill: agents can load it, and its commands work against a server on the sandbox."""
 
 import json
 import re
@@ -16,14 +16,14 @@ MAX_NAME_CHARACTERS, MAX_DESCRIPTION_CHARACTERS, MAX_COMPATIBILITY_CHARACTERS = 
 
 @pytest.fixture(scope="module")
 def front() -> dict[str, Any]:
-    """The front matter."""
+    """The front matter of the skill."""
     matter = re.match(r"---\n(.*?)\n---\n", SKILL.read_text(), re.DOTALL)
     assert matter is not None
     document: dict[str, Any] = YAML(typ="safe", pure=True).load(matter[1])
     return document
 
 
-def test_front_matter(front: dict[str, Any]) -> None:
+def test_front_matter_follows_the_format(front: dict[str, Any]) -> None:
     assert front["name"] == SKILL.parent.name
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", front["name"])
     assert len(front["name"]) <= MAX_NAME_CHARACTERS
@@ -32,8 +32,8 @@ def test_front_matter(front: dict[str, Any]) -> None:
     assert set(front) <= {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
 
-def test_it_says_what_it_needs(front: dict[str, Any]) -> None:
-    """OpenClaw loads it only where all of that is there."""
+def test_front_matter_names_what_the_commands_need(front: dict[str, Any]) -> None:
+    """OpenClaw loads the skill only if all of this is available."""
     needs = front["metadata"]["openclaw"]
     shell = "".join(block.text for block in blocks_of(SKILL))
     assert set(needs["requires"]["env"]) == set(re.findall(r"\$(SEQUENCE_\w+)", shell))
@@ -42,11 +42,11 @@ def test_it_says_what_it_needs(front: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("block", shell_blocks(SKILL))
-def test_commands(site: Site, block: Block) -> None:
+def test_commands_succeed(site: Site, block: Block) -> None:
     assert block.runnable == block.commands
-    answers = site.run_block(block)
-    assert answers
-    assert '"detail"' not in answers
+    output = site.run_block(block)
+    assert output
+    assert '"detail"' not in output
 
 
 def test_the_same_key_moves_money_once(site: Site) -> None:
@@ -57,11 +57,12 @@ def test_the_same_key_moves_money_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 422, 429, 502, 503])
-def test_it_says_what_to_do_at_each_error(status: int) -> None:
+def test_the_table_of_errors_has_every_status(status: int) -> None:
     assert re.search(rf"^\| {status}\b", SKILL.read_text(), re.MULTILINE)
 
 
-def test_what_never_to_do() -> None:
-    never = SKILL.read_text().partition("## Never")[2].lower()
-    assert "split an amount" in never
-    assert "outcome" in never
+def test_the_skill_forbids_splitting_amounts_and_sending_twice() -> None:
+    rules = SKILL.read_text().partition("## Never")[2].lower().split("\n* ")[1:]
+    assert all(rule.startswith("never ") for rule in rules)
+    assert any("split an amount" in rule for rule in rules)
+    assert any("again" in rule and "key" in rule for rule in rules)

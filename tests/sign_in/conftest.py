@@ -1,4 +1,8 @@
-"""A simulated Sequence to sign in at over HTTP, the program as processes beside it, and a search for what leaked."""
+"""The world of these tests: the program as processes, signing in at a simulated Sequence served over HTTP.
+
+The sandbox runs in the event loop of the test, so processes are started asynchronously here. After each test, a search
+for leaked secrets covers all output and every file.
+"""
 
 import asyncio
 import json
@@ -6,8 +10,8 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,24 +23,24 @@ import pyotp
 import pytest
 
 from pysequence_api.errors import SignInError
-from pysequence_api.sandbox import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET, Sandbox, serve
+from pysequence_api.sandbox import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET, Sandbox
 from pysequence_api.sandbox.auth import TokenSettings
-from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.login import SignIns
 from pysequence_api.sequence.sign_in.chromium import find_chromium
 from pysequence_api.sequence.sign_in.service import SignIn
 from pysequence_api.settings import Settings
+from tests.world import DataDirectory, World, serving, urls_of, world_settings
 
 PROGRAM = "from pysequence_api.cli import main; main()"
 API_KEY = "an-Api-Key-that-must-not-be-anywhere"
 WRONG_PASSWORD = "not-The-Right-one-either"
 RUN_TIMEOUT_SECONDS = 60
 LIGHT_CHROMIUM = shutil.which("chromium-headless-shell")
-"""The same browser without what a window needs; it starts in half the time. What needs a window names another."""
+"""The same browser without what a window needs. It starts in half the time. Tests of a window set another one."""
 JWT = re.compile(rb"eyJ[\w-]{10,}")
 
 
-def is_there_a_chromium() -> bool:
+def has_chromium() -> bool:
     try:
         find_chromium(None)
     except SignInError:
@@ -45,13 +49,13 @@ def is_there_a_chromium() -> bool:
 
 
 needs_chromium = pytest.mark.skipif(
-    not is_there_a_chromium(), reason="no Chromium on this machine (Debian: apt-get install chromium)"
+    not has_chromium(), reason="no Chromium on this machine (Debian: apt-get install chromium)"
 )
 
 
 @dataclass
-class Ended:
-    """A process that has ended."""
+class Result:
+    """The result of a command."""
 
     code: int
     out: str
@@ -66,28 +70,27 @@ class Ended:
 
 @dataclass
 class Server:
-    """`serve`, listening."""
+    """A running `serve`."""
 
     process: asyncio.subprocess.Process
     url: str
 
 
 @dataclass
-class Stage:
-    """One simulated Sequence, and one data directory of the program."""
+class SignInWorld(World):
+    """A `World` whose program runs as processes that are told everything by environment variables."""
 
-    sandbox: Sandbox
-    url: str
-    directory: Path
+    url: str = ""
     written: list[bytes] = field(default_factory=list)
-    """Everything that processes have written to standard output and standard error."""
+    """Everything that processes wrote to standard output and standard error."""
     secrets: set[str] = field(
         default_factory=lambda: {PASSWORD, WRONG_PASSWORD, TOTP_SECRET, TOTP_SECRET[4:28], API_KEY}
     )
 
     def variables(self, **changes: str | None) -> dict[str, str]:
-        """What the program is told: the seed's variables, and where this simulation is."""
+        """Return the settings of the program: the usual ones, and where this sandbox is."""
         values: dict[str, str | None] = {
+            **urls_of(self.url),
             "email": EMAIL,
             "password": PASSWORD,
             "totp": TOTP_SECRET,
@@ -95,10 +98,7 @@ class Stage:
             "kyc_id": KYC_ID,
             "auth0_client_id": CLIENT_ID,
             "api_key": API_KEY,
-            "data_dir": str(self.directory),
-            "graphql_url": f"{self.url}/api/graphql",
-            "auth_url": self.url,
-            "app_url": self.url,
+            "data_dir": str(self.files.path),
             "request_interval_seconds": "0",
             "request_jitter_seconds": "0",
             "sign_in_step_seconds": "10",
@@ -106,13 +106,13 @@ class Stage:
         }
         return {name: value for name, value in (values | changes).items() if value is not None}
 
-    async def run(self, *arguments: str, stdin: str = "", **changes: str | None) -> Ended:
+    async def run(self, *arguments: str, stdin: str = "", **changes: str | None) -> Result:
         """Run a command to its end."""
         process = await self.start(*arguments, **changes)
         with anyio.fail_after(RUN_TIMEOUT_SECONDS):
             out, err = await process.communicate(stdin.encode())
         self.written += [out, err]
-        return Ended(process.returncode or 0, out.decode(), err.decode())
+        return Result(process.returncode or 0, out.decode(), err.decode())
 
     async def start(self, *arguments: str, **changes: str | None) -> asyncio.subprocess.Process:
         """Start a command."""
@@ -124,11 +124,11 @@ class Stage:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            cwd=self.directory,
+            cwd=self.files.path,
         )
 
     @asynccontextmanager
-    async def serving(self, *arguments: str, **changes: str | None) -> AsyncIterator[Server]:
+    async def running_server(self, *arguments: str, **changes: str | None) -> AsyncIterator[Server]:
         """Run `serve` until this is left."""
         process = await self.start(
             *arguments, "serve", server_host="127.0.0.1", server_port=str(free_port()), **changes
@@ -153,58 +153,47 @@ class Stage:
         """Sign in within this process."""
         debug_directory = changes.pop("debug_directory", None)
         settings = Settings.load(**self.variables(**changes))
-        sign_in = SignIn.open(settings, self.directory, debug_directory)
+        sign_in = SignIn.open(settings, self.files.path, debug_directory)
         try:
             yield sign_in
         finally:
             await sign_in.aclose()
 
-    def settings(self, **changes: Any) -> None:
-        """Change what tokens and logins of the simulation are like."""
+    def change_sandbox(self, **changes: Any) -> None:
+        """Change the tokens and logins of the sandbox."""
         self.sandbox.settings = TokenSettings(**changes)
 
-    def arm(self, operation: str, what: Any, **more: Any) -> None:
-        """Have something fail at the next request."""
-        self.sandbox.faults.arm([Fault.model_validate({"operation": operation, "what": what} | more)])
-
     def sign_ins(self) -> SignIns:
-        """What the simulation counted."""
+        """Return the numbers of logins that the sandbox counted."""
         return self.sandbox.login.read()
 
-    def count(self, operation: str) -> int:
-        """How many requests of an operation arrived."""
-        return sum(one.operation == operation for one in self.sandbox.journal.read().requests)
-
-    def write_cache(self, *, lifetime_seconds: int = 0, refresh: bool = False) -> dict[str, Any]:
-        """Put tokens into the data directory."""
-        issued = self.sandbox.issue_tokens(lifetime_seconds)
-        tokens = {
-            "access_token": issued.access_token,
-            "refresh_token": issued.refresh_token if refresh else None,
-            "expires_at": time.time() + 86_400,
-        }
-        (self.directory / ".tokens.json").write_text(json.dumps(tokens))
-        self.secrets |= {issued.access_token, issued.refresh_token}
+    def cache_tokens(self, *, lifetime_seconds: int = 0, refresh: bool = False, **changes: Any) -> dict[str, Any]:
+        """Put new tokens into the token cache, expired and without a refresh token if not told otherwise."""
+        tokens = super().cache_tokens(lifetime_seconds=lifetime_seconds, **changes)
+        self.secrets |= {tokens["access_token"], tokens["refresh_token"]}
+        if not refresh:
+            tokens["refresh_token"] = None
+            self.files.damage(".tokens.json", json.dumps(tokens).encode())
         return tokens
 
     def cache(self) -> dict[str, Any]:
-        """The tokens in the data directory."""
-        tokens: dict[str, Any] = json.loads((self.directory / ".tokens.json").read_text())
+        """Read the token cache."""
+        tokens: dict[str, Any] = self.files.read_json(".tokens.json")
         return tokens
 
     def record(self) -> dict[str, Any]:
-        """What is remembered of logins."""
-        record: dict[str, Any] = json.loads((self.directory / ".sign-in.json").read_text())
+        """Read the record of logins."""
+        record: dict[str, Any] = self.files.read_json(".sign-in.json")
         return record
 
     def let_time_pass(self, seconds: float) -> None:
-        """Make the last attempt older."""
-        path = self.directory / ".sign-in.json"
-        path.write_text(json.dumps(self.record() | {"attempted_at": self.record()["attempted_at"] - seconds}))
+        """Make the last login older."""
+        changed = self.record() | {"attempted_at": self.record()["attempted_at"] - seconds}
+        self.files.damage(".sign-in.json", json.dumps(changed).encode())
 
     def leaks(self) -> list[str]:
-        """Where a secret stands that must not."""
-        places = {path.name: path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
+        """List the secrets found anywhere but in the token cache."""
+        places = {path.name: path.read_bytes() for path in self.files.path.rglob("*") if path.is_file()}
         tokens = places.pop(".tokens.json", None)
         if tokens is not None and tokens.startswith(b"{"):
             self.secrets |= {value for value in json.loads(tokens).values() if isinstance(value, str)}
@@ -219,40 +208,34 @@ class Stage:
 
 
 def free_port() -> int:
-    """Find a port that is free now."""
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def current_code(period_seconds: int = 30) -> str:
-    """The six digits that an authenticator would show."""
+    """Return the six digits that an authenticator shows now."""
     return pyotp.TOTP(TOTP_SECRET, interval=period_seconds).now()
 
 
-async def until(is_so: Callable[[], bool], timeout_seconds: float = 30) -> None:
-    """Wait until something is so that another process brings about."""
+async def until(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:
+    """Wait for a condition that another process brings about."""
     with anyio.fail_after(timeout_seconds):
-        while not is_so():  # noqa: ASYNC110 - nobody tells
+        while not condition():  # noqa: ASYNC110 - there is no event
             await anyio.sleep(0.02)
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
-    """A fresh one; afterwards, no secret may stand anywhere but in the token cache."""
+async def world(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[SignInWorld]:
+    """A new world. After the test, no secret may be anywhere but in the token cache."""
     caplog.set_level("DEBUG", "pysequence_api")
     directory = tmp_path / "data"
     directory.mkdir()
     sandbox = Sandbox(tmp_path / "sandbox.db")
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(sandbox, port=0, on_ready=ready.set_result))
-    stage = Stage(sandbox, await ready, directory)
-    try:
-        yield stage
-        stage.written.append(caplog.text.encode())
-        assert stage.leaks() == []
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+    async with serving(sandbox) as url:
+        world = SignInWorld(sandbox, world_settings(directory, sandbox), DataDirectory(directory), url=url)
+        yield world
+        world.written.append(caplog.text.encode())
+        assert world.leaks() == []
+    await sandbox.aclose()

@@ -1,4 +1,4 @@
-"""What is remembered of logins: how long the next one waits, and that no credential is in the file."""
+"""The record of logins: how long the next one waits, and that the file holds no credentials."""
 
 import json
 import stat
@@ -8,14 +8,14 @@ import pytest
 
 from pysequence_api.errors import SignInError, SignInWaitsError
 from pysequence_api.sequence.sign_in import record as refusals
-from pysequence_api.sequence.sign_in.record import SignInRecord
+from pysequence_api.sequence.sign_in.record import UNFINISHED, SignInRecord
 
 CREDENTIALS = ("alex@example.com", "a-Long-Password-7", "JVUW42LNMFXGI33S")
 NOON = 1_800_000_000.0
 
 
 class Clock:
-    """Unix seconds that a test turns."""
+    """Unix seconds that a test can change."""
 
     now = NOON
 
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def opened(directory: Path, credentials: tuple[str, ...] = CREDENTIALS) -> SignInRecord:
-    """As after a restart."""
+    """Open the record, as after a restart."""
     return SignInRecord(directory, credentials)
 
 
@@ -45,7 +45,7 @@ def refuse(directory: Path, reason: str = "Wrong email or password") -> None:
     opened(directory).explain(reason)
 
 
-def test_each_refusal_has_the_next_login_wait_longer(tmp_path: Path, clock: Clock) -> None:
+def test_each_refusal_makes_the_wait_longer(tmp_path: Path, clock: Clock) -> None:
     assert seconds_to_wait(tmp_path, clock) == 0
     for minutes in (1, 5, 15, 60, 60, 60):
         refuse(tmp_path)
@@ -56,7 +56,7 @@ def test_each_refusal_has_the_next_login_wait_longer(tmp_path: Path, clock: Cloc
         assert seconds_to_wait(tmp_path, clock) == 0
 
 
-def test_what_a_person_is_told(tmp_path: Path, clock: Clock) -> None:
+def test_the_error_names_the_wait_and_the_reason(tmp_path: Path, clock: Clock) -> None:
     refuse(tmp_path)
     refuse(tmp_path)
     waiting = opened(tmp_path).waiting()
@@ -64,21 +64,18 @@ def test_what_a_person_is_told(tmp_path: Path, clock: Clock) -> None:
     error = waiting.error()
     assert isinstance(error, SignInWaitsError)
     assert error.exit_code == 4
-    assert str(error) == (
-        "No login before 2027-01-15 08:05:00 UTC, so that the account is not locked: it failed 2 times in a row, last"
-        " at 2027-01-15 08:00:00 UTC (Wrong email or password). Correct SEQUENCE_EMAIL, SEQUENCE_PASSWORD or"
-        " SEQUENCE_TOTP, and it may be at once."
-    )
+    for part in ("2027-01-15 08:05:00 UTC", "2 times", "2027-01-15 08:00:00 UTC", "Wrong email or password"):
+        assert part in str(error)
 
 
-def test_it_counts_from_the_moment_before_the_password(tmp_path: Path, clock: Clock) -> None:
+def test_a_login_counts_before_the_password_is_submitted(tmp_path: Path, clock: Clock) -> None:
     opened(tmp_path).begin()
     waiting = opened(tmp_path).waiting()
     assert waiting is not None
-    assert waiting.reason == "it was begun, and nobody knows how it ended"
+    assert waiting.reason == UNFINISHED
 
 
-def test_other_credentials_begin_anew(tmp_path: Path, clock: Clock) -> None:
+def test_other_credentials_start_again(tmp_path: Path, clock: Clock) -> None:
     for _ in range(3):
         refuse(tmp_path)
     other = (*CREDENTIALS[:2], "123456")
@@ -87,7 +84,7 @@ def test_other_credentials_begin_anew(tmp_path: Path, clock: Clock) -> None:
     assert seconds_to_wait(tmp_path, clock, other) == 60
 
 
-def test_success_forgets(tmp_path: Path, clock: Clock) -> None:
+def test_a_login_clears_the_refusals(tmp_path: Path, clock: Clock) -> None:
     refuse(tmp_path)
     opened(tmp_path).succeed("refresh", "token", login=False)
     assert seconds_to_wait(tmp_path, clock) == 60
@@ -97,13 +94,13 @@ def test_success_forgets(tmp_path: Path, clock: Clock) -> None:
     assert seconds_to_wait(tmp_path, clock) == 60
 
 
-def test_what_was_certainly_not_submitted_is_taken_back(tmp_path: Path, clock: Clock) -> None:
+def test_a_login_that_submitted_nothing_is_undone(tmp_path: Path, clock: Clock) -> None:
     refuse(tmp_path, "the first")
     clock.now += 60
     record = opened(tmp_path)
     before = record.begin()
     record.use_code(NOON + 90)
-    record.take_back(before)
+    record.undo(before)
     assert seconds_to_wait(tmp_path, clock) == 0
     assert json.loads((tmp_path / ".sign-in.json").read_text())["reason"] == "the first"
     assert opened(tmp_path).code_used_until == NOON + 90
@@ -111,20 +108,21 @@ def test_what_was_certainly_not_submitted_is_taken_back(tmp_path: Path, clock: C
     assert seconds_to_wait(tmp_path, clock) == 300
 
 
-def test_a_clock_that_was_ahead_does_not_wait_for_ever(tmp_path: Path, clock: Clock) -> None:
+def test_a_clock_that_was_ahead_does_not_make_the_wait_longer(tmp_path: Path, clock: Clock) -> None:
     clock.now += 10**7
     refuse(tmp_path)
     clock.now = NOON
     assert seconds_to_wait(tmp_path, clock) == 60
 
 
-def test_no_credential_is_in_the_file(tmp_path: Path, clock: Clock) -> None:
+def test_the_file_holds_no_credentials(tmp_path: Path, clock: Clock) -> None:
     record = opened(tmp_path)
     refuse(tmp_path)
     record.use_fixed_code("123456")
     record.succeed("login", "an-access-token", login=False)
     path = tmp_path / ".sign-in.json"
     content = path.read_text()
+    assert json.loads(content)["got"]["how"] == "login"  # the key that earlier versions write
     for secret in (*CREDENTIALS, "123456", "an-access-token"):
         assert secret not in content
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -134,7 +132,7 @@ def test_no_credential_is_in_the_file(tmp_path: Path, clock: Clock) -> None:
     assert json.loads((other / ".sign-in.json").read_text())["credentials"] not in content, "salted"
 
 
-def test_six_digits_are_remembered(tmp_path: Path) -> None:
+def test_used_six_digit_codes_are_recorded(tmp_path: Path) -> None:
     assert not opened(tmp_path).is_used("123456")
     for code in ("123456", "654321"):
         opened(tmp_path).use_fixed_code(code)
@@ -147,19 +145,19 @@ def test_six_digits_are_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"\xff", b'{"refusals": -1}', b'{"attempted_at": "soon"}', b'{"salt": "zz"}']
 )
-def test_damage_stops_logins_and_says_so(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_record_stops_logins(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".sign-in.json").write_bytes(content)
     for work in (opened(tmp_path).waiting, opened(tmp_path).begin):
-        with pytest.raises(SignInError, match=r"\.sign-in\.json is damaged.* Delete it if you are sure"):
+        with pytest.raises(SignInError, match=r"\.sign-in\.json is damaged"):
             work()
-    opened(tmp_path).succeed("refresh", "token", login=False)  # a refresh goes on without the note
+    opened(tmp_path).succeed("refresh", "token", login=False)  # a refresh works without the record
     assert (tmp_path / ".sign-in.json").read_bytes() == content
 
 
-def test_what_cannot_be_written_down_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_login_if_it_cannot_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(refusals, "replace_atomically", full)
-    with pytest.raises(SignInError, match="without it there is no login"):
+    with pytest.raises(SignInError):
         opened(tmp_path).begin()

@@ -1,1 +1,1 @@
-"""Sequence over the GraphQL interface of its web application (docs/upstream-graphql.md)."""
+"""Sequence over the GraphQL API of its web application."""

@@ -1,8 +1,10 @@
-"""A GraphQL answer: what the HTTP status says, then ``data`` and ``errors``."""
+"""One GraphQL answer: the HTTP status, then ``errors``, then ``data`` read field by field."""
 
-import json
+import math
+import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from datetime import UTC, date, datetime
+from typing import Any, NoReturn, Self
 
 from pysequence_api.errors import (
     GraphQLError,
@@ -10,26 +12,125 @@ from pysequence_api.errors import (
     NotFoundError,
     RateLimitedError,
     UnexpectedStatusError,
+    UnreadableAnswerError,
 )
-from pysequence_api.sequence.graphql.node import Node, unreadable
+from pysequence_api.models import Moment
 from pysequence_api.sequence.transport import HttpAnswer
-from pysequence_api.text import plain_text
+from pysequence_api.text import parse_json, plain_text
 
-SHOWN_ERRORS = 3
-"""How many of an answer's errors are said back."""
+MAX_SHOWN_ERRORS = 3
+"""How many GraphQL errors of one answer a message repeats."""
 NOT_FOUND = "not found"
-"""What the message of a GraphQL error says if an id is unknown (upstream-graphql, PodDrawerContent)."""
+"""Part of the message that Sequence sends for an unknown id."""
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+class Node:
+    """A JSON object of an answer. A null or missing object is an empty node.
+
+    Every method returns ``None`` for a null or missing value, and raises `UnreadableAnswerError` for a value of the
+    wrong type.
+    """
+
+    def __init__(self, value: object, path: str) -> None:
+        if value is not None and not isinstance(value, dict):
+            raise unreadable(path, "not an object")
+        self._fields: dict[str, object] = value or {}
+        self.exists = value is not None
+        self._path = path
+
+    def child(self, key: str) -> Self:
+        """Return the object in a field."""
+        return type(self)(self._fields.get(key), self._at(key))
+
+    def children(self, key: str) -> tuple[list[Self], bool]:
+        """Return the objects of a list.
+
+        Returns:
+            The objects, and whether they are complete: false if the list is missing or has a null entry.
+        """
+        values = self._fields.get(key)
+        if values is None:
+            return [], False
+        if not isinstance(values, list):
+            raise unreadable(self._at(key), "not a list")
+        nodes = [type(self)(value, self._at(key)) for value in values]
+        present = [node for node in nodes if node.exists]
+        return present, len(present) == len(nodes)
+
+    def text(self, key: str) -> str | None:
+        """Return a string."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise unreadable(self._at(key), "not a string")
+        return value.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be encoded again
+
+    def identifier(self, key: str = "id") -> str | None:
+        """Return an id; an empty string counts as missing."""
+        return self.text(key) or None
+
+    def integer(self, key: str) -> int | None:
+        """Return an integer."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if type(value) is not int:
+            raise unreadable(self._at(key), "not an integer")
+        return value
+
+    def cents(self, key: str) -> int | None:
+        """Return the cents of a money object."""
+        return self.child(key).integer("cents")
+
+    def number(self, key: str) -> float | None:
+        """Return a number; ``None`` also for one that is not finite."""
+        value = self._fields.get(key)
+        if value is None:
+            return None
+        if not (type(value) is int or type(value) is float):
+            raise unreadable(self._at(key), "not a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        return number if math.isfinite(number) else None
+
+    def flag(self, key: str) -> bool | None:
+        """Return a boolean."""
+        value = self._fields.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise unreadable(self._at(key), "neither true nor false")
+        return value
+
+    def moment(self, key: str) -> Moment | None:
+        """Return a time in UTC, or a date; ``None`` also for other text, and for a time without a zone."""
+        text = self.text(key)
+        try:
+            if text is None:
+                return None
+            if _DATE.fullmatch(text):
+                return date.fromisoformat(text)
+            time = datetime.fromisoformat(text)
+            return time.astimezone(UTC) if time.tzinfo is not None else None
+        except (ValueError, OverflowError):
+            return None
+
+    def _at(self, key: str) -> str:
+        return f"{self._path}.{key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Sequence answered to an operation.
+    """The answer to one operation.
 
     Attributes:
-        operation: which.
-        data: the ``data``, an object or null.
-        errors: the messages of ``errors``, as they came.
-        secret: the token that was sent, which no text of this answer may say back.
+        operation: the name of the operation.
+        data: the ``data`` object, or ``None``.
+        errors: the messages of ``errors``, unchanged.
+        secret: the access token that was sent; it is removed from every text of this answer.
     """
 
     operation: str
@@ -38,77 +139,71 @@ class Answer:
     secret: str = field(repr=False)
 
     def node(self, not_found: str | None = None) -> Node:
-        """Give ``data`` to be read.
+        """Return ``data``.
 
         Args:
-            not_found: what to say if Sequence says that something was not found; without it, that is a failure.
+            not_found: the message to raise if Sequence answers "not found"; without it, that is a `GraphQLError`.
 
         Raises:
-            NotFoundError: Sequence says so.
-            GraphQLError: there are errors.
-            UnreadableAnswerError: there are none, and no ``data`` either.
+            NotFoundError: every error of the answer is "not found".
+            GraphQLError: the answer has errors.
+            UnreadableAnswerError: the answer has neither errors nor data.
         """
         if self.errors:
             if not_found is not None and all(NOT_FOUND in error.casefold() for error in self.errors):
                 raise NotFoundError(not_found)
             self.fail()
         if self.data is None:
-            raise unreadable(f"{self.operation}.data", "not there")
+            raise unreadable(f"{self.operation}.data", "missing")
         return Node(self.data, self.operation)
 
     def fail(self) -> NoReturn:
-        """Raise the errors as ours."""
-        shown = "; ".join(self.plain(error) for error in self.errors[:SHOWN_ERRORS])
+        """Raise the errors of the answer as one `GraphQLError`."""
+        shown = "; ".join(self.plain(error) for error in self.errors[:MAX_SHOWN_ERRORS])
         raise GraphQLError(f"Sequence answered {self.operation} with an error: {plain_text(shown)}")
 
     def plain(self, text: str) -> str:
-        """Make a text of this answer fit to be said back."""
+        """Make a text of this answer safe to show."""
         return plain_text(text, secrets=[self.secret])
 
 
 def read_answer(operation: str, answer: HttpAnswer, secret: str) -> Answer:
-    """Read an HTTP answer. The body decides what it is, not its content type.
+    """Read an HTTP answer. The content type is ignored.
 
     Args:
-        operation: what was asked for.
-        answer: what came.
-        secret: the token that was sent.
+        operation: the name of the operation.
+        answer: the HTTP answer.
+        secret: the access token that was sent.
 
     Raises:
-        NotAuthorizedError: 401.
-        RateLimitedError: 429.
+        NotAuthorizedError: the status is 401.
+        RateLimitedError: the status is 429.
         UnexpectedStatusError: any other status of 300 and above.
-        UnreadableAnswerError: the body is no GraphQL answer.
+        UnreadableAnswerError: the body is not a GraphQL answer.
     """
     _check_status(operation, answer)
     try:
         body = parse_json(answer.body)
     except ValueError:
-        raise unreadable(operation, "no JSON") from None
+        raise unreadable(operation, "not JSON") from None
     if not isinstance(body, dict):
-        raise unreadable(operation, "no object")
+        raise unreadable(operation, "not an object")
     data, errors = body.get("data"), body.get("errors")
     if data is not None and not isinstance(data, dict):
-        raise unreadable(f"{operation}.data", "no object")
+        raise unreadable(f"{operation}.data", "not an object")
     if errors is not None and not isinstance(errors, list):
-        raise unreadable(f"{operation}.errors", "no list")
+        raise unreadable(f"{operation}.errors", "not a list")
     return Answer(operation, data, tuple(_message(error) for error in errors or ()), secret)
 
 
-def parse_json(body: bytes) -> Any:
-    """Parse JSON strictly.
+def unreadable(path: str, problem: str) -> UnreadableAnswerError:
+    """Return the error for an answer with an unexpected shape.
 
-    Raises:
-        ValueError: it is none, is too deep, or holds NaN or an infinity.
+    Args:
+        path: the field, beginning with the operation.
+        problem: what is wrong with it, as in "... is not a list".
     """
-    try:
-        return json.loads(body, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("too deep") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    return UnreadableAnswerError(f"Sequence's answer cannot be read: {path} is {problem}.")
 
 
 def _check_status(operation: str, answer: HttpAnswer) -> None:

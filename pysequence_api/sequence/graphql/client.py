@@ -1,4 +1,4 @@
-"""`SequenceClient` over the GraphQL interface of the web application (upstream-graphql)."""
+"""`SequenceClient` over the GraphQL API of Sequence's web application (docs/upstream-graphql.md)."""
 
 import json
 import time
@@ -27,15 +27,15 @@ from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
     read_activity,
+    read_payment,
     read_pod_detail,
     read_summary,
     read_transfer_detail,
 )
-from pysequence_api.sequence.graphql.payments import read_payment
 from pysequence_api.sequence.pacing import Pacer, Priority, Turn
-from pysequence_api.sequence.sharing import Shared
+from pysequence_api.sequence.sharing import SharedTask
 from pysequence_api.sequence.sign_in.tokens import TokenSource
-from pysequence_api.sequence.telemetry import TokenLife, Vitals, waiting
+from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife, waiting
 from pysequence_api.sequence.transport import HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
 from pysequence_api.text import quoted
@@ -48,13 +48,13 @@ _Key = tuple[Operation, str, Priority]
 
 
 class GraphQLSequenceClient(SequenceClient):
-    """One account at Sequence, used within one event loop. Make it with `open`.
+    """One account at Sequence, used within one event loop. Create it with `open`.
 
     Args:
-        reads: the way for reads, which uses connections again.
-        transfers: the way for transfers, each on a fresh connection: one that has been idle can be lost just then.
-        tokens: gives the access token.
-        pacer: gives requests their turn.
+        reads: the endpoint for reads, which reuses connections.
+        transfers: the endpoint for transfers, with a new connection each, because an idle one can break while sending.
+        tokens: where access tokens come from.
+        pacer: where requests get their turn.
     """
 
     def __init__(self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer) -> None:
@@ -62,19 +62,19 @@ class GraphQLSequenceClient(SequenceClient):
         self._transfers = transfers
         self._tokens = tokens
         self._pacer = pacer
-        self._vitals = Vitals()
+        self._statistics = RequestStatistics()
         self._clock: _ClockReading | None = None
-        self._waiting_reads: dict[_Key, Shared[Answer]] = {}
-        self._running_reads: set[Shared[Answer]] = set()
+        self._waiting_reads: dict[_Key, SharedTask[Answer]] = {}
+        self._running_reads: set[SharedTask[Answer]] = set()
 
     @classmethod
     def open(cls, settings: Settings, data_directory: Path, transport: httpx.AsyncBaseTransport | None = None) -> Self:
-        """Make a client. This sends nothing and touches no file.
+        """Return a client. This sends nothing and touches no file.
 
         Args:
-            settings: addresses, pacing, deadlines, and all that signing in needs.
-            data_directory: where the token cache and the files of the pacing are.
-            transport: goes in the place of the network, as the sandbox in process does; its giver closes it.
+            settings: addresses, pacing, deadlines, and the credentials for signing in.
+            data_directory: the directory of the token cache and the pacing files.
+            transport: used instead of the network, for example the sandbox in this process. The caller closes it.
 
         Raises:
             SettingsError: a proxy or certificate variable of the environment, or ``SEQUENCE_TOTP``, cannot be used.
@@ -102,16 +102,16 @@ class GraphQLSequenceClient(SequenceClient):
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """How far Sequence's clock is ahead of ours by its newest ``Date``; ``None`` while it has said nothing."""
+        """How far Sequence's clock is ahead of ours; see `SequenceClient.clock_offset_seconds`."""
         return None if self._clock is None else self._clock.offset_now_seconds()
 
     @property
-    def vitals(self) -> Vitals:
-        """Numbers since the client was opened."""
-        return self._vitals
+    def statistics(self) -> RequestStatistics:
+        """Counts and durations since the client was opened."""
+        return self._statistics
 
     async def token_life(self) -> TokenLife | None:
-        """Say how old the access token in use is; see `SequenceClient.token_life`."""
+        """Return the age of the access token; see `SequenceClient.token_life`."""
         return await self._tokens.life()
 
     async def accounts(self, organization_id: str | None = None) -> Accounts:
@@ -139,7 +139,7 @@ class GraphQLSequenceClient(SequenceClient):
         only: ActivityFilter | None = None,
         urgent: bool = False,
     ) -> ActivityPage:
-        """Read a page of transfers; see `SequenceClient.activity`."""
+        """Read one page of transfers; see `SequenceClient.activity`."""
         if not 1 <= first <= MAX_PAGE_TRANSFERS:
             raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
         variables = {
@@ -169,14 +169,14 @@ class GraphQLSequenceClient(SequenceClient):
         }
         request = _Request(self._transfers, Operation.CREATE_PAYMENT, variables, Priority.TRANSFER)
         with waiting():
-            return _PreparedPayment(self, request, await self._ready(request.priority))
+            return _PreparedPayment(self, request, await self._permit(request.priority))
 
     async def stay_signed_in(self) -> None:
-        """Renew the access token before it runs out; see `SequenceClient.stay_signed_in`."""
+        """Renew the access token in time; see `SequenceClient.stay_signed_in`."""
         await self._tokens.keep_fresh()
 
     async def aclose(self) -> None:
-        """Withdraw reads that are going on, and close the connections."""
+        """Cancel running reads and close the connections."""
         for read in tuple(self._running_reads):
             await read.aclose()
         await self._tokens.aclose()
@@ -184,59 +184,60 @@ class GraphQLSequenceClient(SequenceClient):
             await endpoint.aclose()
 
     async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
-        """Read, together with all who ask the same before it has been sent."""
+        """Read. Equal reads that wait at the same time become one request."""
         request = _Request(self._reads, operation, variables, priority)
         key = (operation, json.dumps(variables, sort_keys=True), priority)
 
-        def close() -> None:
+        def stop_sharing() -> None:
             if self._waiting_reads.get(key) is read:
                 del self._waiting_reads[key]
 
         read = self._waiting_reads.get(key)
-        if read is None or read.ending:
-            read = Shared(self._read_once(request, close), owner=self._running_reads, withdraw=True)
+        if read is None or not read.joinable:
+            work = self._read_once(request, stop_sharing)
+            read = SharedTask(work, running=self._running_reads, cancel_when_unused=True)
             self._waiting_reads[key] = read
         with waiting():
             return await read.result()
 
-    async def _read_once(self, request: "_Request", close: Callable[[], None]) -> Answer:
+    async def _read_once(self, request: "_Request", stop_sharing: Callable[[], None]) -> Answer:
         try:
-            ready = await self._ready(request.priority)
+            permit = await self._permit(request.priority)
         finally:
-            close()  # from here on it is too late to join
+            stop_sharing()  # the request is about to be sent, and a later caller needs newer data
         try:
-            return await self._send_once(request, ready)
+            return await self._send_once(request, permit)
         except NotAuthorizedError:
-            ready = await self._ready_again(request.priority, ready)
-        return await self._send_once(request, ready)
+            permit = await self._new_permit(request.priority, permit)
+        return await self._send_once(request, permit)
 
-    async def _ready(self, priority: Priority) -> "_Ready":
-        await self._tokens.access_token()  # before the turn, which a failure to sign in must not waste
+    async def _permit(self, priority: Priority) -> "_Permit":
+        await self._tokens.access_token()  # before the turn, so that a failed sign-in wastes none
         turn = await self._turn(priority)
-        return _Ready(turn, await self._tokens.access_token())  # it may have run out while waiting
+        return _Permit(turn, await self._tokens.access_token())  # the first one may have expired while waiting
 
-    async def _ready_again(self, priority: Priority, refused: "_Ready") -> "_Ready":
-        token = await self._tokens.renew(refused.token)
-        return _Ready(await self._turn(priority), token)
+    async def _new_permit(self, priority: Priority, rejected: "_Permit") -> "_Permit":
+        token = await self._tokens.renew(rejected.token)
+        return _Permit(await self._turn(priority), token)
 
     async def _turn(self, priority: Priority) -> Turn:
-        with self._vitals.turn():
+        with self._statistics.turn():
             return await self._pacer.take(priority)
 
-    async def _send_once(self, request: "_Request", ready: "_Ready") -> Answer:
+    async def _send_once(self, request: "_Request", permit: "_Permit") -> Answer:
         name = request.operation.value
         body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
-        with self._vitals.exchange(name) as exchange:
+        with self._statistics.exchange(name) as exchange:
             http_answer = await request.endpoint.post(
                 name,
-                headers=_headers(ready.token),
+                headers=_headers(permit.token),
                 content=json.dumps(body).encode(),
-                before_first_byte=ready.turn.begin,
-                after_writing=ready.turn.renew,
+                before_first_byte=permit.turn.begin,
+                after_writing=permit.turn.renew,
             )
             if http_answer.clock_offset_seconds is not None:
                 self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
-            answer = read_answer(name, http_answer, secret=ready.token)
+            answer = read_answer(name, http_answer, secret=permit.token)
             if answer.errors:
                 exchange.outcome = GraphQLError.__name__
             return answer
@@ -244,27 +245,29 @@ class GraphQLSequenceClient(SequenceClient):
 
 @dataclass(frozen=True, slots=True)
 class _ClockReading:
-    """How far Sequence's clock was ahead, and when that was by two clocks of ours, of which nobody sets the second."""
+    """How far Sequence's clock was ahead, and the time of that measurement on two local clocks.
+
+    The steady clock is never set, so the difference between the two shows whether the other was set since.
+    """
 
     offset_seconds: float
     at_seconds: float
     at_steady_seconds: float
 
     def offset_now_seconds(self) -> float:
-        # Where our clock was set since, it has gone another way than the steady one.
         set_by_seconds = (time.time() - self.at_seconds) - (steady_seconds() - self.at_steady_seconds)
         return self.offset_seconds - set_by_seconds
 
 
 def steady_seconds() -> float:
-    """Give a time that nobody sets, and that goes on while the machine sleeps where the system has one."""
+    """Return a time that is never set, and that also counts while the machine sleeps where the system offers that."""
     boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A turn, and the token to use in it."""
+class _Permit:
+    """What a request needs to be sent: a turn and an access token."""
 
     turn: Turn
     token: str
@@ -279,29 +282,29 @@ class _Request:
 
 
 class _PreparedPayment(PreparedTransfer):
-    def __init__(self, client: GraphQLSequenceClient, request: _Request, ready: _Ready) -> None:
+    def __init__(self, client: GraphQLSequenceClient, request: _Request, permit: _Permit) -> None:
         self._client = client
         self._request = request
-        self._ready = ready
+        self._permit = permit
         self._sent_at_seconds: float | None = None
 
     async def send(self) -> TransferReceipt:
-        """Send it; see `PreparedTransfer.send`."""
+        """Send the transfer; see `PreparedTransfer.send`."""
         if self._sent_at_seconds is None:
             self._sent_at_seconds = steady_seconds()
         with waiting():
-            return read_payment(await self._client._send_once(self._request, self._ready))
+            return read_payment(await self._client._send_once(self._request, self._permit))
 
     async def renew(self) -> None:
-        """Get another token and another turn; see `PreparedTransfer.renew`."""
+        """Get a new token and a new turn; see `PreparedTransfer.renew`."""
         with waiting():
-            self._ready = await self._client._ready_again(self._request.priority, self._ready)
-        began_seconds = self._sent_at_seconds
-        # A lookup after a crash counts from the announcement, and on two deadlines at most.
-        if began_seconds is not None and steady_seconds() - began_seconds > self._request.endpoint.timeout_seconds:
+            self._permit = await self._client._new_permit(self._request.priority, self._permit)
+        sent_at_seconds = self._sent_at_seconds
+        # A lookup after a crash relies on this: a transfer is sent at most two deadlines after it was announced.
+        if sent_at_seconds is not None and steady_seconds() - sent_at_seconds > self._request.endpoint.timeout_seconds:
             raise NotAuthorizedError(
-                "Sequence did not accept the access token (401), and getting another took too long to send this"
-                " transfer all the same. Nothing moved: ask for it again."
+                "Sequence did not accept the access token (401), and getting a new one took too long to send this"
+                " transfer. Nothing moved. Try again."
             )
 
 

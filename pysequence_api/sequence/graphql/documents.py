@@ -1,10 +1,10 @@
-"""The GraphQL documents, as upstream-graphql names them: without aliases, and asking only for what is used."""
+"""The GraphQL documents. They use no aliases and request only the fields that are used."""
 
 from enum import StrEnum
 
 
 class Operation(StrEnum):
-    """The web application's names of its operations."""
+    """The operation names of Sequence's web application."""
 
     ACCOUNTS = "SelectSourceAndDestination"
     POD = "PodDrawerContent"
@@ -15,7 +15,7 @@ class Operation(StrEnum):
 
 
 RECENT_TRANSFERS = 5
-"""How many transfers the page of a pod shows (upstream-graphql, PodDrawerContent)."""
+"""The number of transfers in the details of a pod."""
 
 _OWN_PARTIES = """
     __typename
@@ -123,7 +123,7 @@ query TransferReferenceDrawerContentV2($organizationId: ID!, $id: ID!) {{
 }}
 """
 
-# The mutation does not name what it created, so the organization's newest transfers come with it.
+# The mutation does not return the id of the new transfer, so the newest transfers of the organization are requested.
 _CREATE_PAYMENT = f"""
 mutation CreatePayment(
   $id: ID!, $source: PaymentAccountInput!, $destination: PaymentAccountInput!, $amount: Int!,

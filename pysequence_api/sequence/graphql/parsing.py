@@ -1,9 +1,9 @@
-"""What Sequence answers, made into models. Where it leaves something out, ``None`` or ``complete=False`` says so."""
+"""From a GraphQL answer to models. Data that Sequence leaves out becomes ``None``, or sets ``complete=False``."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pysequence_api.errors import NotFoundError
+from pysequence_api.errors import NotFoundError, RefusedError, UnreadableAnswerError
 from pysequence_api.models import (
     Accounts,
     ActivityPage,
@@ -21,8 +21,9 @@ from pysequence_api.models import (
     SimpleDetails,
     Transfer,
     TransferDetail,
+    TransferReceipt,
 )
-from pysequence_api.sequence.graphql.node import Node
+from pysequence_api.sequence.graphql.answers import Answer, Node, unreadable
 from pysequence_api.text import MASK, SHOWN_CHARACTERS, mask_number, plain_text, quoted
 
 T = TypeVar("T")
@@ -40,11 +41,11 @@ def read_accounts(data: Node, organization_id: str | None) -> Accounts:
     """Read ``SelectSourceAndDestination``.
 
     Args:
-        data: the answer.
-        organization_id: only what belongs to this organization.
+        data: the ``data`` of the answer.
+        organization_id: keep only this organization.
 
     Raises:
-        NotFoundError: all memberships are there, and none is of that organization.
+        NotFoundError: the list of memberships is complete and the organization is not in it.
     """
     memberships, complete = data.child("me").children("memberships")
     organizations = [membership.child("organization") for membership in memberships]
@@ -53,7 +54,7 @@ def read_accounts(data: Node, organization_id: str | None) -> Accounts:
     if organization_id is not None:
         if organization_id not in known and complete:
             raise NotFoundError(f"The account is not a member of organization {quoted(organization_id)}.")
-        # If it is there, what is missing elsewhere does not matter.
+        # Gaps in other organizations do not matter.
         complete = organization_id in known
         known = {identifier: node for identifier, node in known.items() if identifier == organization_id}
     pods: list[Pod] = []
@@ -118,7 +119,7 @@ def read_activity(data: Node, organization_id: str) -> ActivityPage:
     transfers, complete = _read_edges(connection)
     page = connection.child("pageInfo")
     end_cursor, has_next_page = page.text("endCursor"), page.flag("hasNextPage")
-    # Whoever looks for a transfer must not take for the end of the list what is only not known to go on.
+    # A missing page end must not look like the last page to a search for a transfer.
     end_known = has_next_page is False or (has_next_page is True and bool(end_cursor))
     return ActivityPage(
         transfers=transfers,
@@ -144,16 +145,38 @@ def read_transfer_detail(data: Node, organization_id: str, transfer_id: str) -> 
     )
 
 
-def read_transfers(organization: Node) -> tuple[Transfer, ...]:
-    """Read the transfers that come with an organization, without those that have no id."""
-    return _read_edges(organization.child("transferReferences"))[0]
+def read_payment(answer: Answer) -> TransferReceipt:
+    """Read ``CreatePayment``.
+
+    ``ok`` counts even beside GraphQL errors. A refusal counts only if the answer allows no other reading, because a
+    refused amount is released from the limit.
+
+    Raises:
+        RefusedError: ``error`` is set, ``ok`` is null, and there are no GraphQL errors. Nothing moved.
+        GraphQLError: there are GraphQL errors and no ``ok``. The money may have moved.
+        UnreadableAnswerError: anything else. The money may have moved.
+    """
+    payment = _object(_object(answer.data, "forKYC"), "createPayment")
+    ok, error = payment.get("ok"), payment.get("error")
+    if isinstance(ok, dict) and error is None:
+        return _read_ok(Node(ok, f"{answer.operation}.ok"))
+    if answer.errors:
+        answer.fail()
+    if isinstance(error, dict) and "ok" in payment and ok is None:
+        message = error.get("message")
+        reason = answer.plain(message) if isinstance(message, str) else "no reason given"
+        raise RefusedError(f"Sequence refused the transfer: {reason}")
+    raise unreadable(answer.operation, "neither accepted nor refused")
 
 
-def _read_list(parent: Node, key: str, read: Callable[[Node, str, str], T], owner: str, into: list[T]) -> bool:
+def _read_list(
+    parent: Node, key: str, read: Callable[[Node, str, str], T], organization_id: str, into: list[T]
+) -> bool:
+    """Add the entries of a list to ``into``; return whether they are complete."""
     nodes, complete = parent.children(key)
-    read_ones = [read(node, identifier, owner) for node in nodes if (identifier := node.identifier())]
-    into.extend(read_ones)
-    return complete and len(read_ones) == len(nodes)
+    entries = [read(node, identifier, organization_id) for node in nodes if (identifier := node.identifier())]
+    into.extend(entries)
+    return complete and len(entries) == len(nodes)
 
 
 def _read_pod(node: Node, identifier: str, organization_id: str) -> Pod:
@@ -226,17 +249,17 @@ def _read_party(node: Node) -> Party:
 def _read_details(node: Node) -> SimpleDetails | CompoundDetails | None:
     match node.text("__typename"):
         case "SimpleTransferDetails":
-            return SimpleDetails(**dict(_read_payment(node.child("status")) or PaymentStatus()))
+            return SimpleDetails(**dict(_read_payment_status(node.child("status")) or PaymentStatus()))
         case "CompoundTransferDetails":
             return CompoundDetails(
-                pull=_read_payment(node.child("pullPaymentStatus")),
-                push=_read_payment(node.child("pushPaymentStatus")),
-                reversal=_read_payment(node.child("reversalPaymentStatus")),
+                pull=_read_payment_status(node.child("pullPaymentStatus")),
+                push=_read_payment_status(node.child("pushPaymentStatus")),
+                reversal=_read_payment_status(node.child("reversalPaymentStatus")),
             )
-    return None  # not said, or of a kind that nobody knew of
+    return None  # missing, or a kind that this version does not know
 
 
-def _read_payment(node: Node) -> PaymentStatus | None:
+def _read_payment_status(node: Node) -> PaymentStatus | None:
     if not node.exists:
         return None
     return PaymentStatus(
@@ -278,7 +301,7 @@ def _masked(node: Node, key: str) -> str | None:
 
 
 def _short_mask(mask: str | None) -> str | None:
-    # Sequence's own mask is the last digits already; a longer one would be too much of the number.
+    # Sequence sends the last digits. A longer value would show too much of the number.
     if mask is None or len(mask) <= SHOWN_CHARACTERS:
         return mask
     return MASK + mask[-SHOWN_CHARACTERS:]
@@ -287,3 +310,20 @@ def _short_mask(mask: str | None) -> str | None:
 def _plain(node: Node, key: str) -> str | None:
     text = node.text(key)
     return plain_text(text) if text else text
+
+
+def _read_ok(ok: Node) -> TransferReceipt:
+    organization_id = None
+    try:
+        organization = ok.child("organization")
+        organization_id = organization.identifier()
+        transfers, _ = _read_edges(organization.child("transferReferences"))
+        return TransferReceipt(organization_id=organization_id, transfers=transfers)
+    except UnreadableAnswerError:
+        # The transfer was accepted. Its id can be looked up later.
+        return TransferReceipt(organization_id=organization_id, transfers=())
+
+
+def _object(value: dict[str, Any] | None, key: str) -> dict[str, Any]:
+    below = (value or {}).get(key)
+    return below if isinstance(below, dict) else {}

@@ -1,1 +1,1 @@
-"""Signing in to Sequence: tokens, their cache, and the login in a browser (docs/upstream-graphql.md, Signing in)."""
+"""Signing in to Sequence: tokens, their cache, and the login in a browser (docs/upstream-graphql.md)."""

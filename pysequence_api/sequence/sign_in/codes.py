@@ -1,4 +1,4 @@
-"""One-time codes for the login: six digits that somebody typed, or a secret of which new ones are made."""
+"""One-time codes for the login: six digits from the settings, or codes made from a secret."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ import pyotp
 from pysequence_api.errors import SettingsError
 
 LEAST_CODE_LIFE_SECONDS = 5.0
-"""A code with less left may have run out when it arrives; the next one is waited for."""
+"""A code with less time left may expire on the way, so the next one is used."""
 LEAST_LIFE_SHARE = 6
-"""Where codes change faster than usual, no more than this part of their life is waited out."""
+"""For codes with a short period, the time above is at most this fraction of the period: one sixth."""
 MAX_PERIOD_SECONDS = 300
 LEAST_SECRET_CHARACTERS = 16
-"""Shorter is not a secret but a code with a wrong number of digits, or a part of a secret."""
+"""A shorter text is a code with the wrong number of digits, or an incomplete secret."""
 
 _SIX_DIGITS = re.compile(r"[0-9]{6}", re.ASCII)
 _EXPECTED = (
@@ -25,19 +25,19 @@ _EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class FixedCode:
-    """The six digits of one moment. They are good for one login."""
+    """Six digits from the settings. They work for one login."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class NextCode:
-    """A code from a secret.
+    """A code made from a secret.
 
     Attributes:
-        text: its digits.
-        wait_seconds: how long until it may be typed; 0 for now.
-        ends_at: when the one after it becomes the current one, in Unix seconds.
+        text: the digits.
+        wait_seconds: the time until the code may be used; 0 for now.
+        ends_at: when the code expires, in Unix seconds.
     """
 
     text: str = field(repr=False)
@@ -49,7 +49,7 @@ class CodeMaker:
     """Makes codes from a secret.
 
     Args:
-        totp: the secret with its digits, period and algorithm.
+        totp: the secret, number of digits, period and algorithm.
     """
 
     def __init__(self, totp: pyotp.TOTP) -> None:
@@ -57,12 +57,12 @@ class CodeMaker:
         self.period_seconds = totp.interval
 
     def next(self, now: float, used_until: float) -> NextCode:
-        """Make the next code that is neither about to run out nor used.
+        """Return the next code that is neither used nor about to expire.
 
         Args:
             now: Unix seconds.
-            used_until: when the last used code ran out, in Unix seconds. Further away than the current code's end, it
-                was written by a clock that was ahead, and counts as that end.
+            used_until: when the last used code expired, in Unix seconds. A time after the end of the current code was
+                written by a clock that was ahead, and counts as that end.
         """
         begins_at = now // self.period_seconds * self.period_seconds
         free_from = min(used_until, begins_at + self.period_seconds)
@@ -79,7 +79,7 @@ def read_codes(text: str) -> FixedCode | CodeMaker:
         text: six digits, a base32 secret (in any case, spaces allowed), or an ``otpauth://totp/`` address.
 
     Raises:
-        SettingsError: it is none of them; without a word of it.
+        SettingsError: the text is none of these. The message does not contain it.
     """
     compact = "".join(text.split())
     if _SIX_DIGITS.fullmatch(compact):
@@ -88,14 +88,14 @@ def read_codes(text: str) -> FixedCode | CodeMaker:
         if urlsplit(compact).scheme == "otpauth":
             totp = pyotp.parse_uri(text.strip())
         elif len(compact) < LEAST_SECRET_CHARACTERS:
-            raise SettingsError(f"{_EXPECTED}; what is set is too short for a secret.")
+            raise SettingsError(f"{_EXPECTED}. The current value is too short for a secret.")
         else:
             totp = pyotp.TOTP(compact.upper())
         if not isinstance(totp, pyotp.TOTP):
-            raise SettingsError(f"{_EXPECTED}; codes that are counted (hotp) are not supported.")
+            raise SettingsError(f"{_EXPECTED}. Counter-based codes (hotp) are not supported.")
         if not 1 <= totp.interval <= MAX_PERIOD_SECONDS:
-            raise SettingsError(f"{_EXPECTED}; a period of 1 to {MAX_PERIOD_SECONDS} seconds.")
+            raise SettingsError(f"{_EXPECTED}. The period must be 1 to {MAX_PERIOD_SECONDS} seconds.")
         totp.at(0)
-    except ValueError:  # their text can quote what was set
-        raise SettingsError(f"{_EXPECTED}; what is set is none of them.") from None
+    except ValueError:  # its text can contain the secret
+        raise SettingsError(f"{_EXPECTED}. The current value is none of these.") from None
     return CodeMaker(totp)

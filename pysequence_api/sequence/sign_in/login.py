@@ -1,7 +1,7 @@
-"""A full login: whether it may be, the browser that does it, and what is written down before and after.
+"""A full login: check that it is allowed, run it in a browser, and record the result.
 
-What is here blocks, and runs in a worker thread under the lock of the sign-in. The browser has an event loop of its own
-there, so that files can be written between two of its steps.
+The code blocks and runs in a worker thread, under the sign-in lock. The browser has its own event loop in that thread,
+so files can be written between its steps.
 """
 
 import logging
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CREDENTIAL_FIELDS = ("email", "password", "totp")
-STEPS = 8
-"""As many as a login has at most, each with a bound of its own."""
+MAX_STEPS = 8
+"""The maximum number of steps of a login. Each has its own time limit."""
 STEP_EXTRA_SECONDS = 10.0
-"""What a step that fails takes beyond its bound, to say what the page shows."""
+"""How much longer a failing step can take, to report what the page shows."""
 CODE_WAIT_SECONDS = 60.0
-"""The longest that a usual code is waited for: this one may be about to run out, and the one before have been used."""
+"""The longest wait for a usual code: the current one may be used, and the next one may be about to expire."""
 
 
 class Login:
     """Signs in with the credentials of the settings.
 
     Args:
-        settings: email, password and one-time code or its secret; address, Chromium and bound of the pages.
-        record: what is remembered of logins.
-        debug_directory: gets pictures of pages at which a login stopped.
+        settings: the credentials, the address of the application, Chromium, and the time limit of a step.
+        record: the record of logins.
+        debug_directory: where to save a screenshot of a page at which a login stopped.
 
     Raises:
-        SettingsError: a credential is missing, or ``SEQUENCE_TOTP`` is not what it should be.
+        SettingsError: a credential is missing, or ``SEQUENCE_TOTP`` is not valid.
     """
 
     def __init__(self, settings: Settings, record: SignInRecord, debug_directory: Path | None = None) -> None:
         if settings.email is None or settings.password is None or settings.totp is None:
-            raise SettingsError(f"{' and '.join(missing_credentials(settings))} must be set for a login.")
+            raise SettingsError(f"Set {' and '.join(missing_credentials(settings))} to log in.")
         self._settings = settings
         self._email, self._password = settings.email, settings.password.get_secret_value()
         self._codes = read_codes(settings.totp.get_secret_value())
@@ -65,31 +65,31 @@ class Login:
 
     @classmethod
     def from_settings(cls, settings: Settings, directory: Path, debug_directory: Path | None = None) -> Self | None:
-        """Make a login if everything for it is set.
+        """Return a login; ``None`` if a credential is not set.
 
         Raises:
-            SettingsError: ``SEQUENCE_TOTP`` is not what it should be.
+            SettingsError: ``SEQUENCE_TOTP`` is not valid.
         """
         if missing_credentials(settings):
             return None
         return cls(settings, open_record(settings, directory), debug_directory)
 
     def run(self) -> "Granted":
-        """Sign in, if that may be now.
+        """Sign in, if a login is allowed now.
 
         Raises:
-            SignInWaitsError: not yet, after a login that failed.
-            SignInRefusedError: the page said no.
-            SignInError: anything else.
-            SettingsError: ``SEQUENCE_CHROMIUM`` names nothing that can be run.
+            SignInWaitsError: a login failed before, and the next one has to wait.
+            SignInRefusedError: the page rejected the credentials.
+            SignInError: the login failed in another way.
+            SettingsError: ``SEQUENCE_CHROMIUM`` is not a program.
         """
         waiting = self._record.waiting()
         if waiting is not None:
             raise waiting.error()
         if isinstance(self._codes, FixedCode) and self._record.is_used(self._codes.text):
             raise SignInError(
-                "The six digits in SEQUENCE_TOTP have been used for a login already, and are good for one only. Set"
-                " the secret of your authenticator there instead, of which this program makes codes itself."
+                "The six digits in SEQUENCE_TOTP were already used for a login, and work only once. Set SEQUENCE_TOTP"
+                " to the secret of your authenticator instead; this program then makes the codes."
             )
         chromium = find_chromium(self._settings.chromium)
         attempt = _Attempt(self._record, self._codes, self._stopping)
@@ -97,10 +97,10 @@ class Login:
         try:
             granted = anyio.run(self._drive, chromium, attempt)
         except SignInNotAttemptedError:
-            attempt.take_back()
+            attempt.undo()
             raise
         except SignInRefusedError as error:
-            attempt.count()  # a page before the password's can refuse as well
+            attempt.count()  # a page before the password page can refuse too
             self._record.explain(str(error))
             raise
         except SignInError as error:
@@ -110,19 +110,17 @@ class Login:
         return granted
 
     def stop(self) -> None:
-        """Have a login that is going on end before its password is submitted, if that is not too late."""
+        """Stop a running login before it submits the password, unless it is too late."""
         self._stopping.set()
 
     async def _drive(self, chromium: Path, attempt: "_Attempt") -> "Granted":
         async with open_chromium(chromium, headed=False) as browser:
-            from pysequence_api.sequence.sign_in.pages import Credentials  # noqa: PLC0415 - needs the extra
-
             pages = await _open_pages(browser, self._settings, self._secrets, self._debug_directory)
-            return await pages.sign_in(Credentials(self._email, self._password), attempt)
+            return await pages.sign_in(self._email, self._password, attempt)
 
 
 class _Attempt:
-    """Writes down what a login is about to do."""
+    """Records what a login is about to do. Implements `pages.Attempt`."""
 
     def __init__(self, record: SignInRecord, codes: FixedCode | CodeMaker, stopping: threading.Event) -> None:
         self._record = record
@@ -132,26 +130,26 @@ class _Attempt:
 
     @property
     def is_counted(self) -> bool:
-        """Whether it counts as refused until it is known better."""
+        """Whether the login counts as refused unless it succeeds."""
         return self._before is not None
 
     def begin(self) -> None:
-        """See `browser.Attempt.begin`."""
+        """See `pages.Attempt.begin`."""
         self.check()
         self.count()
 
     def count(self) -> None:
-        """Count it as refused, once."""
+        """Count the login as refused, once."""
         if self._before is None:
             self._before = self._record.begin()
 
     def check(self) -> None:
-        """See `browser.Attempt.check`."""
+        """See `pages.Attempt.check`."""
         if self._stopping.is_set() and not self.is_counted:
-            raise SignInNotAttemptedError("The program ends; the login was left before a password was submitted.")
+            raise SignInNotAttemptedError("The program is stopping. No password was submitted.")
 
     async def next_code(self) -> str:
-        """See `browser.Attempt.next_code`."""
+        """See `pages.Attempt.next_code`."""
         if isinstance(self._codes, FixedCode):
             self._record.use_fixed_code(self._codes.text)
             return self._codes.text
@@ -164,24 +162,24 @@ class _Attempt:
         self._record.use_code(code.ends_at)
         return code.text
 
-    def take_back(self) -> None:
-        """It is certain that no password was submitted, or none has arrived."""
+    def undo(self) -> None:
+        """Stop counting the login as refused, because no password was submitted, or it certainly did not arrive."""
         if self._before is not None:
-            self._record.take_back(self._before)
+            self._record.undo(self._before)
             self._before = None
 
 
 def sign_in_by_hand(settings: Settings, check: Callable[[], None], debug_directory: Path | None = None) -> "Granted":
-    """Open a window, in which a person signs in. Blocks until that is done.
+    """Open a browser window in which a person signs in. Blocks until that is done.
 
     Args:
-        settings: address, Chromium and bound of the pages.
-        check: raises if nobody is wanted to sign in any more.
-        debug_directory: gets a picture if the application's page does not come.
+        settings: the address of the application, Chromium, and the time limit of a step.
+        check: raises if the sign-in is no longer wanted.
+        debug_directory: where to save a screenshot if the application does not load.
 
     Raises:
-        SignInError: nobody did, or there can be no window.
-        SettingsError: ``SEQUENCE_CHROMIUM`` names nothing that can be run.
+        SignInError: the person did not sign in, or no window can be opened.
+        SettingsError: ``SEQUENCE_CHROMIUM`` is not a program.
     """
     return anyio.run(_drive_by_hand, settings, check, find_chromium(settings.chromium), debug_directory)
 
@@ -197,7 +195,7 @@ async def _drive_by_hand(
 async def _open_pages(
     browser: "Browser", settings: Settings, secrets: tuple[str, ...], debug_directory: Path | None
 ) -> "LoginPages":
-    from pysequence_api.sequence.sign_in.pages import LoginPages  # noqa: PLC0415 - needs the extra
+    from pysequence_api.sequence.sign_in.pages import LoginPages  # noqa: PLC0415 - needs Playwright, an optional extra
 
     page = await browser.new_page()
     return LoginPages(
@@ -210,17 +208,17 @@ async def _open_pages(
 
 
 def open_record(settings: Settings, directory: Path) -> SignInRecord:
-    """Open what is remembered of logins, seen with the credentials of the settings."""
+    """Open the record of logins for the credentials of the settings."""
     secrets = (value for value in (settings.password, settings.totp) if value is not None)
     return SignInRecord(directory, (settings.email or "", *(secret.get_secret_value() for secret in secrets)))
 
 
 def missing_credentials(settings: Settings) -> list[str]:
-    """Name the variables that a login needs and that are not set."""
+    """Return the names of the variables that a login needs and that are not set."""
     return [variable(name) for name in CREDENTIAL_FIELDS if getattr(settings, name) is None]
 
 
 def longest_login_seconds(settings: Settings) -> float:
-    """Say how long a login takes at most, by whichever process."""
-    steps_seconds = STEPS * (settings.sign_in_step_seconds + STEP_EXTRA_SECONDS)
+    """Return the longest time that a login can take."""
+    steps_seconds = MAX_STEPS * (settings.sign_in_step_seconds + STEP_EXTRA_SECONDS)
     return START_TIMEOUT_SECONDS + steps_seconds + CODE_WAIT_SECONDS + CLOSE_TIMEOUT_SECONDS

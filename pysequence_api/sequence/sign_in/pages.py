@@ -1,7 +1,7 @@
-"""The login in a browser, page by page (upstream-graphql, Signing in).
+"""The login in a browser, page by page.
 
-Every step has a name and a bound. What stops a step is said with what the page showed: plain, bounded, without secrets.
-Exceptions of Playwright are never chained or quoted, because they repeat what was typed.
+Every step has a name and a time limit. If a step fails, the error says what the page showed: shortened and without
+secrets. Playwright's exceptions are never chained or quoted in full, because they repeat what was typed.
 """
 
 import logging
@@ -28,38 +28,38 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_SECONDS = 0.05
-"""How often a page is looked at while it is waited for."""
+CHECK_INTERVAL_SECONDS = 0.05
+"""How often to check whether a page has arrived."""
 BACKSTOP_SECONDS = 2.0
-"""How much later than Playwright's own a step's bound is, for what Playwright does not bound."""
-ASK_TIMEOUT_SECONDS = 2.0
-"""How long a page may take to say what it shows."""
+"""Added to Playwright's own time limit, for calls that Playwright does not limit."""
+QUERY_TIMEOUT_SECONDS = 2.0
+"""How long a page may take to report what it shows."""
 HEADED_TIMEOUT_SECONDS = 15 * 60.0
-"""How long a person may take."""
+"""How long a person may take to sign in by hand."""
 PAGE_TEXT_CHARACTERS = 160
 
 LOG_IN = re.compile(r"^\s*log in\s*$", re.IGNORECASE)
 SUBMIT = 'button[type="submit"]'
 ERRORS = '[data-error-code], [id^="error-element"], [id="prompt-alert"], [role="alert"], .ulp-input-error-message'
-"""Where Auth0's pages say what is wrong."""
+"""Where Auth0's pages show errors."""
 _NEVER_CONNECTED = re.compile(
     r"net::ERR_(CONNECTION_REFUSED|NAME_NOT_RESOLVED|INTERNET_DISCONNECTED|ADDRESS_UNREACHABLE|CONNECTION_TIMED_OUT"
     r"|PROXY_CONNECTION_FAILED|TUNNEL_CONNECTION_FAILED|SSL_\w+|CERT_\w+)"
 )
-"""Failures after which it is certain that not a byte of a form has arrived."""
+"""Errors after which it is certain that no byte of a form arrived."""
 _SUPERSEDED = "net::ERR_ABORTED"
 _READ_TOKENS = "() => ['access_token', 'refresh_token'].map(name => sessionStorage.getItem(name))"
 _BLANK = "() => document.querySelectorAll('input, textarea').forEach(field => { field.value = ''; })"
 
 
 class Step(StrEnum):
-    """The pages of a login, in the words of its messages."""
+    """The pages of a login, as messages name them."""
 
     APPLICATION = "the application's page"
     EMAIL = "the email page"
     PASSWORD = "the password page"
     CODE = "the page for the one-time code"
-    RETURN = "the way back to the application"
+    RETURN = "the return to the application"
 
 
 FIELDS = {
@@ -70,43 +70,35 @@ FIELDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a person types who signs in, but for the one-time code."""
-
-    email: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Granted:
-    """What a login brings."""
+    """The tokens that a login brings."""
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
 
 
 class Attempt(Protocol):
-    """What has to be written down while a login goes on."""
+    """Called at the points of a login that have to be recorded."""
 
     def begin(self) -> None:
-        """The password is about to be submitted."""
+        """Record that the password is about to be submitted."""
 
     def check(self) -> None:
-        """Raise if the login is not wanted any more."""
+        """Raise if the login should stop."""
 
     async def next_code(self) -> str:
-        """Wait for a one-time code, and write down that it is about to be submitted."""
+        """Wait for a one-time code, and record that it is about to be submitted."""
 
 
 class LoginPages:
-    """One login in one page.
+    """One login in one browser page.
 
     Args:
-        page: an empty page of a fresh browser context.
-        app_url: the application's address.
-        step_timeout_seconds: the bound of each step.
-        secrets: what no message may say.
-        debug_directory: gets a picture of the page at which a step stopped, with its fields blanked.
+        page: an empty page of a new browser context.
+        app_url: the address of the application.
+        step_timeout_seconds: the time limit of each step.
+        secrets: texts to remove from every message.
+        debug_directory: where to save a screenshot of the page at which a step failed, with its fields blanked.
     """
 
     def __init__(
@@ -125,19 +117,19 @@ class LoginPages:
         self._debug_directory = debug_directory
         self._status: int | None = None
         self._failure: str | None = None
-        self._said_before: str | None = None
+        self._errors_before: str | None = None
         self._submitted = False
         page.set_default_timeout(step_timeout_seconds * 1000)
         page.on("response", self._on_response)
         page.on("requestfailed", self._on_request_failed)
 
-    async def sign_in(self, credentials: Credentials, attempt: Attempt) -> Granted:
-        """Type everything.
+    async def sign_in(self, email: str, password: str, attempt: Attempt) -> Granted:
+        """Go through all pages of the login.
 
         Raises:
-            SignInNotAttemptedError: it stopped before a password was submitted, or the password did not arrive.
-            SignInRefusedError: the page said no.
-            SignInError: anything else that stopped it.
+            SignInNotAttemptedError: no password was submitted, or it certainly did not arrive.
+            SignInRefusedError: a page rejected what was typed.
+            SignInError: the login failed in another way.
         """
         await self._open()
         async with self._step(Step.APPLICATION):
@@ -145,10 +137,10 @@ class LoginPages:
             await button.first.click(no_wait_after=True)
         granted = await self._arrive(Step.EMAIL, attempt, left=None)
         if granted is None:
-            await self._fill(Step.EMAIL, credentials.email)
+            await self._fill(Step.EMAIL, email)
             granted = await self._arrive(Step.PASSWORD, attempt, left=Step.EMAIL)
         if granted is None:
-            await self._fill(Step.PASSWORD, credentials.password, before=attempt.begin)
+            await self._fill(Step.PASSWORD, password, before=attempt.begin)
             granted = await self._arrive(Step.CODE, attempt, left=Step.PASSWORD)
         if granted is None:
             code = await attempt.next_code()
@@ -156,43 +148,43 @@ class LoginPages:
             await self._fill(Step.CODE, code)
             granted = await self._arrive(Step.RETURN, attempt, left=Step.CODE)
         if granted is None:
-            raise SignInError("Signing in ended without a token.")
+            raise SignInError("Signing in completed without a token. Try again later.")
         return granted
 
     async def wait_for_person(self, check: Callable[[], None]) -> Granted:
-        """Open the application, and wait until somebody has signed in.
+        """Open the application and wait until a person has signed in.
 
         Args:
-            check: raises if that is not wanted any more.
+            check: raises if the sign-in should stop.
 
         Raises:
-            SignInError: nobody has, or the window was closed.
+            SignInError: the person did not sign in, or closed the window.
         """
         await self._open()
         deadline = time.monotonic() + HEADED_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             check()
             if self._page.is_closed():
-                raise SignInError("The window was closed before the application had a token.")
+                raise SignInError("The window was closed before the sign-in was complete.")
             granted = await self._granted()
             if granted is not None:
                 return granted
-            await anyio.sleep(LOOK_INTERVAL_SECONDS)
-        raise SignInError(f"Nobody has signed in within {HEADED_TIMEOUT_SECONDS / 60:g} minutes.")
+            await anyio.sleep(CHECK_INTERVAL_SECONDS)
+        raise SignInError(f"The sign-in was not completed within {HEADED_TIMEOUT_SECONDS / 60:g} minutes.")
 
     async def _open(self) -> None:
         async with self._step(Step.APPLICATION):
             response = await self._page.goto(self._app_url, wait_until="domcontentloaded")
             if response is not None and response.status >= 400:
-                raise SignInNotAttemptedError(await self._stopped(Step.APPLICATION, f"HTTP {response.status}."))
+                raise SignInNotAttemptedError(await self._message(Step.APPLICATION, f"HTTP {response.status}."))
 
     async def _fill(self, step: Step, text: str, before: Callable[[], None] | None = None) -> None:
-        """Fill the field of a page and press its form's button.
+        """Fill in the field of a page and press the button of its form.
 
         Args:
-            step: which page.
-            text: what to type.
-            before: called when nothing is left to do but to press.
+            step: the page.
+            text: the text to type.
+            before: called right before the button is pressed.
         """
         page, field_of_step = self._page, self._page.locator(FIELDS[step]).locator("visible=true")
         async with self._step(step):
@@ -200,7 +192,7 @@ class LoginPages:
             forms = page.locator("form").filter(has=field_of_step)
             button = (forms if await forms.count() else page).locator(SUBMIT).locator("visible=true").first
             await button.wait_for()
-            self._said_before = await self._shown(ERRORS)
+            self._errors_before = await self._shown(ERRORS)
             self._status = self._failure = None
             if before is not None:
                 before()
@@ -211,51 +203,51 @@ class LoginPages:
         """Wait for a page.
 
         Args:
-            step: which.
-            attempt: asked whether to go on.
-            left: the page before, which comes back with an error text if what was typed there was wrong.
+            step: the page.
+            attempt: checked for whether to go on.
+            left: the previous page, which shows an error if what was typed there was wrong.
 
         Returns:
             The tokens, if the browser is back at the application.
 
         Raises:
-            SignInRefusedError: the page before says no.
-            SignInNotAttemptedError: the page does not come, and no password was submitted.
-            SignInError: the page does not come.
+            SignInRefusedError: the previous page shows an error.
+            SignInNotAttemptedError: the page did not load, and no password was submitted.
+            SignInError: the page did not load.
         """
         async with self._step(step, self._timeout_seconds):
             while True:
-                await self._check_way(step)
+                await self._check_navigation(step)
                 attempt.check()
                 granted = await self._granted()
                 if granted is not None or (step in FIELDS and await self._is_there(step)):
                     return granted
-                if left is not None and await self._is_there(left) and (said := await self._new_complaint()):
-                    raise SignInRefusedError(f"Signing in stopped at {left}, which says: {said}")
-                await anyio.sleep(LOOK_INTERVAL_SECONDS)
+                if left is not None and await self._is_there(left) and (shown := await self._new_errors()):
+                    raise SignInRefusedError(f"Signing in stopped at {left}, which says: {shown}")
+                await anyio.sleep(CHECK_INTERVAL_SECONDS)
 
-    async def _new_complaint(self) -> str | None:
-        """What the page says is wrong, if it says so since the last button was pressed."""
-        said = await self._shown(ERRORS)
-        return said if said != self._said_before or self._status is not None else None
+    async def _new_errors(self) -> str | None:
+        """Return the errors that the page shows, if they are new since the last button was pressed."""
+        shown = await self._shown(ERRORS)
+        return shown if shown != self._errors_before or self._status is not None else None
 
-    async def _check_way(self, step: Step) -> None:
-        """See whether the way to a page has failed."""
+    async def _check_navigation(self, step: Step) -> None:
+        """Raise if the navigation to a page has failed."""
         failure, status = self._failure, self._status
         if failure is not None:
-            counts = self._submitted and not _NEVER_CONNECTED.search(failure)
-            kind = SignInError if counts else SignInNotAttemptedError
-            raise kind(await self._stopped(step, f"{self._clean(failure)}."))
+            may_have_arrived = self._submitted and not _NEVER_CONNECTED.search(failure)
+            error_class = SignInError if may_have_arrived else SignInNotAttemptedError
+            raise error_class(await self._message(step, f"{self._clean(failure)}."))
         if status is not None and status >= 500:
-            raise self._kind(await self._stopped(step, f"HTTP {status}."))
+            raise self._error_class(await self._message(step, f"HTTP {status}."))
 
     @asynccontextmanager
     async def _step(self, step: Step, timeout_seconds: float | None = None) -> AsyncIterator[None]:
-        """Bound a step, and say what stopped it.
+        """Limit the time of a step, and turn its failure into a `SignInError`.
 
         Args:
-            step: which.
-            timeout_seconds: its bound, if it is not Playwright that keeps it.
+            step: the step.
+            timeout_seconds: the limit; without it, Playwright's own limit plus a margin.
         """
         log.debug("signing in: %s", step)
         try:
@@ -267,28 +259,28 @@ class LoginPages:
             raise
         except (TimeoutError, Error) as error:
             await self._halt()
-            late = f"what was waited for did not come within {self._timeout_seconds:g} seconds."
-            what = late if _is_timeout(error) else f"{self._clean(_first_line(error))}."
-            stopped = self._kind(await self._stopped(step, what))
+            late = f"it was not ready within {self._timeout_seconds:g} seconds."
+            problem = late if _is_timeout(error) else f"{self._clean(_first_line(error))}."
+            failed = self._error_class(await self._message(step, problem))
             await self._take_picture(step)
-            raise stopped from None
+            raise failed from None
 
     @property
-    def _kind(self) -> type[SignInError]:
+    def _error_class(self) -> type[SignInError]:
         return SignInError if self._submitted else SignInNotAttemptedError
 
     async def _halt(self) -> None:
-        """Stop waiting for a page that does not come: until then, Chromium shows and tells nothing."""
+        """Stop loading a page that does not arrive. Until then, Chromium does not report what it shows."""
         session = await _quietly(self._page.context.new_cdp_session(self._page))
         if session is not None:
             await _quietly(session.send("Page.stopLoading"))
 
-    async def _stopped(self, step: Step, what: str) -> str:
+    async def _message(self, step: Step, problem: str) -> str:
         shown = await self._shown("body")
-        return f"Signing in stopped at {step}: {what} The browser shows: {shown or '(nothing)'}"
+        return f"Signing in stopped at {step}: {problem} The browser shows: {shown or '(nothing)'}"
 
     async def _granted(self) -> Granted | None:
-        """Look into the application's session storage, where it puts what the login brought."""
+        """Return the tokens from the application's session storage, if they are there."""
         if _origin(self._page.url) != _origin(self._app_url):
             return None
         found = await _quietly(self._page.evaluate(_READ_TOKENS))
@@ -300,7 +292,7 @@ class LoginPages:
         return bool(await _quietly(self._page.locator(FIELDS[step]).locator("visible=true").count()))
 
     async def _shown(self, selector: str) -> str | None:
-        """What a part of the page shows, fit for a message."""
+        """Return what a part of the page shows, safe for a message."""
         texts = await _quietly(self._page.locator(selector).locator("visible=true").all_inner_texts())
         text = " ".join(dict.fromkeys(" ".join(one.split()) for one in texts or ()))
         return self._clean(text) if text else None
@@ -316,7 +308,7 @@ class LoginPages:
         path = self._debug_directory / f"sign-in-{step.name.lower()}.png"
         picture = await _quietly(self._picture_without_secrets())
         if picture is None:
-            log.warning("There is no picture of the page at which signing in stopped.")
+            log.warning("No screenshot could be taken of the page at which signing in stopped.")
             return
         try:
             self._debug_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -324,9 +316,9 @@ class LoginPages:
             path.chmod(OWNER_ONLY)
             path.write_bytes(picture)
         except OSError as error:
-            log.warning("A picture of the page cannot be written to %s (%s).", path, error.strerror)
+            log.warning("The screenshot of the page cannot be written to %s (%s).", path, error.strerror)
         else:
-            log.warning("A picture of the page, with its fields blanked, is in %s.", path)
+            log.warning("A screenshot of the page, with its fields blanked, is in %s.", path)
 
     async def _picture_without_secrets(self) -> bytes:
         await self._page.evaluate(_BLANK)
@@ -345,11 +337,11 @@ class LoginPages:
         return request.is_navigation_request() and request.frame == self._page.main_frame
 
 
-async def _quietly(asked: Awaitable[T]) -> T | None:
-    """Ask the page something; a page that is just being left says nothing, or does not answer at all."""
+async def _quietly(query: Awaitable[T]) -> T | None:
+    """Query the page; ``None`` if it is being replaced or does not answer."""
     try:
-        with anyio.fail_after(ASK_TIMEOUT_SECONDS):
-            return await asked
+        with anyio.fail_after(QUERY_TIMEOUT_SECONDS):
+            return await query
     except (Error, TimeoutError):
         return None
 
@@ -359,7 +351,7 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    # The rest is Playwright's log of the call, which repeats what was typed.
+    # The other lines are Playwright's log of the call, which repeats what was typed.
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

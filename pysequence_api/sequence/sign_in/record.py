@@ -1,7 +1,7 @@
-"""What is remembered of logins, over restarts, so that the account is never locked: refusals and used codes.
+"""The record of rejected logins and used codes. It survives restarts, so that retries never lock the account.
 
-One file in the data directory, read and written under the lock of the sign-in. No credential is in it: what must be
-known again is a slow hash with a salt of its own.
+It is one file in the data directory, read and written under the sign-in lock. It holds no credentials, only slow salted
+hashes of them.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 RECORD_FILE_NAME = ".sign-in.json"
 WAITS_SECONDS = (60, 300, 900, 3600)
-"""After so many refusals in a row the next login waits so long; after more, as long as the last."""
+"""The wait before the next login, by the number of refusals in a row; the last one applies to all further ones."""
 MAX_USED_CODES = 100
 SCRYPT_COST = 2**14
 SALT_BYTES = 16
-UNFINISHED = "it was begun, and nobody knows how it ended"
+UNFINISHED = "it was started, and its result is unknown"
 
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Moment = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
 
 
-class Got(BaseModel):
-    """How the newest tokens were got.
+class TokenOrigin(BaseModel):
+    """Where the newest tokens came from.
 
     Attributes:
-        how: a word for people.
-        token: the beginning of the access token's hash, which says whether the cache still holds it.
+        how: the source, for people.
+        token: the start of a hash of the access token, to check that the cache still holds that token.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,32 +49,32 @@ class Got(BaseModel):
 
 
 class Record(BaseModel):
-    """The file."""
+    """The content of the file."""
 
     model_config = ConfigDict(frozen=True)
 
     salt: str = Field(default_factory=lambda: secrets.token_hex(SALT_BYTES), pattern=r"^[0-9a-f]{32}$")
     credentials: _Hash | None = None
-    """Of which credentials the refusals are."""
+    """The credentials that were refused."""
     refusals: int = Field(0, ge=0, le=10**6)
     attempted_at: _Moment | None = None
     reason: str | None = Field(None, max_length=1000)
     used_codes: tuple[_Hash, ...] = Field((), max_length=MAX_USED_CODES)
-    """Six digits that somebody typed."""
+    """Used six-digit codes that were set directly."""
     code_used_until: _Moment = 0.0
-    """When the last code that was made from a secret ran out, in Unix seconds."""
-    got: Got | None = None
+    """When the last used code from a secret expired, in Unix seconds."""
+    token_origin: TokenOrigin | None = Field(None, alias="got")
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why the next login may not be yet.
+    """Why the next login has to wait. Times are aware, in UTC.
 
     Attributes:
-        until: when it may, aware, in UTC.
-        refusals: how many there were in a row.
-        attempted_at: when the last was, aware, in UTC.
-        reason: what the page said.
+        until: when the next login is allowed.
+        refusals: the number of failed logins in a row.
+        attempted_at: when the last login was tried.
+        reason: what the page showed.
     """
 
     until: datetime
@@ -83,23 +83,23 @@ class Waiting:
     reason: str
 
     def error(self) -> SignInWaitsError:
-        """Say it to a person."""
+        """Return the error that tells a person to wait."""
         seconds = max(1, round((self.until - datetime.now(UTC)).total_seconds()))
         times = "once" if self.refusals == 1 else f"{self.refusals} times in a row"
         return SignInWaitsError(
-            f"No login before {_shown(self.until)}, so that the account is not locked: it failed {times}, last at"
-            f" {_shown(self.attempted_at)} ({self.reason}). Correct SEQUENCE_EMAIL, SEQUENCE_PASSWORD or"
-            " SEQUENCE_TOTP, and it may be at once.",
+            f"No login before {_shown(self.until)}, to avoid locking the account: it failed {times}, last at"
+            f" {_shown(self.attempted_at)} ({self.reason}). To log in now, correct SEQUENCE_EMAIL, SEQUENCE_PASSWORD or"
+            " SEQUENCE_TOTP.",
             retry_after_seconds=seconds,
         )
 
 
 class SignInRecord:
-    """What is remembered, seen with the credentials that are set now. What is here blocks.
+    """The record of logins, for one set of credentials. All methods block.
 
     Args:
         directory: the data directory.
-        credentials: all that a login needs; with others, what was refused before says nothing.
+        credentials: the current credentials. Refusals of other credentials do not count.
     """
 
     def __init__(self, directory: Path, credentials: tuple[str, ...]) -> None:
@@ -108,7 +108,7 @@ class SignInRecord:
         self._hashes: dict[str, str] = {}
 
     def waiting(self) -> Waiting | None:
-        """Say why the next login may not be yet, if so.
+        """Return why the next login has to wait; ``None`` if it does not.
 
         Raises:
             SignInError: the file cannot be read.
@@ -121,20 +121,20 @@ class SignInRecord:
         ):
             return None
         now = time.time()
-        attempted_at = min(record.attempted_at, now)  # a stamp from the future counts as now
+        attempted_at = min(record.attempted_at, now)  # a time in the future counts as now
         until = attempted_at + WAITS_SECONDS[min(record.refusals, len(WAITS_SECONDS)) - 1]
         if until <= now:
             return None
         return Waiting(_moment(until), record.refusals, _moment(attempted_at), record.reason or UNFINISHED)
 
     def begin(self) -> Record:
-        """Write down that a password is about to be submitted: what comes now counts as refused, until it is not.
+        """Record that a password is about to be submitted. The login counts as refused until `succeed` or `undo`.
 
         Returns:
-            What was there before, for `take_back`.
+            The previous record, for `undo`.
 
         Raises:
-            SignInError: it cannot be written down, and so must not be tried.
+            SignInError: the file cannot be written, so the login must not be tried.
         """
         record = self._read()
         credentials = self._hash_of_credentials(record)
@@ -143,21 +143,21 @@ class SignInRecord:
         self._write(record.model_copy(update=changes | {"reason": UNFINISHED}))
         return record
 
-    def take_back(self, before: Record) -> None:
-        """Undo `begin`, because it is certain that nothing was submitted. Codes that were used stay used."""
-        kept = ("credentials", "refusals", "attempted_at", "reason")
-        self._write(self._read().model_copy(update={name: getattr(before, name) for name in kept}))
+    def undo(self, before: Record) -> None:
+        """Undo `begin`, because no password was submitted. Used codes stay used."""
+        restored = ("credentials", "refusals", "attempted_at", "reason")
+        self._write(self._read().model_copy(update={name: getattr(before, name) for name in restored}))
 
     def explain(self, reason: str) -> None:
-        """Add to what `begin` wrote what became of it."""
+        """Record why the login that `begin` recorded has failed."""
         self._write(self._read().model_copy(update={"reason": reason}))
 
     def succeed(self, how: str, access_token: str, *, login: bool) -> None:
-        """Remember how tokens were got; after a login, forget the refusals.
+        """Record the source of new tokens; after a login, also clear the refusals.
 
-        This never fails: tokens that are there are worth more than the note.
+        This never fails: the tokens matter more than the record.
         """
-        changes: dict[str, object] = {"got": Got(how=how, token=fingerprint(access_token))}
+        changes: dict[str, object] = {"token_origin": TokenOrigin(how=how, token=fingerprint(access_token))}
         if login:
             changes |= {"refusals": 0, "attempted_at": None, "reason": None, "credentials": None}
         try:
@@ -166,25 +166,25 @@ class SignInRecord:
             log.warning("%s", error)
 
     def how(self, access_token: str) -> str | None:
-        """Say how this access token was got, if it is the newest of ours."""
-        got = self._read().got
-        return got.how if got is not None and got.token == fingerprint(access_token) else None
+        """Return the source of this access token, if it is the newest one that this program saved."""
+        origin = self._read().token_origin
+        return origin.how if origin is not None and origin.token == fingerprint(access_token) else None
 
     @property
     def code_used_until(self) -> float:
-        """When the last used code from a secret ran out, in Unix seconds."""
+        """When the last used code from a secret expired, in Unix seconds."""
         return self._read().code_used_until
 
     def use_code(self, ends_at: float) -> None:
-        """Write down that a code from a secret is about to be typed.
+        """Record that a code from a secret is about to be used.
 
         Raises:
-            SignInError: it cannot be written down.
+            SignInError: the file cannot be written.
         """
         self._write(self._read().model_copy(update={"code_used_until": ends_at}))
 
     def is_used(self, fixed_code: str) -> bool:
-        """Say whether six typed digits have been submitted before."""
+        """Return whether a six-digit code was used before."""
         record = self._read()
         if not record.used_codes:
             return False
@@ -192,17 +192,17 @@ class SignInRecord:
         return any(hmac.compare_digest(hashed, used) for used in record.used_codes)
 
     def use_fixed_code(self, fixed_code: str) -> None:
-        """Write down that six typed digits are about to be submitted.
+        """Record that a six-digit code is about to be used.
 
         Raises:
-            SignInError: it cannot be written down.
+            SignInError: the file cannot be written.
         """
         record = self._read()
         used = (*record.used_codes, _slow_hash(fixed_code, record.salt))[-MAX_USED_CODES:]
         self._write(record.model_copy(update={"used_codes": used}))
 
     def _hash_of_credentials(self, record: Record) -> str:
-        if record.salt not in self._hashes:  # slow is for guessing, not for every request that waits
+        if record.salt not in self._hashes:  # slow on purpose, so compute it only once
             self._hashes[record.salt] = _slow_hash(self._credentials, record.salt)
         return self._hashes[record.salt]
 
@@ -211,25 +211,25 @@ class SignInRecord:
             content = read_bytes(self.path)
             return Record() if content is None else Record.model_validate_json(content)
         except OSError as error:
-            raise SignInError(f"{self.path}, which remembers logins, cannot be read: {error.strerror}.") from error
+            raise SignInError(f"The record of logins {self.path} cannot be read ({error.strerror}).") from error
         except ValidationError:
             raise SignInError(
-                f"{self.path} is damaged. It says whether a login would lock the account, so there is none without it."
-                " Delete it if you are sure that the last login was not refused."
+                f"The record of logins {self.path} is damaged, so no login is made: it could lock the account. Delete"
+                " the file if you are sure that the last login was not refused."
             ) from None
 
     def _write(self, record: Record) -> None:
         try:
-            replace_atomically(self.path, record.model_dump_json().encode())
+            replace_atomically(self.path, record.model_dump_json(by_alias=True).encode())
         except OSError as error:
             raise SignInError(
-                f"{self.path}, which remembers logins, cannot be written ({error.strerror}); without it there is no"
-                " login, because a refused one could be repeated until the account is locked."
+                f"The record of logins {self.path} cannot be written ({error.strerror}), so no login is made: repeated"
+                " refusals could lock the account. Free some space or make the data directory writable."
             ) from error
 
 
 def fingerprint(access_token: str) -> str:
-    """Name a token without giving it away; it is too random to be guessed."""
+    """Return a short hash that identifies a token. A token is too random to be guessed from it."""
     return hashlib.sha256(access_token.encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Signing in as a person does it on purpose: now, by hand, with a token; how it stands, and out again."""
+"""What the `auth` commands do: sign in now, by hand or with a token; show the status; sign out."""
 
 import math
 import time
@@ -11,10 +11,15 @@ from typing import Self
 import anyio.to_thread
 
 from pysequence_api.errors import InvalidRequestError, SignInError
-from pysequence_api.sequence.sign_in.claims import MAX_UNIX_SECONDS, claims_of
 from pysequence_api.sequence.sign_in.login import missing_credentials, sign_in_by_hand
 from pysequence_api.sequence.sign_in.record import Waiting
-from pysequence_api.sequence.sign_in.token_cache import LEAST_LIFE_SECONDS, Tokens, is_sendable
+from pysequence_api.sequence.sign_in.token_cache import (
+    LEAST_LIFE_SECONDS,
+    MAX_UNIX_SECONDS,
+    Tokens,
+    claims_of,
+    is_sendable,
+)
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.settings import Settings
 from pysequence_api.text import plain_text
@@ -22,22 +27,22 @@ from pysequence_api.text import plain_text
 STATIC = "SEQUENCE_ACCESS_TOKEN"
 ANOTHER_PROGRAM = "another program, or an earlier version"
 BY_HAND = "login by hand"
-GIVEN = "a token that was given"
+GIVEN = "a token that was passed in"
 
 
 @dataclass(frozen=True, slots=True)
 class SignInStatus:
-    """How signing in stands. Times are aware, in UTC.
+    """The sign-in status. Times are aware, in UTC.
 
     Attributes:
-        signed_in: whether there is an access token that is good now.
-        who: whom it is for, if it says so.
-        expires_at: when it runs out, if that is known.
-        got_by: how it was got.
-        renews_by: how the next one is got: by a refresh token, a login, or not at all.
-        missing: variables that a login needs and that are not set.
-        waiting: why the next login may not be yet.
-        trouble: what is wrong with the files, if anything is.
+        signed_in: whether there is a valid access token.
+        who: the user of the token, if the token states it.
+        expires_at: when the token expires, if that is known.
+        got_by: the source of the token.
+        renews_by: how the next token is obtained: "refresh token", "login", or ``None``.
+        missing: the variables that a login needs and that are not set.
+        waiting: why the next login has to wait, if it does.
+        trouble: what is wrong with the files, if anything.
     """
 
     signed_in: bool
@@ -51,12 +56,12 @@ class SignInStatus:
 
 
 class SignIn:
-    """Signing in on one data directory. Make it with `open`.
+    """Signing in with one data directory. Create it with `open`.
 
     Args:
-        settings: what a login needs.
-        tokens: where tokens come from.
-        debug_directory: gets pictures of pages at which a login stopped.
+        settings: the credentials and everything else that a login needs.
+        tokens: where access tokens come from.
+        debug_directory: where to save a screenshot of a page at which a login stopped.
     """
 
     def __init__(self, settings: Settings, tokens: TokenSource, debug_directory: Path | None) -> None:
@@ -66,12 +71,7 @@ class SignIn:
 
     @classmethod
     def open(cls, settings: Settings, directory: Path, debug_directory: Path | None = None) -> Self:
-        """Make one. This sends nothing and touches no file.
-
-        Args:
-            settings: see the class.
-            directory: the data directory.
-            debug_directory: see the class.
+        """Return a `SignIn` on a data directory. This sends nothing and touches no file.
 
         Raises:
             SettingsError: ``SEQUENCE_TOTP``, or a proxy or certificate variable of the environment, cannot be used.
@@ -79,62 +79,62 @@ class SignIn:
         return cls(settings, TokenSource.open(settings, directory, debug_directory), debug_directory)
 
     async def now(self) -> SignInStatus:
-        """See that there is a token that is good now, in the first way that works.
+        """Get a valid token, in the order that `TokenSource` describes.
 
         Raises:
-            SignInError: there is none, and none can be had.
+            SignInError: there is no valid token and no way to get one.
         """
         await self._tokens.access_token()
         return await self.status()
 
     async def by_hand(self) -> SignInStatus:
-        """Open a window, and wait until a person has signed in.
+        """Open a browser window and wait until a person has signed in.
 
         Raises:
-            SignInError: nobody did, or there can be no window.
-            SettingsError: ``SEQUENCE_CHROMIUM`` names nothing that can be run.
+            SignInError: the person did not sign in, or no window can be opened.
+            SettingsError: ``SEQUENCE_CHROMIUM`` is not a program.
         """
 
         def work() -> Tokens:
-            granted = sign_in_by_hand(self._settings, self._tokens.check, self._debug_directory)
+            granted = sign_in_by_hand(self._settings, self._tokens.check_open, self._debug_directory)
             tokens = Tokens.granted(granted.access_token, granted.refresh_token)
-            return self._tokens.keep(tokens, BY_HAND, login=True)
+            return self._tokens.save(tokens, BY_HAND, login=True)
 
         await self._tokens.exclusively(work)
         return await self.status()
 
     async def with_token(self, access_token: str) -> SignInStatus:
-        """Put a token that was got elsewhere into the cache.
+        """Save an access token from elsewhere in the cache.
 
         Raises:
-            InvalidRequestError: it is no token, or has run out.
+            InvalidRequestError: this is not a token, or it has expired.
             SignInError: the data directory cannot be used.
         """
         if not is_sendable(access_token):
-            raise InvalidRequestError("That is no access token: it must be printable ASCII without spaces.")
+            raise InvalidRequestError("This is not an access token. Use printable ASCII without spaces.")
         tokens = Tokens.granted(access_token, None)
-        if not tokens.is_good():
-            raise InvalidRequestError("That access token has run out, or does so within a minute.")
-        await self._tokens.exclusively(partial(self._tokens.keep, tokens, GIVEN, login=False))
+        if not tokens.is_valid():
+            raise InvalidRequestError("This access token has expired, or expires within a minute. Get a new one.")
+        await self._tokens.exclusively(partial(self._tokens.save, tokens, GIVEN, login=False))
         return await self.status()
 
     async def forget(self) -> bool:
-        """Remove the cached tokens; what is remembered of refused logins stays.
+        """Remove the cached tokens. The record of refused logins stays.
 
         Returns:
-            Whether there were any.
+            Whether there were cached tokens.
 
         Raises:
-            SignInError: they cannot be removed.
+            SignInError: the file cannot be removed.
         """
         return await self._tokens.exclusively(self._tokens.cache.forget)
 
     async def status(self) -> SignInStatus:
-        """Say how signing in stands, from files and settings alone."""
+        """Return the sign-in status, from files and settings. Makes no upstream call."""
         return await anyio.to_thread.run_sync(self._status)
 
     async def aclose(self) -> None:
-        """End what goes on, and close the connections."""
+        """Stop a running sign-in and close the connections."""
         await self._tokens.aclose()
 
     def _status(self) -> SignInStatus:

@@ -1,15 +1,14 @@
-"""The pages of the simulated sign-in: the application's, and those of a Universal Login (upstream-graphql, Signing in).
+"""The pages of the simulated sign-in: the application's page, and the pages of a Universal Login.
 
-They look like the real ones to a program: the same fields, buttons and error elements, and some more beside them.
+For a program they look like the real ones: the same fields, buttons and error elements, and some others next to them.
 """
 
 import json
 from html import escape
 
-from pysequence_api.sandbox.exchange import Answer
-from pysequence_api.sandbox.identity import CLIENT_ID
+from pysequence_api.sandbox.household import CLIENT_ID
+from pysequence_api.sandbox.http import HTML_TYPE, Response
 
-HTML = "text/html; charset=utf-8"
 NO_STORE = (("cache-control", "no-store"),)
 
 _APPLICATION = """\
@@ -64,23 +63,23 @@ BLOCKED = (
     " preferred contact method with instructions on how to unblock your account.",
 )
 Error = tuple[str, str]
-"""A word for programs, and the text that the page shows."""
+"""The error code for programs, and the text on the page."""
 
 
-def application_page() -> Answer:
-    """The application, signed in or not: its own script decides."""
+def application_page() -> Response:
+    """Return the page of the application. Its script checks whether the person is signed in."""
     settings = json.dumps({"client_id": CLIENT_ID})
     return _page(_APPLICATION.replace("SETTINGS", settings), 200)
 
 
-def identifier_page(action: str, error: Error | None = None) -> Answer:
-    """Asks for the email address."""
+def identifier_page(action: str, error: Error | None = None) -> Response:
+    """Return the page that asks for the email address."""
     field = _field("username", "Email address", "text", 'inputmode="email" autocomplete="email"', error)
     return _prompt(title="Welcome", action=action, fields=field, elsewhere="Continue with Google", error=error)
 
 
-def password_page(action: str, email: str, error: Error | None = None) -> Answer:
-    """Asks for the password; the email address stands above it and cannot be changed."""
+def password_page(action: str, email: str, error: Error | None = None) -> Response:
+    """Return the page that asks for the password. It shows the email address, which cannot be changed there."""
     shown = f'<span>{escape(email)}</span><input type="hidden" name="username" value="{escape(email, quote=True)}">'
     is_about_account = error is not None and error[0] == BLOCKED[0]
     alert = _ALERT.format(code=BLOCKED[0], text=escape(BLOCKED[1])) if is_about_account else ""
@@ -96,25 +95,25 @@ def password_page(action: str, email: str, error: Error | None = None) -> Answer
     )
 
 
-def code_page(action: str, error: Error | None = None) -> Answer:
-    """Asks for the one-time code."""
+def code_page(action: str, error: Error | None = None) -> Response:
+    """Return the page that asks for the one-time code."""
     field = _field("code", "Enter your one-time code", "text", 'inputmode="numeric" autocomplete="off"', error)
     return _prompt(
         title="Verify Your Identity", action=action, fields=field, elsewhere="Try another method", error=error
     )
 
 
-def failure_page(text: str, status: int = 400) -> Answer:
-    """What the login says when it cannot go on."""
+def failure_page(text: str, status: int = 400) -> Response:
+    """Return the page for a sign-in that cannot continue."""
     body = (
         f"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Oops!</h1><p>{escape(text)}</p></body></html>"
     )
     return _page(body, status)
 
 
-def redirect(location: str) -> Answer:
-    """Send the browser elsewhere."""
-    return Answer(302, b"", HTML, (*NO_STORE, ("location", location)))
+def redirect(location: str) -> Response:
+    """Return a redirect of the browser."""
+    return Response(302, b"", HTML_TYPE, (*NO_STORE, ("location", location)))
 
 
 def _field(name: str, label: str, kind: str, more: str, error: Error | None) -> str:
@@ -122,11 +121,11 @@ def _field(name: str, label: str, kind: str, more: str, error: Error | None) -> 
     return _FIELD.format(name=name, label=label, kind=kind, more=more, error=shown)
 
 
-def _prompt(*, title: str, action: str, fields: str, elsewhere: str, error: Error | None, alert: str = "") -> Answer:
+def _prompt(*, title: str, action: str, fields: str, elsewhere: str, error: Error | None, alert: str = "") -> Response:
     action = escape(action, quote=True)
     text = _PROMPT.format(title=title, alert=alert, action=action, fields=fields, elsewhere=elsewhere)
     return _page(text, 200 if error is None else 400)
 
 
-def _page(text: str, status: int) -> Answer:
-    return Answer(status, text.encode(), HTML, NO_STORE)
+def _page(text: str, status: int) -> Response:
+    return Response(status, text.encode(), HTML_TYPE, NO_STORE)

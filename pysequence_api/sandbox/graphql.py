@@ -1,15 +1,28 @@
-"""Resolvers: how each field of ``schema.graphql`` comes out of the household and the ledger.
+"""The GraphQL engine: the resolvers of ``schema.graphql``, and the execution of documents.
 
-Parents are the frozen dataclasses of `household` and `ledger`; a field without a resolver here is the attribute of the
-same name in snake case.
+Responses look like Sequence's (docs/upstream-graphql.md): with any error there is no data, and an error has only a
+message. The parents of fields are the frozen dataclasses of `household` and `ledger`. A field without a resolver is
+the attribute with the same name in snake case.
 """
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from ariadne import InputType, MutationType, ObjectType, QueryType, UnionType
+from ariadne import (
+    InputType,
+    MutationType,
+    ObjectType,
+    QueryType,
+    UnionType,
+    load_schema_from_path,
+    make_executable_schema,
+)
 from ariadne.types import SchemaBindable
-from graphql import GraphQLError, GraphQLResolveInfo
+from graphql import DocumentNode, GraphQLError, GraphQLResolveInfo, execute_sync, parse, validate
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from pysequence_api.money import format_cents
 from pysequence_api.sandbox.household import (
@@ -17,6 +30,7 @@ from pysequence_api.sandbox.household import (
     ORGANIZATION_BY_ID,
     ORGANIZATION_BY_KYC_ID,
     ORGANIZATIONS,
+    PERSON_ID,
     Account,
     ErrorMetadata,
     Holder,
@@ -24,14 +38,16 @@ from pysequence_api.sandbox.household import (
     Organization,
     Pod,
     Provider,
+    stable_id,
 )
-from pysequence_api.sandbox.identity import PERSON_ID, stable_id
 from pysequence_api.sandbox.ledger import (
+    COMPLETE_AFTER_MS,
     DEFAULT_PAGE_SIZE,
     InvalidQueryError,
     Ledger,
     MonthSummary,
     Page,
+    PaymentFaults,
     PaymentOrder,
     PaymentParty,
     PaymentRefusedError,
@@ -39,20 +55,23 @@ from pysequence_api.sandbox.ledger import (
     TransferQuery,
     TransferRow,
 )
-from pysequence_api.sandbox.timestamps import DAY_MS, MILLISECOND, from_ms, read_range, write_date, write_moment
+from pysequence_api.sandbox.timestamps import DAY_MS, MILLISECOND, from_ms, read_range, write_date, write_time
 
+_logger = logging.getLogger(__name__)
+_CACHED_DOCUMENTS = 64
 _TYPE_OF_TRANSFER = "TRANSFER"
 _COMPOUND_DAYS = 3
+_BEFORE_PUSH = (Status.PENDING, Status.CANCELLED)
 
 
 @dataclass(slots=True)
 class Context:
-    """What one execution works with, and what faults make it do."""
+    """What the resolvers of one execution use, and the faults that they simulate."""
 
     ledger: Ledger
     refusal: str | None = None
     hide_new_transfer: bool = False
-    invisible_seconds: float = 0
+    payment_faults: PaymentFaults = field(default_factory=PaymentFaults)
     hidden_transfer_id: str | None = None
 
 
@@ -62,8 +81,8 @@ class _Person:
 
 
 @dataclass(frozen=True, slots=True)
-class _ById:
-    """Something that has no more than an id and one value."""
+class _PersonSettings:
+    """The settings of the person."""
 
     id: str
     show_since_youve_been_gone: bool = False
@@ -146,7 +165,7 @@ def _ledger(info: Info) -> Ledger:
 
 
 def _itself(parent: Any, _: Info) -> Any:
-    """The parent again, seen as another type."""
+    """Return the parent as another type."""
     return parent
 
 
@@ -157,7 +176,7 @@ def _me(_: None, info: Info) -> _Person:
 
 
 @query.field("organization")
-def _organization(_: None, info: Info, *, id: str) -> Organization | None:  # noqa: A002 - the argument's name
+def _organization(_: None, info: Info, *, id: str) -> Organization | None:  # noqa: A002 - the name in the schema
     _ledger(info).hold_snapshot()
     return ORGANIZATION_BY_ID.get(id)
 
@@ -197,17 +216,17 @@ def _memberships(_: _Person, __: Info) -> tuple[Organization, ...]:
 
 
 @person.field("offer")
-def _offer(_: _Person, __: Info, *, location: str) -> None:  # noqa: ARG001 - there is none anywhere
+def _offer(_: _Person, __: Info, *, location: str) -> None:  # noqa: ARG001 - there are no offers
     return None
 
 
 @person.field("settings")
-def _settings(_: _Person, __: Info) -> _ById:
-    return _ById(stable_id("settings", PERSON_ID))
+def _settings(_: _Person, __: Info) -> _PersonSettings:
+    return _PersonSettings(stable_id("settings", PERSON_ID))
 
 
 @organization.field("pod")
-def _pod(parent: Organization, _: Info, *, id: str) -> Pod | None:  # noqa: A002 - the argument's name
+def _pod(parent: Organization, _: Info, *, id: str) -> Pod | None:  # noqa: A002 - the name in the schema
     return next((one for one in parent.pods if one.id == id), None)
 
 
@@ -219,7 +238,7 @@ def _first_transfer_date(parent: Organization, info: Info) -> str | None:
 
 @organization.field("transferReference")
 def _transfer_reference(
-    parent: Organization, info: Info, *, id: str  # noqa: A002 - the argument's name
+    parent: Organization, info: Info, *, id: str  # noqa: A002 - the name in the schema
 ) -> TransferRow | None:  # fmt: skip
     return _ledger(info).transfer(parent.id, id)
 
@@ -230,7 +249,7 @@ def _transfer_references(
     parent: Organization | Pod,
     info: Info,
     *,
-    filter: _Filter | None = None,  # noqa: A002 - the argument's name
+    filter: _Filter | None = None,  # noqa: A002 - the name in the schema
     after: str | None = None,
     first: int | None = None,
 ) -> Page:
@@ -275,7 +294,7 @@ def _balance(parent: Holder, info: Info) -> Money | None:
         return None
     cents = _ledger(info).balance_cents(parent.id)
     owed = isinstance(parent, Account) and parent.opening_cents is not None and parent.opening_cents < 0
-    return Money(-cents if owed else cents)  # what is owed is shown as a positive balance
+    return Money(-cents if owed else cents)  # money that is owed is shown as a positive balance
 
 
 @account.field("metadata")
@@ -313,7 +332,7 @@ def _mask(parent: Account, _: Info) -> str | None:
 
 @liability_metadata.field("balanceLastUpdated")
 def _balance_last_updated(_: Account, info: Info) -> str:
-    return write_moment(_ledger(info).now_ms())
+    return write_time(_ledger(info).now_ms())
 
 
 @connection.field("edges")
@@ -333,17 +352,17 @@ def _type(_: TransferRow, __: Info) -> str:
 
 @transfer.field("createdAt")
 def _created_at(parent: TransferRow, _: Info) -> str:
-    return write_moment(parent.created_at_ms)
+    return write_time(parent.created_at_ms)
 
 
 @transfer.field("updatedAt")
 def _updated_at(parent: TransferRow, _: Info) -> str:
-    return write_moment(parent.updated_at_ms)
+    return write_time(parent.updated_at_ms)
 
 
 @transfer.field("amount")
 def _amount(parent: TransferRow, _: Info) -> Money:
-    return Money(parent.amount_cents)
+    return Money(parent.amount_cents - parent.fee_cents)
 
 
 @transfer.field("ruleDetails")
@@ -361,39 +380,47 @@ def _type_of_class(parent: object, *_: object) -> str:
 
 @simple_details.field("status")
 def _simple_status(parent: TransferRow, _: Info) -> _PaymentStatus:
-    return _payment_status(parent, Status(parent.status))
+    return _payment_status(parent, Status(parent.status), parent.updated_at_ms)
 
 
 @compound_details.field("pullPaymentStatus")
 def _pull(parent: TransferRow, _: Info) -> _PaymentStatus:
-    own = parent.status in (Status.PENDING, Status.CANCELLED)
-    return _payment_status(parent, Status(parent.status) if own else Status.COMPLETE)
+    status, at_ms = _before_return(parent)
+    return _payment_status(parent, status if status in _BEFORE_PUSH else Status.COMPLETE, at_ms)
 
 
 @compound_details.field("pushPaymentStatus")
 def _push(parent: TransferRow, _: Info) -> _PaymentStatus | None:
-    if parent.status in (Status.PENDING, Status.CANCELLED):
-        return None  # it has not got that far
-    return _payment_status(parent, Status(parent.status))
+    status, at_ms = _before_return(parent)
+    return None if status in _BEFORE_PUSH else _payment_status(parent, status, at_ms)
 
 
 @compound_details.field("reversalPaymentStatus")
 def _reversal(parent: TransferRow, _: Info) -> _PaymentStatus | None:
-    return _payment_status(parent, Status.COMPLETE) if parent.status == Status.FAILED else None
+    if parent.is_returned or parent.status == Status.FAILED:
+        return _payment_status(parent, Status.COMPLETE, parent.updated_at_ms)
+    return None
 
 
-def _payment_status(row: TransferRow, status: Status) -> _PaymentStatus:
+def _before_return(row: TransferRow) -> tuple[Status, int]:
+    """Return the status of a transfer without its return, and when it changed to that."""
+    if row.is_returned:
+        return Status.COMPLETE, row.created_at_ms + COMPLETE_AFTER_MS
+    return Status(row.status), row.updated_at_ms
+
+
+def _payment_status(row: TransferRow, status: Status, changed_at_ms: int) -> _PaymentStatus:
     days = _COMPOUND_DAYS if row.is_compound else 0
     return _PaymentStatus(
         status=status,
-        created_at=write_moment(row.created_at_ms),
-        completed_at=write_moment(row.updated_at_ms) if status is Status.COMPLETE else None,
+        created_at=write_time(row.created_at_ms),
+        completed_at=write_time(changed_at_ms) if status is Status.COMPLETE else None,
         expected_completion_date=write_date(row.created_at_ms + days * DAY_MS),
     )
 
 
 @mutation.field("forKYC")
-def _for_kyc(_: None, __: Info, *, id: str) -> Organization:  # noqa: A002 - the argument's name
+def _for_kyc(_: None, __: Info, *, id: str) -> Organization:  # noqa: A002 - the name in the schema
     found = ORGANIZATION_BY_KYC_ID.get(id)
     if found is None:
         raise GraphQLError("KYC application not found")
@@ -407,7 +434,7 @@ def _create_payment(parent: Organization, info: Info, *, fields: _PaymentFields)
     if context.refusal is not None:
         return _Result(error=_Refusal(context.refusal))
     try:
-        transfer_id = context.ledger.create_payment(parent, order, invisible_seconds=context.invisible_seconds)
+        transfer_id = context.ledger.create_payment(parent, order, context.payment_faults)
     except PaymentRefusedError as refusal:
         return _Result(error=_Refusal(str(refusal)))
     context.ledger.hold_snapshot()
@@ -423,7 +450,7 @@ def _alias_fields() -> None:
         holder_type.set_field("metadata", _itself)
     for metadata in metadata_types:
         metadata.set_field("id", _metadata_id)
-        if metadata.name != "ManualAccountMetadata":  # the one that has no balance
+        if metadata.name != "ManualAccountMetadata":  # the only one without a balance
             metadata.set_field("balance", _balance)
     liability_metadata.set_field("id", _metadata_id)
     liability_metadata.set_field("balance", _balance)
@@ -454,3 +481,68 @@ BINDABLES: tuple[SchemaBindable, ...] = (
     InputType("PaymentAccountInput", out_type=lambda data: PaymentParty(**data)),
     InputType("CreatePaymentFields", out_type=lambda data: _PaymentFields(**data)),
 )  # fmt: skip
+SCHEMA = make_executable_schema(
+    load_schema_from_path(str(Path(__file__).with_name("schema.graphql"))), *BINDABLES, convert_names_case=True
+)
+
+
+class GraphqlRequest(BaseModel):
+    """The JSON body of a request."""
+
+    model_config = ConfigDict(strict=True)
+
+    query: str
+    variables: dict[str, JsonValue] | None = None
+    operation_name: str | None = Field(None, alias="operationName")
+
+
+def execute(request: GraphqlRequest, context: Context) -> dict[str, Any]:
+    """Validate a document and run its operation.
+
+    Args:
+        request: the document, its variables and the name of the operation.
+        context: what the resolvers use.
+
+    Returns:
+        The body of the response.
+    """
+    if not request.operation_name:
+        return _failure(["Must provide operation name."])
+    document = _parse_and_validate(request.query)
+    if isinstance(document, tuple):
+        return _failure(list(document))
+    result = execute_sync(
+        SCHEMA,
+        document,
+        context_value=context,
+        variable_values=request.variables,
+        operation_name=request.operation_name,
+    )
+    if result.errors:
+        return _failure([_message(error) for error in result.errors])
+    return {"data": result.data}
+
+
+@lru_cache(maxsize=_CACHED_DOCUMENTS)
+def _parse_and_validate(text: str) -> DocumentNode | tuple[str, ...]:
+    """Parse and validate a document. Return the document, or its errors."""
+    try:
+        document = parse(text)
+        errors = validate(SCHEMA, document)
+    except GraphQLError as error:
+        return (error.message,)
+    except RecursionError:
+        return ("The document is nested too deeply.",)
+    return tuple(error.message for error in errors) or document
+
+
+def _message(error: GraphQLError) -> str:
+    cause = error.original_error
+    if cause is None or isinstance(cause, GraphQLError):
+        return error.message
+    _logger.error("a resolver failed", exc_info=cause)
+    return "Internal server error"
+
+
+def _failure(messages: list[str]) -> dict[str, Any]:
+    return {"errors": [{"message": message} for message in messages], "data": None}
