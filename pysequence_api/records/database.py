@@ -63,6 +63,7 @@ class Database:
         self._mutex = threading.Lock()
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
+        self._reads_memory = False
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._opened_files: dict[Path, tuple[int, int]] = {}
         self._trail_copy = TrailCopy(self.trail)
@@ -110,6 +111,8 @@ class Database:
         Raises:
             SafeguardsUnavailableError: it cannot be read.
         """
+        if self._reads_memory and self.path.exists():
+            self.close_reading()
         try:
             if self._reading is None:
                 self._reading = self._open_for_reading()
@@ -210,7 +213,8 @@ class Database:
             self._opened_files[path] = _identity(path)
 
     def _open_for_reading(self) -> sqlite3.Connection:
-        if not self.path.exists():
+        self._reads_memory = not self.path.exists()
+        if self._reads_memory:
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
             self._fill(connection, self.directory)

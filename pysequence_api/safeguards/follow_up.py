@@ -280,8 +280,25 @@ class _Decisions:
                 self._claim(attempt, transfer)
 
     def _candidates(self, attempt: Attempt) -> list[Transfer]:
-        found = matches(attempt.order, self.free.values(), attempt.sent_at, self.lookup.clock_offset_seconds)
-        return [transfer for transfer in found if describes(attempt, transfer)]
+        """List the free transfers that an attempt could be, oldest first.
+
+        Sequence may show a transfer later than a younger, equal one, which the older attempt has claimed by then. Equal
+        attempts are interchangeable: what is left for the older one is left for the younger one.
+        """
+        found: dict[str, Transfer] = {}
+        attempts, seen = [attempt], {attempt.id}
+        for one in attempts:
+            for transfer in matches(one.order, self.by_id.values(), one.sent_at, self.lookup.clock_offset_seconds):
+                if not describes(one, transfer):
+                    continue
+                if transfer.id in self.free:
+                    found.setdefault(transfer.id, transfer)
+                    continue
+                holder = self.writer.attempt_by_transfer(transfer.id)
+                if holder is not None and holder.id not in seen:
+                    seen.add(holder.id)
+                    attempts.append(holder)
+        return list(found.values())
 
     def _claim(self, attempt: Attempt, transfer: Transfer) -> None:
         if attempt.state is State.UNKNOWN or attempt.state is State.NOT_EXECUTED:
