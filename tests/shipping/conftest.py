@@ -13,9 +13,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.api.conftest import Api, free_port, opened_api
+from pysequence_api.errors import OutcomeUnknownError
+from tests.api.server import free_port
 from tests.shipping.documented import Block
 from tests.shipping.files import ROOT
+from tests.world import open_world
 
 KEY = "a-key-of-the-documentation"
 COMMAND_TIMEOUT_SECONDS = 120
@@ -69,23 +71,20 @@ def listening(command: list[str], environment: dict[str, str], directory: Path) 
 
 
 async def _attempts(directory: Path) -> dict[str, str]:
-    """Make a transfer that ends and one of unknown outcome."""
-    async with opened_api(directory) as api:
-        completed = (await api.transfer(1_000)).json()
-        api.arm("CreatePayment", {"kind": "status", "status": 504}, "hide_new_transfer")
-        assert (await api.transfer(2_000)).status_code == 502
-        return await _named(api, completed["attempt_id"])
-
-
-async def _named(api: Api, completed: str) -> dict[str, str]:
-    limits = (await api.client.get("/api/limits")).json()
-    order = await api.order()
+    """Make one completed transfer, and one with an unknown outcome."""
+    async with open_world(directory) as world:
+        completed = await world.transfer(1_000)
+        world.fail({"kind": "status", "status": 504}, "hide_new_transfer")
+        with pytest.raises(OutcomeUnknownError):
+            await world.transfer(2_000)
+        limits = await world.gateway.transfers.limits()
+        order = world.order()
     return {
-        "SOURCE_ID": order["source_id"],
-        "DESTINATION_ID": order["destination_id"],
-        "ATTEMPT_ID": completed,
-        "UNKNOWN_ATTEMPT_ID": limits["unsettled"][0]["attempt_id"],
-        "NOTED_HEAD": limits["audit_head"],
+        "SOURCE_ID": order.source_id,
+        "DESTINATION_ID": order.destination_id,
+        "ATTEMPT_ID": completed.attempt_id,
+        "UNKNOWN_ATTEMPT_ID": limits.unsettled[0].attempt_id or "",
+        "NOTED_HEAD": limits.audit_head or "",
     }
 
 
@@ -103,7 +102,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
             patch.delenv(name)
         patch.chdir(directory)
-        named = anyio.run(_attempts, directory / "data")
+        data = directory / "data" / "sandbox"
+        data.mkdir(parents=True)
+        named = anyio.run(_attempts, data)
         port = free_port()
         environment = dict(os.environ) | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",

@@ -10,10 +10,11 @@ from typer.main import get_command
 
 from pysequence_api import __version__
 from pysequence_api.cli import app
-from tests.api.conftest import free_port, opened_api
+from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, shell_blocks
 from tests.shipping.files import ARCHITECTURE, DOCKERFILE, OPERATIONS, README, ROOT, SECURITY, SKILL, variables
+from tests.world import open_world
 
 PAGES = [README, OPERATIONS, SECURITY, ARCHITECTURE]
 ENTRY_POINT = "pysequence-api"
@@ -65,8 +66,8 @@ def test_every_command_that_is_named_exists(path: Path) -> None:
 
 
 async def _paths(directory: Path) -> set[str]:
-    async with opened_api(directory) as api:
-        return set((await api.client.get("/openapi.json")).json()["paths"])
+    async with open_world(directory) as world, world.http() as client:
+        return set((await client.get("/openapi.json")).json()["paths"])
 
 
 @pytest.mark.anyio
