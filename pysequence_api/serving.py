@@ -60,7 +60,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
 async def _verify_trail(gateway: Gateway) -> None:
     """Verify the audit trail once at start, and log an error if it was edited.
 
-    It takes no lock, because a long trail would hold it for too long. Lines appended meanwhile do not matter.
+    It takes no lock, because a long trail would hold it for too long. New lines can be appended during the check.
     """
     try:
         found = await anyio.to_thread.run_sync(open_records(gateway.settings).audit.verify)

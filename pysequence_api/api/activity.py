@@ -23,7 +23,7 @@ router = APIRouter(tags=["activity"])
 def _values(examples: str) -> object:
     return Query(
         max_length=MAX_FILTER_VALUES,
-        description=f"Only these, comma-separated or repeated, such as {examples}. Other values are passed to Sequence",
+        description=f"Only these, comma-separated or repeated: {examples}. Others are sent to Sequence as they are",
     )
 
 
@@ -41,7 +41,7 @@ Name = Annotated[str, Query(max_length=MAX_SEARCH_CHARACTERS, description="Only 
 
 @router.get("/api/activity/summary", responses=responses(*READ_STATUSES))
 async def get_activity_summary(gateway: OpenGateway) -> ActivitySummary:
-    """Summarize this month."""
+    """Get a summary of this month's activity."""
     return await gateway.client.activity_summary()
 
 
@@ -60,7 +60,7 @@ async def list_activity(
     hide_internal: HideInternal = False,
     name: Name = "",
 ) -> ActivityPage:
-    """List transfers of an organization, newest first. Without `org_id`, of the default organization."""
+    """List the transfers of one organization, newest first. Without `org_id`, it is the default organization."""
     if date_start and date_end and date_start > date_end:
         error = {"type": "value_error", "loc": ("query", "date_start"), "msg": "should not be after date_end"}
         raise RequestValidationError([error])

@@ -11,5 +11,5 @@ router = APIRouter(tags=["limits"])
 
 @router.get("/api/limits", responses=responses(401, 500, 503))
 async def get_limits(gateway: OpenGateway) -> Limits:
-    """Return both limits, the amounts used and left on this UTC day, and the unsettled transfers."""
+    """Get both limits, the amounts used and left on this UTC day, and the unsettled transfers."""
     return await gateway.transfers.limits()

@@ -63,7 +63,7 @@ class Snapshot(Collector):
     responses=responses(401, 500) | {200: {"description": "The metrics", "content": _FORMATS}},
 )
 async def read_metrics(request: Request, gateway: OpenGateway) -> Response:
-    """Return metrics in Prometheus format. Makes no call to Sequence."""
+    """Get metrics in Prometheus format. Makes no call to Sequence."""
     snapshot = await _snapshot(gateway, cast(RequestCounts, request.app.state.request_counts))
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(snapshot), headers={"Content-Type": media_type})

@@ -53,8 +53,8 @@ class TransferRequest(BaseModel):
 async def _order(request: Request, gateway: OpenGateway) -> TransferOrder:
     """Read the body. `read_json_object` is stricter than FastAPI."""
     try:
-        asked = TransferRequest.model_validate(await read_json_object(request))
-        return TransferOrder(kyc_id=asked.kyc_id or gateway.kyc_id, **asked.model_dump(exclude={"kyc_id"}))
+        body = TransferRequest.model_validate(await read_json_object(request))
+        return TransferOrder(kyc_id=body.kyc_id or gateway.kyc_id, **body.model_dump(exclude={"kyc_id"}))
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in details]) from None

@@ -72,4 +72,4 @@ async def test_unknown_outcome_is_found_out(world: World, client: httpx.AsyncCli
 
 
 async def test_unknown_attempt_is_404(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/api/attempts/nobody")).status_code == 404
+    assert (await client.get("/api/attempts/unknown")).status_code == 404

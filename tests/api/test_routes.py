@@ -103,7 +103,7 @@ async def test_total_balance_lists_pods_without_a_balance(world: World, client: 
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("text", "name"),
     [
         ("emergency", "Emergency Fund"),
         ("EMERGENCY FUND", "Emergency Fund"),
@@ -114,9 +114,9 @@ async def test_total_balance_lists_pods_without_a_balance(world: World, client: 
         ("café ☕", "Café ☕"),
     ],
 )
-async def test_pod_by_name(shared_client: httpx.AsyncClient, asked: str, found: str) -> None:
-    pod = await get(shared_client, f"/api/pods/{quote(asked, safe='')}/balance")
-    assert pod["name"] == found
+async def test_pod_by_name(shared_client: httpx.AsyncClient, text: str, name: str) -> None:
+    pod = await get(shared_client, f"/api/pods/{quote(text, safe='')}/balance")
+    assert pod["name"] == name
     assert pod in await get(shared_client, "/api/pods")
 
 
@@ -181,7 +181,7 @@ async def test_activity_of_another_organization(shared_client: httpx.AsyncClient
         await get(shared_client, "/api/activity", org_id=SECOND_ORGANIZATION_ID),
     )
     assert own["transfers"] != other["transfers"]
-    answer = await shared_client.get("/api/activity", params={"org_id": "nobody"})
+    answer = await shared_client.get("/api/activity", params={"org_id": "unknown"})
     assert answer.status_code == 404
 
 
@@ -229,12 +229,12 @@ async def test_transfer_detail(shared_world: World, shared_client: httpx.AsyncCl
     [
         "/api/pods/detail/nothing",
         f"/api/pods/{ORGANIZATION_ID}/nothing",
-        "/api/pods/nobody/nothing",
+        "/api/pods/unknown/nothing",
         "/api/transfers/nothing",
         f"/api/activity/{ORGANIZATION_ID}/nothing",
-        "/api/activity/nobody/nothing",
-        "/api/accounts?org_id=nobody",
-        "/api/activity?org_id=nobody",
+        "/api/activity/unknown/nothing",
+        "/api/accounts?org_id=unknown",
+        "/api/activity?org_id=unknown",
     ],
 )
 async def test_unknown_id(shared_client: httpx.AsyncClient, path: str) -> None:
