@@ -17,23 +17,23 @@ async def list_pods(gateway: OpenGateway) -> tuple[Pod, ...]:
 
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES))
 async def get_total_balance(gateway: OpenGateway) -> TotalBalance:
-    """Add up what all pods hold, and say what the total leaves out."""
+    """Get the total balance of all pods, and list the pods with an unknown balance."""
     return await gateway.client.total_balance()
 
 
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES))
 async def get_pod_balance(gateway: OpenGateway, pod_name: PodName) -> Pod:
-    """Find one pod by its name."""
+    """Get one pod by its name."""
     return await gateway.client.pod_by_name(pod_name)
 
 
 @router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES))
 async def get_pod_detail(gateway: OpenGateway, pod_id: PodId) -> PodDetail:
-    """Read one pod of the default organization, with its newest transfers."""
+    """Get one pod of the default organization, with its latest transfers."""
     return await gateway.client.pod_detail(gateway.organization_id, pod_id)
 
 
 @router.get("/api/pods/{org_id}/{pod_id}", responses=responses(404, *READ_STATUSES))
 async def get_pod_detail_of_organization(gateway: OpenGateway, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
-    """Read one pod of any organization, with its newest transfers."""
+    """Get one pod of any organization, with its latest transfers."""
     return await gateway.client.pod_detail(org_id, pod_id)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.conftest import free_port
+from tests.api.server import free_port
 from tests.cli.processes import (
     TIMEOUT_SECONDS,
     Environment,
