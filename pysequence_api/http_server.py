@@ -1,16 +1,18 @@
 """How the API and the simulated Sequence use uvicorn: one way to listen, one protocol, one server."""
 
+import asyncio
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def listen(host: str, port: int, *, backlog: int) -> socket.socket:
@@ -45,17 +47,24 @@ class HttpProtocol(H11Protocol):
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server that reports when it listens, and returns on SIGINT or SIGTERM.
+    """A uvicorn server that reports when it listens, and returns on SIGINT, SIGTERM or SIGHUP.
 
     Args:
         app: the ASGI application.
         protocol: how connections are read.
         on_listening: called once connections are accepted.
+        on_stop: called in the event loop at each signal to stop.
         **config: more parameters of `uvicorn.Config`.
     """
 
     def __init__(
-        self, app: Any, *, protocol: type[HttpProtocol], on_listening: Callable[[], None], **config: Any
+        self,
+        app: Any,
+        *,
+        protocol: type[HttpProtocol],
+        on_listening: Callable[[], None],
+        on_stop: Callable[[], None] = lambda: None,
+        **config: Any,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -70,11 +79,20 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._on_listening = on_listening
+        self._on_stop = on_stop
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and report it."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_listening()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - every signal means the same
+        """Stop. Unlike uvicorn's own, a second signal does not cut off what runs."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_stop)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -10,7 +10,9 @@ import anyio.to_thread
 
 from pysequence_api.api.app import create_app
 from pysequence_api.errors import NotAuthorizedError, SafeguardsUnavailableError, SequenceError, SignInError
-from pysequence_api.gateway import Gateway, open_gateway, open_records
+from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.records.attempts import Writer
+from pysequence_api.records.upkeep import check
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
 from pysequence_api.web.listening import bind, create_server
 
@@ -18,11 +20,13 @@ REQUIRED_SETTINGS = ("api_key", "org_id", "kyc_id")
 REQUIRED_SANDBOX_SETTINGS = ("api_key",)
 """The sandbox has its own organization and KYC id."""
 
+CHECK_SECONDS = 86_400.0
+
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. Then finish running requests, wait for transfers, and return.
+    """Serve until SIGINT, SIGTERM or SIGHUP. Then release what was not sent, wait for what was, and return.
 
     Args:
         settings: with everything in `REQUIRED_SETTINGS`, or in `REQUIRED_SANDBOX_SETTINGS`.
@@ -38,15 +42,16 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         app = create_app(gateway)
         _warn_about_short_key(gateway.settings)
         _warn_about_unknown_variables()
+        await anyio.to_thread.run_sync(_open_records, gateway)
         await _check_sign_in(gateway)
         host, port = gateway.settings.server_host, gateway.settings.server_port
         listener = bind(host, port)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        server = create_server(app, partial(on_ready, gateway, url))
+        server = create_server(app, partial(on_ready, gateway, url), gateway.stop)
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
-                    background.start_soon(_verify_trail, gateway)
+                    background.start_soon(_check_records, gateway)
                     background.start_soon(gateway.follow_up.run_for_ever)
                     background.start_soon(gateway.client.stay_signed_in)
                     await server.serve(sockets=[listener])
@@ -57,18 +62,36 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                 log.info("stopped; no transfer is in progress")
 
 
-async def _verify_trail(gateway: Gateway) -> None:
-    """Verify the audit trail once at start, and log an error if it was edited.
+def _open_records(gateway: Gateway) -> None:
+    """Open the database, record the limits, and report what is wrong with the files. Reads go on in any case."""
 
-    It takes no lock, because a long trail would hold it for too long. New lines can be appended during the check.
-    """
+    def record(writer: Writer) -> str | None:
+        writer.record_limits(gateway.max_cents.per_transfer, gateway.max_cents.per_day)
+        return writer.distrust
+
     try:
-        found = await anyio.to_thread.run_sync(open_records(gateway.settings).audit.verify)
-    except (OSError, SafeguardsUnavailableError) as error:
-        log.error("the audit trail cannot be verified: %s", error)
+        distrust = gateway.records.write(record)
+    except SafeguardsUnavailableError as error:
+        log.error("%s", error)
         return
-    if not found.intact:
-        log.error("the audit trail was edited or damaged: line %s %s", found.line, found.problem)
+    if distrust is not None:
+        log.error("No transfer is possible: %s", distrust)
+    limits = gateway.limits()
+    log.info("audit trail: head %s", limits.audit_head or "none yet")
+    if limits.frozen:
+        log.warning("transfers are frozen (%s); `pysequence-api unfreeze` unfreezes them", limits.frozen_reason)
+
+
+async def _check_records(gateway: Gateway) -> None:
+    """Check the records at the start, and then daily."""
+    while True:
+        try:
+            found = await anyio.to_thread.run_sync(check, gateway.records)
+            for problem in found.problems:
+                log.error("the records are damaged or were changed: %s", problem)
+        except SafeguardsUnavailableError as error:
+            log.error("the records cannot be checked: %s", error)
+        await anyio.sleep(CHECK_SECONDS)
 
 
 async def _check_sign_in(gateway: Gateway) -> None:

@@ -65,11 +65,12 @@ class SequenceClient(ABC):
         """Return the age and the remaining life of the access token, ``None`` without one. Makes no upstream call."""
 
     @abstractmethod
-    async def accounts(self, organization_id: str | None = None) -> Accounts:
+    async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
         """List pods, ports and external accounts with their balances.
 
         Args:
             organization_id: list only this organization.
+            urgent: take precedence over waiting reads, because a transfer waits for this one.
 
         Raises:
             NotFoundError: the account is not a member of that organization.
@@ -133,6 +134,10 @@ class SequenceClient(ABC):
     @abstractmethod
     async def stay_signed_in(self) -> None:
         """Renew the access token shortly before it expires, until cancelled. Failures are logged and retried."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Release the reads that wait for their turn, because the program stops."""
 
     @abstractmethod
     async def aclose(self) -> None:

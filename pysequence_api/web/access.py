@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pysequence_api.errors import Code
 from pysequence_api.settings import is_loopback, variable
 
 HEALTH_PATH = "/api/health"
@@ -84,7 +85,7 @@ class HostCheck:
             await self._app(scope, receive, send)
         elif kind == "http":
             detail = f"This host name is not allowed. {variable('allowed_hosts')} lists the allowed host names."
-            await JSONResponse({"detail": detail}, status_code=400)(scope, receive, send)
+            await JSONResponse({"detail": detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "Invalid host"})
 

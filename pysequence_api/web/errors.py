@@ -12,22 +12,40 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from pysequence_api.errors import GatewayError
+from pysequence_api.errors import Code, GatewayError, Outcome, Retry
 from pysequence_api.models import MAX_KEY_CHARACTERS
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"
 IDEMPOTENCY_HEADER = "idempotency-key"
+TRANSFERS_PATH = "/api/transfers"
 UNKNOWN_FIELD = "(unknown field)"
 """Replaces the name of a field that does not exist, because the caller chose it."""
 
 log = logging.getLogger(__name__)
 
 
+class Unauthorized(BaseModel):
+    """The API key is missing or wrong."""
+
+    detail: str = Field(description="What went wrong")
+
+
 class Error(BaseModel):
-    """An error."""
+    """An error. About a transfer, it says whether money can have moved, and whether to request it again."""
 
     detail: str = Field(description="What went wrong, and what to do about it")
+    code: Code = Field(description="What went wrong, for programs")
+    attempt_id: str | None = Field(None, description="The attempt to transfer that this is about")
+    outcome: Outcome | None = Field(None, description="Whether the transfer can have moved money")
+    retry: Retry | None = Field(
+        None,
+        description=(
+            "never: do not request the transfer again; same_key, new_key: it may be requested again, with the same or"
+            " with a new idempotency key; later: the same request, later"
+        ),
+    )
+    retry_after_seconds: int | None = Field(None, description="When to ask again, where that is known")
 
 
 class InvalidField(BaseModel):
@@ -38,10 +56,9 @@ class InvalidField(BaseModel):
     type: str = Field(description="A code for programs, such as `missing`")
 
 
-class InvalidRequest(BaseModel):
+class InvalidRequest(Error):  # noqa: N818 - not an exception, but what is answered
     """A request that is not valid."""
 
-    detail: str = Field(description="What went wrong, and what to do about it")
     errors: list[InvalidField] = Field(description="The same errors, for programs")
 
 
@@ -60,6 +77,7 @@ _DESCRIPTIONS = {
     502: "Sequence could not be reached, or failed. `detail` says if the outcome of a transfer is unknown",
     503: "Too many requests at once, or the safeguards are not available; `detail` says what to do",
 }
+_MODELS = {401: Unauthorized, 422: InvalidRequest}
 READ_STATUSES = (401, 422, 500, 502, 503)
 """The error statuses of every read of the account."""
 
@@ -67,7 +85,7 @@ READ_STATUSES = (401, 422, 500, 502, 503)
 def responses(*statuses: int) -> Responses:
     """Describe error statuses for the OpenAPI schema."""
     return {
-        status: {"model": InvalidRequest if status == 422 else Error, "description": _DESCRIPTIONS[status]}
+        status: {"model": _MODELS.get(status, Error), "description": _DESCRIPTIONS[status]}
         for status in sorted(statuses)
     }
 
@@ -79,9 +97,9 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_exception)
 
 
-async def _answer_gateway_error(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_gateway_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GatewayError)
-    content: dict[str, object] = {"detail": error.detail}
+    content = error.document(about_transfer=request.method == "POST" and request.url.path == TRANSFERS_PATH)
     if error.status == 422:
         content["errors"] = []
     headers = {}
@@ -99,8 +117,8 @@ async def _answer_invalid_request(_request: Request, error: Exception) -> JSONRe
     fields = [_describe(each) for each in error.errors()[:MAX_LISTED_ERRORS]]
     # Each text once: unknown fields all have the same text.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
-    answer = InvalidRequest(detail="; ".join(texts), errors=fields)
-    return JSONResponse(answer.model_dump(), status_code=422)
+    answer = InvalidRequest(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields)
+    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422)
 
 
 async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
@@ -110,7 +128,16 @@ async def _answer_http_exception(_request: Request, error: Exception) -> JSONRes
         detail = "This path does not exist. /openapi.json lists all paths."
     elif error.status_code == 405:
         detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
-    return JSONResponse({"detail": detail}, status_code=error.status_code, headers=error.headers)
+    code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
+    return JSONResponse({"detail": detail, "code": code}, status_code=error.status_code, headers=error.headers)
+
+
+_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    408: Code.BODY_TOO_LATE,
+    413: Code.BODY_TOO_LARGE,
+}
 
 
 _SUBJECT = re.compile(r"(Value error, |(Input|String|List|Value) (?=should ))")

@@ -11,7 +11,7 @@ import h11
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-from pysequence_api.errors import SettingsError
+from pysequence_api.errors import Code, SettingsError
 from pysequence_api.http_server import HttpProtocol, HttpServer, listen
 from pysequence_api.settings import variable
 from pysequence_api.web.request_log import MAX_KEYLESS_LINES_PER_MINUTE, LineAllowance
@@ -26,7 +26,10 @@ SILENCE_SECONDS = 35.0
 """A connection without a whole request for this long, up to twice as long, is closed."""
 NO_STORE = ("cache-control", "no-store")
 """On every answer: no cache may store account data."""
-UNREADABLE_REQUEST = {"detail": "This is not a valid HTTP/1.1 request, or its headers are too large."}
+UNREADABLE_REQUEST = {
+    "detail": "This is not a valid HTTP/1.1 request, or its headers are too large.",
+    "code": Code.INVALID_REQUEST,
+}
 LOGGER_NAME = "pysequence_api.api.http"
 
 log = logging.getLogger(LOGGER_NAME)
@@ -61,17 +64,19 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def create_server(app: ASGIApp, on_listening: Callable[[], None]) -> HttpServer:
+def create_server(app: ASGIApp, on_listening: Callable[[], None], on_stop: Callable[[], None]) -> HttpServer:
     """Create the server of an application.
 
     Args:
         app: the application.
         on_listening: called once connections are accepted.
+        on_stop: called at each signal to stop.
     """
     return HttpServer(
         app,
         protocol=ImpatientProtocol,
         on_listening=on_listening,
+        on_stop=on_stop,
         access_log=False,
         headers=[NO_STORE],
         limit_concurrency=MAX_CONNECTIONS,

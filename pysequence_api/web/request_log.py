@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pysequence_api.errors import Code
 from pysequence_api.sequence.telemetry import UpstreamWait, measured
 from pysequence_api.web.access import HEALTH_PATH
 
@@ -163,7 +164,9 @@ class RequestLog:
             if seen.status:
                 raise  # part of the answer was sent; the server closes the connection
             detail = f"Internal error (request {seen.request_id}). The server's log has the details."
-            await JSONResponse({"detail": detail}, status_code=500)(seen.scope, receive, send_with_id)
+            await JSONResponse({"detail": detail, "code": Code.INTERNAL_ERROR}, status_code=500)(
+                seen.scope, receive, send_with_id
+            )
 
     def _log(self, seen: _Seen, upstream: UpstreamWait) -> None:
         skipped: int | None = 0
