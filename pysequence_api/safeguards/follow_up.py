@@ -232,7 +232,8 @@ def decide_followed(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Fi
     for attempt in writer.followed_attempts() + [one for one in open_attempts if one.state is State.UNKNOWN]:
         groups[attempt.order].append(attempt)
     for order, group in groups.items():
-        decisions.decide(sorted(group, key=_claims_first), in_flight=order in in_flight)
+        decisions.claim(sorted(group, key=_claims_first), in_flight=order in in_flight)
+    decisions.conclude()
     return decisions.findings
 
 
@@ -251,13 +252,20 @@ class _Decisions:
     free: dict[str, Transfer] = field(init=False)
     """The transfers that no attempt has, by id."""
     by_id: dict[str, Transfer] = field(init=False)
+    missing: list[Attempt] = field(default_factory=list)
+    """Attempts without a transfer. What that means is decided when every other one has claimed its own."""
 
     def __post_init__(self) -> None:
         self.by_id = {transfer.id: transfer for transfer in self.lookup.transfers}
         self.free = {key: one for key, one in self.by_id.items() if not self.writer.is_claimed(key)}
 
-    def decide(self, group: list[Attempt], *, in_flight: bool) -> None:
-        """Decide about attempts of one order, those that claim first before the others."""
+    def conclude(self) -> None:
+        """Decide about the attempts for which there is no transfer."""
+        for attempt in self.missing:
+            self._not_found(attempt)
+
+    def claim(self, group: list[Attempt], *, in_flight: bool) -> None:
+        """Follow the transfers of attempts of one order, and claim those that are free, in the order of the group."""
         for attempt in [one for one in group if one.transfer_id is not None]:
             self._follow(attempt, self.by_id.get(attempt.transfer_id or ""))
         waiting = [one for one in group if one.transfer_id is None]
@@ -272,7 +280,7 @@ class _Decisions:
         for attempt in waiting:
             transfer = next(iter(self._candidates(attempt)), None)
             if transfer is None:
-                self._not_found(attempt)
+                self.missing.append(attempt)
             elif is_ambiguous:
                 self._ambiguous(attempt, [self.free[key] for key in sorted(free_ids)])
             else:
