@@ -2,8 +2,8 @@
 
 import sys
 
+from pysequence_api.account.names import Counterparty
 from pysequence_api.cli.output import UNKNOWN, note, note_facts, warn, with_bar
-from pysequence_api.cli.parties import Side
 from pysequence_api.cli.plan import Plan
 from pysequence_api.cli.words import cents_in_words
 from pysequence_api.money import format_cents
@@ -35,11 +35,11 @@ def show_plan(plan: Plan) -> None:
             ("  money", "pretended: this is the sandbox" if plan.is_sandbox else "real"),
         ]
     )
-    for doubt in plan.doubts:
+    for doubt in plan.warnings:
         warn(doubt)
 
 
-def _described(side: Side) -> str:
+def _described(side: Counterparty) -> str:
     return f"{side.name or 'unnamed'} ({side.type.lower()} {side.id})"
 
 

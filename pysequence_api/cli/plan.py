@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from pysequence_api.account.names import Counterparty, find_counterparty
 from pysequence_api.cli.known import read_accounts
-from pysequence_api.cli.parties import Side, find_side
-from pysequence_api.errors import InvalidRequestError
+from pysequence_api.errors import InvalidRequestError, NotFoundError
 from pysequence_api.gateway import Gateway
-from pysequence_api.models import AccountType, TransferOrder
+from pysequence_api.models import Accounts, AccountType, TransferOrder
 from pysequence_api.safeguards.reservations import Limits
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TransferArguments:
     """What was asked for on the command line."""
 
     source: str
@@ -34,8 +34,8 @@ class Plan:
     """What would happen."""
 
     order: TransferOrder
-    source: Side
-    destination: Side
+    source: Counterparty
+    destination: Counterparty
     limits: Limits
     directory: str
     is_sandbox: bool
@@ -57,39 +57,39 @@ class Plan:
         return None if before_cents is None else before_cents + self.order.amount_cents
 
     @property
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What speaks against it."""
         amount_cents, limits, source = self.order.amount_cents, self.limits, self.source
         sides = (source, self.destination)
-        doubts = [f"The account does not list {side.id!r}." for side in sides if not side.is_listed]
+        warnings = [f"The account does not list {side.id!r}." for side in sides if not side.is_listed]
         if amount_cents > limits.max_transfer_cents:
-            doubts.append("This is more than the per-transfer limit, so that it will be refused.")
+            warnings.append("This is more than the per-transfer limit, so that it will be refused.")
         elif self.left_cents < 0:
-            doubts.append("This is more than what is left of today, so that it will be refused.")
+            warnings.append("This is more than what is left of today, so that it will be refused.")
         if source.balance_cents is not None and source.balance_cents < amount_cents:
-            doubts.append(f"{source.shown_name!r} holds less than that.")
+            warnings.append(f"{source.shown_name!r} holds less than that.")
         if source.can_be_source is False:
-            doubts.append(f"Sequence says that no money can come from {source.shown_name!r}.")
-        return doubts
+            warnings.append(f"Sequence says that no money can come from {source.shown_name!r}.")
+        return warnings
 
 
-async def make_plan(gateway: Gateway, wish: Wish) -> Plan:
-    """Find out what a wish means.
+async def make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
+    """Find out what a arguments means.
 
     Raises:
         NotFoundError: a name or id means nothing, or several things.
         InvalidRequestError: such a transfer cannot be.
         SafeguardsUnavailableError: the limits cannot be told.
     """
-    kyc_id = wish.kyc_id or gateway.kyc_id
+    kyc_id = arguments.kyc_id or gateway.kyc_id
     accounts = await read_accounts(gateway)
-    source = find_side(wish.source, accounts, wish.source_type)
-    destination = find_side(wish.destination, accounts, wish.destination_type)
+    source = _find(arguments.source, accounts, arguments.source_type, "--source-type")
+    destination = _find(arguments.destination, accounts, arguments.destination_type, "--destination-type")
     if source.id == destination.id:
         raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
     directory = gateway.settings.data_directory.absolute()
     return Plan(
-        order=_order(wish, source, destination, kyc_id),
+        order=_order(arguments, source, destination, kyc_id),
         source=source,
         destination=destination,
         limits=await gateway.transfers.limits(),
@@ -98,7 +98,15 @@ async def make_plan(gateway: Gateway, wish: Wish) -> Plan:
     )
 
 
-def _order(wish: Wish, source: Side, destination: Side, kyc_id: str) -> TransferOrder:
+def _find(wanted: str, accounts: Accounts, kind: AccountType | None, type_option: str) -> Counterparty:
+    try:
+        return find_counterparty(wanted, accounts, kind)
+    except NotFoundError as error:
+        hint = "" if kind else f" To use an id that is not listed, add {type_option}."
+        raise NotFoundError(f"{error} Run `pysequence-api accounts` to list them.{hint}") from None
+
+
+def _order(arguments: TransferArguments, source: Counterparty, destination: Counterparty, kyc_id: str) -> TransferOrder:
     try:
         return TransferOrder(
             kyc_id=kyc_id,
@@ -106,9 +114,9 @@ def _order(wish: Wish, source: Side, destination: Side, kyc_id: str) -> Transfer
             source_type=source.type,
             destination_id=destination.id,
             destination_type=destination.type,
-            amount_cents=wish.amount_cents,
-            description=wish.description,
-            instant=wish.instant,
+            amount_cents=arguments.amount_cents,
+            description=arguments.description,
+            instant=arguments.instant,
         )
     except ValidationError as error:
         problems = "; ".join(f"{each['loc'][-1:]} {each['msg']}" for each in error.errors(include_url=False))

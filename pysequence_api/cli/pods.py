@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from pysequence_api.account.names import find_pod
+from pysequence_api.account.totals import total_of
 from pysequence_api.cli.known import read_accounts
 from pysequence_api.cli.moves import MOVE_COLUMNS, move_row
 from pysequence_api.cli.output import UNKNOWN, Column, print_facts, print_json, print_line, print_table, warn
-from pysequence_api.cli.parties import find_pod
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import open_watched
 from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
-from pysequence_api.sequence.client import total_of
 from pysequence_api.settings import Settings
 
 COLUMNS = (Column("Name"), Column("Id", style="dim"), Column("Balance", right=True))
@@ -74,7 +74,7 @@ async def _read(settings: Settings, _: Interrupts) -> Accounts:
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
     async with open_watched(settings) as gateway:
-        pod = find_pod(name, await read_accounts(gateway))
+        pod = find_pod(name, (await read_accounts(gateway)).pods)
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 
 

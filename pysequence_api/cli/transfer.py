@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from pysequence_api.account.names import Counterparty
 from pysequence_api.cli.asking import can_ask, confirm
 from pysequence_api.cli.confirmation import show_plan
 from pysequence_api.cli.output import note, print_facts, print_json, print_line
-from pysequence_api.cli.parties import Side
-from pysequence_api.cli.plan import Plan, Wish, make_plan
+from pysequence_api.cli.plan import Plan, TransferArguments, make_plan
 from pysequence_api.cli.program import InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.waiting import waiting_shown
@@ -73,7 +73,7 @@ def transfer(
       pysequence-api transfer Groceries Rent '$25' --dry-run
       pysequence-api transfer groceries rent --cents 2500 --description "October" --yes --json
     """
-    wish = Wish(
+    arguments = TransferArguments(
         source=source,
         destination=destination,
         amount_cents=amount_in_cents(amount, cents),
@@ -89,7 +89,7 @@ def transfer(
     if not (yes or dry_run or can_ask()):
         raise InvalidRequestError("Nobody can be asked here, because this is no terminal. Nothing was sent. Add --yes.")
     settings = Settings.load()
-    run(partial(_transfer, settings, wish, as_json), left="Nothing was sent.")
+    run(partial(_transfer, settings, arguments, as_json), left="Nothing was sent.")
 
 
 def amount_in_cents(amount: str | None, cents: str | None) -> int:
@@ -145,21 +145,21 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: Interrupts) -> None:
+async def _transfer(settings: Settings, arguments: TransferArguments, as_json: bool, interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
         with waiting_shown():
-            plan = await make_plan(gateway, wish)
+            plan = await make_plan(gateway, arguments)
         show_plan(plan)
-        if wish.dry_run:
+        if arguments.dry_run:
             with waiting_shown():
-                replayed = await gateway.transfers.rehearse(plan.order, Channel.CLI, wish.idempotency_key)
+                replayed = await gateway.transfers.rehearse(plan.order, Channel.CLI, arguments.idempotency_key)
             return _print_rehearsed(plan, replayed, as_json=as_json)
-        if not wish.yes and not await confirm(f"Send {format_cents(wish.amount_cents)}?"):
+        if not arguments.yes and not await confirm(f"Send {format_cents(arguments.amount_cents)}?"):
             note("Nothing was sent.")
             raise typer.Exit(SAID_NO)
         interrupts.finish(UNDER_WAY)
         with waiting_shown():
-            done = await gateway.transfers.transfer(plan.order, Channel.CLI, wish.idempotency_key)
+            done = await gateway.transfers.transfer(plan.order, Channel.CLI, arguments.idempotency_key)
         _report(done, plan, as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
@@ -177,7 +177,7 @@ def _print_rehearsed(plan: Plan, replayed: CompletedTransfer | None, *, as_json:
 
 
 def _rehearsed(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
-    def side(one: Side, after_cents: int | None) -> dict[str, Any]:
+    def side(one: Counterparty, after_cents: int | None) -> dict[str, Any]:
         balances = {"balance_cents": one.balance_cents, "balance_after_cents": after_cents}
         return {"id": one.id, "name": one.name, "type": one.type.value, **balances}
 
@@ -189,7 +189,7 @@ def _rehearsed(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
         "source": side(plan.source, plan.source_after_cents),
         "destination": side(plan.destination, plan.destination_after_cents),
         "daily_remaining_cents": plan.left_cents if would_be_sent else plan.limits.remaining_cents,
-        "warnings": plan.doubts,
+        "warnings": plan.warnings,
     }
 
 

@@ -113,6 +113,7 @@ def test_a_name_outside_of_the_terminals_characters_ends_nothing() -> None:
     [
         ("taxes", "Rent", "Taxes 2025"),
         ("nowhere", "Rent", "'nowhere'"),
+        ("Rent", "nowhere", "--destination-type"),
         ("Rent", "rent", "the same"),
         ("[red]x[/red]\x1b[2J", "Rent", "[red]x[/red]"),
     ],

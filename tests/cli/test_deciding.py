@@ -8,10 +8,8 @@ import anyio
 import pytest
 
 from pysequence_api.cli.asking import confirm
-from pysequence_api.cli.parties import find_side
 from pysequence_api.cli.transfer import amount_in_cents
-from pysequence_api.errors import InvalidRequestError, NotFoundError
-from pysequence_api.models import Accounts, AccountType, ExternalAccount, Pod, Port
+from pysequence_api.errors import InvalidRequestError
 from tests.cli.in_process import Screen
 from tests.cli.processes import TIMEOUT_SECONDS
 
@@ -67,84 +65,6 @@ def test_nothing_else_is_a_number_of_cents(text: str) -> None:
 def test_there_is_exactly_one_amount(dollars: str | None, cents: str | None) -> None:
     with pytest.raises(InvalidRequestError, match="either"):
         amount_in_cents(dollars, cents)
-
-
-def pod(pod_id: str, name: str | None) -> Pod:
-    return Pod(id=pod_id, name=name, organization_id="o", balance_cents=None)
-
-
-ACCOUNTS = Accounts(
-    pods=(
-        pod("p-1", "Rent"),
-        pod("p-2", "Rent Reserve"),
-        pod("p-3", "Vacation / Travel"),
-        pod("p-4", "50% Rule"),
-        pod("p-5", "Café ☕"),
-        pod("p-6", None),
-        pod("p-7", "p-1"),
-        pod("p-8", "Checking"),
-    ),
-    ports=(Port(id="i-1", name="Salary", organization_id="o", balance_cents=5),),
-    accounts=(
-        ExternalAccount(id="a-1", name="Checking", organization_id="o", balance_cents=7, can_be_source=False),
-        ExternalAccount(id="a-2", name="Landlord [red]", organization_id="o", balance_cents=None),
-    ),
-    organization_ids=("o",),
-    complete=True,
-)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ("p-1", "p-1"),  # an id goes before a name
-        ("rent", "p-1"),  # a whole name goes before a part of one
-        ("RESERVE", "p-2"),
-        ("vacation / travel", "p-3"),
-        ("50%", "p-4"),
-        ("cafe\u0301 ☕", "p-5"),  # the same letter, written in two characters
-        ("CAFÉ", "p-5"),
-        ("salary", "i-1"),
-        ("landlord", "a-2"),
-    ],
-)
-def test_a_name_finds_what_is_meant(wanted: str, found: str) -> None:
-    assert find_side(wanted, ACCOUNTS, None).id == found
-
-
-def test_the_kind_follows_from_what_was_found() -> None:
-    assert find_side("salary", ACCOUNTS, None).type is AccountType.PORT
-    assert find_side("landlord", ACCOUNTS, None).type is AccountType.ACCOUNT
-    assert find_side("checking", ACCOUNTS, AccountType.ACCOUNT).can_be_source is False
-
-
-@pytest.mark.parametrize(
-    ("wanted", "kind", "message"),
-    [
-        ("checking", None, r"2 match 'checking': 'Checking' \(pod p-8\), 'Checking' \(account a-1\)"),
-        ("ren", None, r"p-1.*p-2"),
-        ("r", AccountType.POD, "match 'r'"),
-        ("nothing", None, "Nothing is named 'nothing'"),
-        ("salary", AccountType.POD, "'salary' is a port, not a pod"),
-        ("p-1", AccountType.ACCOUNT, "'p-1' is a pod, not an account"),
-        ("", None, "Nothing is named"),
-        ("  ", AccountType.POD, "Nothing is named"),
-        ("9f7c2d1e", None, "--source-type"),
-    ],
-)
-def test_what_is_not_clear_is_refused(wanted: str, kind: AccountType | None, message: str) -> None:
-    with pytest.raises(NotFoundError, match=message):
-        find_side(wanted, ACCOUNTS, kind)
-
-
-def test_an_id_that_is_not_listed_needs_a_kind_and_passes_as_it_is() -> None:
-    side = find_side("Unlisted-Id", ACCOUNTS, AccountType.PORT)
-    assert (side.id, side.type, side.is_listed, side.shown_balance) == (
-        "Unlisted-Id",
-        AccountType.PORT,
-        False,
-        "unknown",
-    )
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from pysequence_api.cli.output import Column, note, print_bar, print_facts, print_json, print_table, safe
-from pysequence_api.models import Accounts, Pod
-from pysequence_api.sequence.client import total_of
 from tests.cli.in_process import Screen
 
 EVIL = "[red]Rent[/red] \x1b[2J\x9b31m\u202eevil\nError: no :smile:"
@@ -92,13 +90,3 @@ def test_json_is_one_document_that_steers_no_terminal() -> None:
 def test_a_note_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     note("hello")
-
-
-def test_a_total_says_what_it_leaves_out() -> None:
-    pods = tuple(
-        Pod(id=name, name=name, organization_id="o", balance_cents=cents) for name, cents in [("a", 5), ("b", None)]
-    )
-    total = total_of(Accounts(pods=pods, ports=(), accounts=(), organization_ids=("o",), complete=True))
-    assert (total.total_balance_cents, [pod.id for pod in total.left_out], total.complete) == (5, ["b"], False)
-    unknown = total_of(Accounts(pods=pods[1:], ports=(), accounts=(), organization_ids=("o",), complete=True))
-    assert unknown.total_balance_cents is None
