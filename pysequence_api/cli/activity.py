@@ -39,23 +39,30 @@ def list_activity(
     first: Annotated[
         int | None,
         typer.Option(
-            help="How many transfers; with --all, how many per page.", min=1, max=MAX_PAGE_TRANSFERS, show_default="10"
+            metavar="N",
+            help="Number of transfers, by default 10; with --all, transfers per page.",
+            min=1,
+            max=MAX_PAGE_TRANSFERS,
         ),
     ] = None,
     after: Annotated[str, typer.Option(metavar="CURSOR", help="Continue after this cursor of an earlier page.")] = "",
     org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="Override SEQUENCE_ORG_ID.")] = None,
     status: Annotated[
-        Values | None, typer.Option(help="PENDING, PROCESSING, COMPLETE or FAILED. Can be repeated.")
+        Values | None, typer.Option(metavar="STATUS", help="PENDING, PROCESSING, COMPLETE or FAILED. Can be repeated.")
     ] = None,
-    direction: Annotated[Values | None, typer.Option(help="INTERNAL, INCOMING or OUTGOING. Can be repeated.")] = None,
+    direction: Annotated[
+        Values | None, typer.Option(metavar="DIRECTION", help="INTERNAL, INCOMING or OUTGOING. Can be repeated.")
+    ] = None,
     kind: Annotated[
         Values | None,
-        typer.Option("--type", help="ONE_TIME_TRANSFER, RULE, DIRECT_DEPOSIT or ACH. Can be repeated."),
+        typer.Option("--type", metavar="TYPE", help="ONE_TIME_TRANSFER, RULE, DIRECT_DEPOSIT or ACH. Can be repeated."),
     ] = None,
-    begin: Annotated[datetime | None, typer.Option("--from", formats=DAY_FORMATS, help="First day.")] = None,
-    end: Annotated[datetime | None, typer.Option("--to", formats=DAY_FORMATS, help="Last day.")] = None,
+    begin: Annotated[
+        datetime | None, typer.Option("--from", metavar="DAY", formats=DAY_FORMATS, help="First day, like 2026-01-31.")
+    ] = None,
+    end: Annotated[datetime | None, typer.Option("--to", metavar="DAY", formats=DAY_FORMATS, help="Last day.")] = None,
     hide_internal: Annotated[bool, typer.Option("--hide-internal", help="Hide transfers within the account.")] = False,
-    name: Annotated[str, typer.Option(help="Only transfers whose source or destination has this in its name.")] = "",
+    name: Annotated[str, typer.Option(help="Only transfers from or to a name that contains this.")] = "",
     every: Annotated[bool, typer.Option("--all", help=f"Read all pages, at most {MAX_PAGES}.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/activity.")] = False,
 ) -> None:

@@ -58,7 +58,7 @@ def login(
         status = _run(settings, lambda sign_in: sign_in.by_hand(), debug_dir)
     else:
         status = _run(settings, lambda sign_in: sign_in.now(), debug_dir)
-    print_line(f"Signed in{_as(status.who)}{_until(status.expires_at)}, with {status.got_by}.")
+    print_line(f"Signed in{_as(status.who)}{_until(status.expires_at)} ({status.got_by}).")
     if settings.access_token is not None and (headed or token):
         note(f"{variable('access_token')} is set and takes precedence over the stored tokens.")
 

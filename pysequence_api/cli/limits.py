@@ -88,8 +88,8 @@ def reconcile(
 ) -> None:
     """Look up transfers with an unknown outcome.
 
-    Searches the account's activity for them. Those that were made are settled; those that were not no longer count. If
-    a transfer cannot be identified yet, it stays unsettled and still counts; the exit code is 0 then too.
+    Searches the account's activity. A transfer that was made is settled. A transfer that was not made no longer counts
+    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too.
 
     \b
     Example:

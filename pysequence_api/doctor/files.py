@@ -61,10 +61,8 @@ def check_modes(directory: Path) -> Iterator[Finding]:
 def check_space(directory: Path) -> Iterator[Finding]:
     """Check whether there is space to record transfers."""
     free_bytes = shutil.disk_usage(_nearest(directory)).free
-    said, fix = (
-        f"{free_bytes / 1024**3:.1f} GiB free",
-        "Free some space. Transfers that cannot be recorded are rejected.",
-    )
+    said = f"{free_bytes / 1024**3:.1f} GiB free"
+    fix = "Free some space. Transfers that cannot be recorded are rejected."
     if free_bytes < MIN_FREE_BYTES:
         yield problem("space", said, fix, SafeguardsUnavailableError)
     elif free_bytes < WARN_FREE_BYTES:
