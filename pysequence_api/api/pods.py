@@ -2,6 +2,8 @@
 
 from fastapi import APIRouter
 
+from pysequence_api.account.names import find_pod_by_name
+from pysequence_api.account.totals import total_of
 from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName
 from pysequence_api.models import Pod, PodDetail, TotalBalance
 from pysequence_api.web.errors import READ_STATUSES, responses
@@ -17,14 +19,14 @@ async def list_pods(gateway: OpenGateway) -> tuple[Pod, ...]:
 
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES))
 async def get_total_balance(gateway: OpenGateway) -> TotalBalance:
-    """Get the total balance of all pods, and list the pods with an unknown balance."""
-    return await gateway.client.total_balance()
+    """Add up what all pods hold, and say what the total leaves out."""
+    return total_of(await gateway.client.accounts())
 
 
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES))
 async def get_pod_balance(gateway: OpenGateway, pod_name: PodName) -> Pod:
-    """Get one pod by its name."""
-    return await gateway.client.pod_by_name(pod_name)
+    """Find one pod by its name."""
+    return find_pod_by_name(pod_name, await gateway.client.pods())
 
 
 @router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES))
