@@ -22,7 +22,6 @@ from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.transfers import Limits, TransferService, read_limits
-from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, SandboxFileError
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.sign_in.service import SignIn
@@ -113,7 +112,7 @@ async def open_gateway(
     directory = settings.data_directory
     records = open_records(directory, clock)
     names = Names(records)
-    max_cents = MaxCents(settings.max_transfer_cents, settings.max_daily_transfer_cents)
+    max_cents = MaxCents.of(settings)
     organization_id, kyc_id = settings.org_id, settings.kyc_id
     async with AsyncExitStack() as stack:
         stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, clock)

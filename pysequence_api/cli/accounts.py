@@ -3,14 +3,12 @@
 from functools import partial
 from typing import Annotated
 
-import anyio.to_thread
 import typer
 
 from pysequence_api.cli.drawing import Column, print_table
 from pysequence_api.cli.running import Interrupts, open_with_status, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
-from pysequence_api.gateway import Gateway, open_names
-from pysequence_api.models import Accounts, ExternalAccount, Pod, Port
+from pysequence_api.models import Accounts
 from pysequence_api.settings import Settings
 
 COLUMNS = (
@@ -45,18 +43,9 @@ def list_accounts(
         warn("Sequence left out a part of the account, so entries may be missing.")
 
 
-async def read_accounts(gateway: Gateway, organization_id: str | None = None) -> Accounts:
-    """Read pods, ports and external accounts, and remember their names for commands that make no upstream call."""
-    accounts = await gateway.client.accounts(organization_id)
-    parties: tuple[Pod | Port | ExternalAccount, ...] = (*accounts.pods, *accounts.ports, *accounts.accounts)
-    names = {party.id: party.name for party in parties if party.name is not None}
-    await anyio.to_thread.run_sync(open_names(gateway.settings).remember, names)
-    return accounts
-
-
 async def _read(settings: Settings, org_id: str | None, _: Interrupts) -> Accounts:
     async with open_with_status(settings) as gateway:
-        return await read_accounts(gateway, org_id)
+        return await gateway.client.accounts(org_id)
 
 
 def _rows(accounts: Accounts) -> list[tuple[str, ...]]:

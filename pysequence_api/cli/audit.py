@@ -39,8 +39,11 @@ from pysequence_api.cli.terminal import (
 )
 from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError, SafeguardError, SettingsError
-from pysequence_api.gateway import open_names, open_records
-from pysequence_api.records.audit import AuditTrail, EventType, Line
+from pysequence_api.records import open_records
+from pysequence_api.records.audit import EventType, Line
+from pysequence_api.records.check import check
+from pysequence_api.records.names import known_names
+from pysequence_api.records.trail import Trail
 from pysequence_api.settings import Settings
 
 MAX_LINES = 100_000
@@ -95,7 +98,7 @@ def tail(
       pysequence-api audit tail -f --json | jq 'select(.event_type == "transfer_failed")'
     """
     settings = Settings.load()
-    trail = open_records(settings).audit
+    trail = Trail(settings.data_directory)
     print_one = _printer(settings, as_json=as_json)
     is_wanted = _line_filter(event, since, attempt, min_cents)
     try:
@@ -169,7 +172,7 @@ def export(
     first, last = read_when(begin) if begin else None, read_when(end, end_of_day=True) if end else None
     if first and last and first >= last:
         raise InvalidRequestError("--from is after --to. Swap them.")
-    lines = (line for line in open_records(Settings.load()).audit.oldest_first() if _is_between(line, first, last))
+    lines = (line for line in Trail(Settings.load().data_directory).oldest_first() if _is_between(line, first, last))
     if form is ExportFormat.JSON:
         print_json([line.as_json() for line in lines])
         return
@@ -234,7 +237,7 @@ def _printer(settings: Settings, *, as_json: bool) -> Callable[[Line], None]:
         return _print_json
     if not is_interactive(sys.stdout):
         return lambda line: print_text(full_line(line))
-    names = open_names(settings).read()
+    names = known_names(open_records(settings.data_directory))
     return lambda line: print_truncated(short_line(line, names))
 
 
@@ -261,7 +264,7 @@ def _print_csv(cells: Any) -> None:
 
 
 def _follow(
-    trail: AuditTrail, count: int, is_wanted: Callable[[Line], bool], print_one: Callable[[Line], None]
+    trail: Trail, count: int, is_wanted: Callable[[Line], bool], print_one: Callable[[Line], None]
 ) -> None:
     screen = LiveScreen(print_one) if is_interactive(sys.stdout) else None
     show, wait = (screen.show, screen.wait) if screen else (print_one, _wait_for_reader)

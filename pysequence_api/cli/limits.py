@@ -10,27 +10,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from pysequence_api.cli.drawing import (
     NOTHING,
-    UNKNOWN_OUTCOME,
     Column,
     name_or_id,
     print_bar,
     print_facts,
     print_table,
+    print_text,
     shown_time,
 )
 from pysequence_api.cli.running import Interrupts, confirm_or_exit, run
-from pysequence_api.cli.terminal import UNKNOWN, is_interactive, note, print_json, print_line
+from pysequence_api.cli.terminal import UNKNOWN, is_interactive, note, print_json, print_line, safe
 from pysequence_api.cli.transfers import print_status
 from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError
-from pysequence_api.gateway import open_gateway, open_names, open_records, open_recovery
+from pysequence_api.gateway import open_gateway
 from pysequence_api.money import format_cents
-from pysequence_api.records.audit import AuditTrail, EventType, Line
-from pysequence_api.records.repair import carry_out, propose
-from pysequence_api.safeguards.reservations import Limits, Unsettled
+from pysequence_api.records import open_records
+from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.names import known_names
+from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.transfers import Limits, UnsettledAttempt, read_attempt, read_limits
+from pysequence_api.safeguards.transfers import resolve as record_outcome
 from pysequence_api.settings import Settings
 
 UNSETTLED_COLUMNS = (
@@ -44,7 +48,7 @@ UNSETTLED_COLUMNS = (
 )
 LATEST_COLUMNS = (
     Column("Latest today"),
-    Column("Status", whole=True),
+    Column("State", whole=True),
     Column("Amount", right=True),
     Column("From"),
     Column("To"),
@@ -56,8 +60,6 @@ FINDING_COLUMNS = (
     Column("Transfer or reason"),
 )
 MAX_TRANSFERS_SHOWN = 5
-MAX_LINES_READ = 1000
-"""How far back `show` looks in the audit trail."""
 
 
 def show(
@@ -74,13 +76,15 @@ def show(
       pysequence-api limits show --json | jq .remaining_cents
     """
     settings = Settings.load()
-    records = open_records(settings)
-    limits = records.limits()
+    records = open_records(settings.data_directory)
+    limits = read_limits(records, MaxCents.of(settings))
     if as_json:
         print_json(limits.model_dump(mode="json"))
         return
     _draw(limits, settings.data_directory.absolute())
-    _draw_latest(latest_transfers(limits.date, records.audit, MAX_TRANSFERS_SHOWN), open_names(settings).read())
+    day = datetime.combine(limits.date, time(), UTC)
+    attempts = records.read(lambda reader: reader.attempts_since(day))
+    _draw_latest(attempts[: -MAX_TRANSFERS_SHOWN - 1 : -1], known_names(records))
 
 
 def reconcile(
@@ -122,94 +126,20 @@ def resolve(
     """
     if (completed is not None) == not_executed or completed == "":
         raise InvalidRequestError("Pass either --completed TRANSFER_ID or --not-executed.")
-    settings = Settings.load()
-    recovery = open_recovery(settings, open_records(settings))
-    status = recovery.status(attempt_id)
+    records = open_records(Settings.load().data_directory)
+    status = read_attempt(records, attempt_id)
     outcome = "was not executed" if completed is None else f"was executed as transfer {completed!r}"
     parties = f"from {status.source_id} to {status.destination_id}"
     note(f"The transfer of {format_cents(status.amount_cents)} {parties} {outcome}.")
     confirm_or_exit("Record this? It cannot be changed later.", yes=yes)
-    print_status(recovery.resolve(attempt_id, completed), as_json=as_json)
-
-
-def repair(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation. Required in scripts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON document.")] = False,
-) -> None:
-    """Rebuild the ledger from the audit trail.
-
-    Use this if .daily_limits.json is damaged or missing. Shows what would be written and asks first. Every transfer
-    that did not certainly fail counts, and idempotency keys are kept. The damaged file is kept under another name.
-    Reads the data directory; makes no upstream call.
-
-    \b
-    Example:
-      pysequence-api limits repair
-    """
-    store = open_records(Settings.load()).store
-    proposed = propose(store)
-    entries = [entry for _, entry in proposed.ledger.entries()]
-    if proposed.counted_cents is None:
-        note(proposed.problem or "")
-    else:
-        note(f"The existing ledger is valid and counts {format_cents(proposed.counted_cents)} today.")
-    used_today = format_cents(proposed.used_cents)
-    note(f"Rebuilt from the audit trail, it would count {used_today} today. All entries ({len(entries)}):")
-    for entry in entries:
-        amount = format_cents(entry.amount_cents)
-        note(f"  {entry.timestamp}  {amount:>14}  {entry.state:8}  {entry.attempt_id or 'from another program'}")
-    confirm_or_exit("Write it?", yes=yes)
-    old_file = carry_out(store, proposed)
-    if as_json:
-        old_path = str(old_file) if old_file else None
-        print_json({"entries": len(entries), "used_cents": proposed.used_cents, "old_file": old_path})
-    else:
-        print_facts(
-            [
-                ("Written", f"{len(entries)} entries"),
-                ("Used today", format_cents(proposed.used_cents)),
-                ("Old file", str(old_file) if old_file else "none"),
-            ]
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class LatestTransfer:
-    """The newest line of the audit trail about one transfer."""
-
-    line: Line
-    status: str
-
-
-def latest_transfers(day: date, trail: AuditTrail, limit: int) -> list[LatestTransfer]:
-    """Return the newest transfers of a UTC day with their status, newest first."""
-    start = datetime.combine(day, time(), UTC)
-    newest: dict[str, LatestTransfer] = {}
-    for number, line in enumerate(_lines_since(start, trail)):
-        newest.setdefault(line.attempt_id or f"line {number}", LatestTransfer(line, _status(line)))
-    return list(islice(newest.values(), limit))
-
-
-def _lines_since(start: datetime, trail: AuditTrail) -> Iterator[Line]:
-    for line in islice(trail.newest_first(), MAX_LINES_READ):
-        moment = read_time(line.timestamp)
-        if moment is not None and moment < start:
-            return
-        if moment is not None:
-            yield line
-
-
-def _status(line: Line) -> str:
-    if line.event_type == EventType.REQUESTED:
-        return "in progress or unknown"
-    if line.event_type == EventType.FAILED and line.outcome == UNKNOWN_OUTCOME:
-        return "outcome unknown"
-    if line.event_type == EventType.IDENTIFIED:
-        return "completed"
-    return (line.event_type or NOTHING).removeprefix("transfer_")
+    print_status(record_outcome(records, attempt_id, completed), as_json=as_json)
+    records.close()
 
 
 def _draw(limits: Limits, directory: Path) -> None:
+    if limits.frozen:
+        since = shown_time(limits.frozen_since) if limits.frozen_since else UNKNOWN
+        print_text(Text(f"FROZEN since {since}: {safe(limits.frozen_reason or UNKNOWN)}", "bold red"))
     end = datetime.combine(limits.date + timedelta(days=1), time(), UTC)
     print_facts(
         [
@@ -241,10 +171,10 @@ def _draw_unsettled(rows: Sequence[Sequence[str]]) -> None:
         print_facts([(column.title, cell) for column, cell in zip(UNSETTLED_COLUMNS, row, strict=True)])
 
 
-def _unsettled_row(one: Unsettled) -> tuple[str, ...]:
+def _unsettled_row(one: UnsettledAttempt) -> tuple[str, ...]:
     return (
-        one.attempt_id or UNKNOWN,
-        shown_time(one.since) if one.since else UNKNOWN,
+        one.attempt_id,
+        shown_time(one.since),
         format_cents(one.amount_cents),
         one.state,
         one.reason or UNKNOWN,
@@ -258,20 +188,19 @@ def _time_until(end: datetime) -> str:
     return f"in {minutes // 60} h {minutes % 60} min"
 
 
-def _draw_latest(latest: Sequence[LatestTransfer], names: Mapping[str, str]) -> None:
+def _draw_latest(latest: Sequence[Attempt], names: Mapping[str, str]) -> None:
     if latest:
         print_line()
         print_table(LATEST_COLUMNS, [_latest_row(one, names) for one in latest])
 
 
-def _latest_row(one: LatestTransfer, names: Mapping[str, str]) -> tuple[str, ...]:
-    moment, cents = read_time(one.line.timestamp), one.line.amount_cents
+def _latest_row(one: Attempt, names: Mapping[str, str]) -> tuple[str, ...]:
     return (
-        shown_time(moment) if moment else UNKNOWN,
-        one.status,
-        UNKNOWN if cents is None else format_cents(cents),
-        name_or_id(one.line.source, names),
-        name_or_id(one.line.destination, names),
+        shown_time(one.created_at),
+        one.state,
+        format_cents(one.amount_cents),
+        name_or_id(one.source_id, names),
+        name_or_id(one.destination_id, names),
     )
 
 

@@ -14,10 +14,12 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from pysequence_api.cli.commands import COMMANDS, Command
-from pysequence_api.cli.terminal import ReaderGoneError, fail, note
+from pysequence_api.cli.terminal import ReaderGoneError, fail, note, print_json
 from pysequence_api.errors import GatewayError, OutcomeUnknownError, SettingsError
 
 UNEXPECTED, DECLINED, USAGE = 1, 1, 2
+DOCUMENTED = {3, 4, 5}
+"""With ``--json``, errors with these exit codes are printed as a document on standard output too."""
 SIGNALED = 128
 """A command that a signal ended exits with this plus the signal's number: 130 after Ctrl-C."""
 MIN_HELP_COLUMNS = 52
@@ -115,7 +117,8 @@ class Program(TyperGroup):
         if not standalone_mode:
             return run()
         _escape_what_cannot_be_encoded()
-        sys.exit(_exit_code_of(run))
+        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        sys.exit(_exit_code_of(run, as_json=as_json))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; Ctrl-C ends it in our way, not in Typer's."""
@@ -146,7 +149,7 @@ def _load(target: str) -> TyperCommand:
     return command
 
 
-def _exit_code_of(run: Callable[[], Any]) -> int:
+def _exit_code_of(run: Callable[[], Any], *, as_json: bool) -> int:
     try:
         result = run()
     except ReaderGoneError:
@@ -156,14 +159,16 @@ def _exit_code_of(run: Callable[[], Any]) -> int:
             return 0  # Typer exits like this when the reader of the help has gone
         raise
     except Exception as error:  # noqa: BLE001 - no error may end in a traceback
-        return _report(_unwrapped(error))
+        return _report(_unwrapped(error), as_json=as_json)
     return result if isinstance(result, int) else 0  # an exit code, if the command raised `typer.Exit`
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, GatewayError):
         # Only settings are reported on several lines; line breaks in anything else came from outside.
         fail(error.detail if isinstance(error, SettingsError) else " ".join(error.detail.splitlines()))
+        if as_json and error.exit_code in DOCUMENTED:
+            print_json(error.document(about_transfer=error.outcome is not None))
         if isinstance(error, OutcomeUnknownError):
             _warn_of_unknown_outcome(error)
         return error.exit_code

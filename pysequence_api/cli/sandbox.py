@@ -12,7 +12,8 @@ from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import print_line
 from pysequence_api.errors import SettingsError
-from pysequence_api.gateway import SANDBOX_DATABASE_NAME, open_records
+from pysequence_api.files import prepare_directory
+from pysequence_api.gateway import SANDBOX_DATABASE_NAME
 from pysequence_api.settings import Settings, variable
 
 PORT = 8721
@@ -41,7 +42,7 @@ def serve(
       pysequence-api sandbox serve --port 8721
     """
     settings = Settings.load(sandbox=True, data_dir=data_dir)
-    open_records(settings)  # creates the directory, readable only by its owner
+    prepare_directory(settings.data_directory)  # creates the directory, readable only by its owner
     log_for_server(settings)
     _serve(settings.data_directory.absolute(), host, port, lifetime_seconds)
 

@@ -10,17 +10,16 @@ import typer
 from pydantic import ValidationError
 
 from pysequence_api.account.names import Counterparty, find_counterparty
-from pysequence_api.cli.accounts import read_accounts
 from pysequence_api.cli.drawing import cents_in_words, print_facts, with_bar
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, can_ask, confirm, run, status_shown
 from pysequence_api.cli.terminal import UNKNOWN, note, print_json, print_line, warn
 from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError
 from pysequence_api.gateway import Gateway, open_gateway
-from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, Accounts, AccountType, TransferOrder
+from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer, Limits
+from pysequence_api.safeguards.transfers import CompletedTransfer, Limits
 from pysequence_api.settings import Settings
 
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -219,7 +218,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
         _show_plan(plan)
         if arguments.dry_run:
             with status_shown():
-                replayed = await gateway.transfers.rehearse(plan.order, Channel.CLI, arguments.idempotency_key)
+                replayed = await gateway.transfers.preview(plan.order, Channel.CLI, arguments.idempotency_key)
             _print_dry_run(plan, replayed, as_json=arguments.as_json)
             return
         if not arguments.yes and not await confirm(f"Send {format_cents(arguments.amount_cents)}?"):
@@ -235,7 +234,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
 
 async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     kyc_id = arguments.kyc_id or gateway.kyc_id
-    accounts = await read_accounts(gateway)
+    accounts = await gateway.client.accounts()
     source = _find(arguments.source, accounts, arguments.source_type, "--source-type")
     destination = _find(arguments.destination, accounts, arguments.destination_type, "--destination-type")
     if source.id == destination.id:
@@ -245,8 +244,8 @@ async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
         order=_order(arguments, source, destination, kyc_id),
         source=source,
         destination=destination,
-        limits=await gateway.transfers.limits(),
-        directory=f"{directory}{' (new; no transfers recorded yet)' if gateway.data_directory_is_new else ''}",
+        limits=gateway.limits(),
+        directory=f"{directory}{' (new; no transfers recorded yet)' if gateway.records.is_new else ''}",
         is_sandbox=gateway.settings.sandbox,
     )
 
@@ -355,7 +354,8 @@ def _print_done(done: CompletedTransfer, plan: Plan, *, as_json: bool) -> None:
         print_facts(
             [
                 ("Transfer", done.id or "not known yet"),
-                ("Status", done.status or "not known yet"),
+                ("State", done.state),
+                ("Status at Sequence", done.status or "not known yet"),
                 ("Amount", done.amount),
                 ("Attempt", done.attempt_id),
                 ("Left today", format_cents(done.daily_remaining_cents)),

@@ -8,10 +8,10 @@ import typer
 from pysequence_api.cli.drawing import print_facts, shown_moment, shown_party, shown_time
 from pysequence_api.cli.running import Interrupts, open_with_status, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json
-from pysequence_api.gateway import open_records, open_recovery
 from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.money import format_cents
-from pysequence_api.safeguards.recovery import AttemptStatus
+from pysequence_api.records import open_records
+from pysequence_api.safeguards.transfers import AttemptStatus, read_attempt
 from pysequence_api.settings import Settings
 
 
@@ -49,8 +49,7 @@ def status(
     Example:
       pysequence-api transfers status 1dc004ac-bd0f-41da-b780-b4d026138697
     """
-    settings = Settings.load()
-    print_status(open_recovery(settings, open_records(settings)).status(attempt_id), as_json=as_json)
+    print_status(read_attempt(open_records(Settings.load().data_directory), attempt_id), as_json=as_json)
 
 
 def print_status(attempt: AttemptStatus, *, as_json: bool) -> None:
@@ -61,13 +60,17 @@ def print_status(attempt: AttemptStatus, *, as_json: bool) -> None:
     print_facts(
         [
             ("Attempt", attempt.attempt_id),
-            ("Status", attempt.status),
+            ("State", attempt.state),
             ("Amount", format_cents(attempt.amount_cents)),
             ("Source", attempt.source_id or UNKNOWN),
             ("Destination", attempt.destination_id or UNKNOWN),
             ("Transfer", attempt.transfer_id or "not known"),
-            ("Requested", shown_time(attempt.requested_at) if attempt.requested_at else UNKNOWN),
+            ("Status at Sequence", attempt.transfer_status or UNKNOWN),
+            ("Requested", shown_time(attempt.created_at)),
+            ("Sent", shown_time(attempt.announced_at) if attempt.announced_at else "never"),
             ("Ended", shown_time(attempt.ended_at) if attempt.ended_at else "not yet"),
+            ("Followed until", shown_time(attempt.followed_until) if attempt.followed_until else "not followed"),
+            *([("Code", attempt.code)] if attempt.code else []),
             *([("Error", attempt.error)] if attempt.error else []),
         ]
     )

@@ -137,6 +137,11 @@ class Database:
             yield
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever recorded in the data directory."""
+        return not self.path.exists() and not self.trail.path.exists()
+
+    @property
     def is_open(self) -> bool:
         """Whether this process has opened the database for writing."""
         return self._writing is not None

@@ -23,6 +23,7 @@ from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Freeze, Read
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
+from pysequence_api.settings import Settings
 from pysequence_api.text import quoted
 
 OWNER = "owner"
@@ -46,6 +47,11 @@ class MaxCents:
 
     per_transfer: int
     per_day: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "MaxCents":
+        """Return the limits of the settings."""
+        return cls(settings.max_transfer_cents, settings.max_daily_transfer_cents)
 
     def lowered_by(self, recorded: tuple[int | None, int | None]) -> "MaxCents":
         """Return the lower ones of these limits and the recorded ones of the server."""
