@@ -219,9 +219,13 @@ class Reader:
         return row
 
     def restored_at(self) -> datetime | None:
-        """Return when the records were restored, if no transfer has followed yet."""
+        """Return when the records were restored for the last time, if they were."""
         micros = self._value("SELECT restored_at FROM store")
         return None if micros is None else from_micros(micros)
+
+    def must_count_missing(self) -> bool:
+        """Say whether the records were restored, and what they lack has not been counted yet."""
+        return self._value("SELECT 1 FROM store WHERE restored_at NOTNULL AND missing_counted_at ISNULL") is not None
 
     def audit_head(self) -> str | None:
         """Return the hash of the newest audit event, in hexadecimal; ``None`` if there is none."""
@@ -373,9 +377,20 @@ class Writer(Reader):
             "UPDATE store SET max_transfer_cents = ?, max_daily_cents = ?", (max_transfer_cents, max_daily_cents)
         )
 
-    def clear_restored(self) -> None:
+    def set_restored(self, trail_synced: int) -> None:
+        """Note that the records are restored now.
+
+        Args:
+            trail_synced: how many bytes of the audit trail are on the disk.
+        """
+        self._connection.execute(
+            "UPDATE store SET restored_at = ?, missing_counted_at = NULL, trail_synced = ?",
+            (to_micros(self.now), trail_synced),
+        )
+
+    def set_missing_counted(self) -> None:
         """Note that what was missing after a restore has been counted."""
-        self._connection.execute("UPDATE store SET restored_at = NULL")
+        self._connection.execute("UPDATE store SET missing_counted_at = ?", (to_micros(self.now),))
 
     def remember_names(self, names: Iterable[tuple[str, str]]) -> None:
         """Remember what pods, ports and accounts are called."""
