@@ -229,7 +229,9 @@ class Reader:
 
     def audit_head(self) -> str | None:
         """Return the hash of the newest audit event, in hexadecimal; ``None`` if there is none."""
-        row = self._connection.execute("SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        row = self._connection.execute(
+            "SELECT sha256 FROM audit WHERE length(line) > 0 ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
         return None if row is None else row[0].hex()
 
     def repeated_rejections(self) -> list[Attempt]:
@@ -342,8 +344,7 @@ class Writer(Reader):
             self._add(newest.event(EventType.REJECTED, newest.created_at, **more))
 
     def _add(self, event: Event) -> None:
-        newest = self._connection.execute("SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        line = event.line(FIRST_HASH if newest is None else newest[0].hex())
+        line = event.line(self.audit_head() or FIRST_HASH)
         self.add_line(line, event.timestamp, event.event_type, event.attempt_id, event.caller)
         self.lines.append(line)
 

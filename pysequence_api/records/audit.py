@@ -112,6 +112,8 @@ class Line(BaseModel):
         """Read a line; a damaged one becomes an ``unreadable`` one, so that it shows."""
         try:
             value = json.loads(line)
+            if b"\\ud" in line.lower():  # half of a character, which neither a screen nor the database takes
+                value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
             return cls.model_validate(value)
         except (ValueError, RecursionError, ValidationError):
             return cls(unreadable=line[:200].decode("utf-8", "replace"))
