@@ -141,6 +141,7 @@ async def open_gateway(
             organization_id=organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
             clock=clock,
+            count_missing=follow_up.count_missing,
             on_open=follow_up.wake,
         )
         await stack.enter_async_context(_copies_kept(records, clock))

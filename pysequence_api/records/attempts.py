@@ -168,6 +168,10 @@ class Reader:
         """List what is looked up in the activity though nothing of it is open, oldest first."""
         return self._many(f"WHERE followed_until IS NOT NULL AND state NOT IN {_LISTS['open']} ORDER BY created_at, id")
 
+    def attempts_in(self, state: State) -> list[Attempt]:
+        """List what is in a state, oldest first."""
+        return self._many("WHERE state = ? ORDER BY created_at, id", state.value)
+
     def attempts_since(self, since: datetime) -> list[Attempt]:
         """List what was requested since then, oldest first."""
         return self._many("WHERE created_at >= ? ORDER BY created_at, id", to_micros(since))

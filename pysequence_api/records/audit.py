@@ -30,6 +30,7 @@ class EventType(StrEnum):
     CANCELLED = "transfer_cancelled"
     ARRIVED = "transfer_arrived"
     RETURNED = "transfer_returned"
+    EXPIRED = "approval_expired"
     FROZEN = "frozen"
     UNFROZEN = "unfrozen"
     RESTORED = "records_restored"

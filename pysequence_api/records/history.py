@@ -85,6 +85,8 @@ class Folded:
                 self._ended(State.REJECTED, line, time)
             case EventType.CANCELLED if self.state not in TAKEN_STATES:
                 self._ended(State.CANCELLED, line, time)
+            case EventType.EXPIRED if self.state not in TAKEN_STATES:
+                self._ended(State.EXPIRED, line, time)
             case EventType.IDENTIFIED:
                 self.transfer_id = _transfer_id(line) or self.transfer_id
             case EventType.ARRIVED if self.state is not State.RETURNED:

@@ -49,12 +49,12 @@ class Owners:
 
     def any_alive(self) -> bool:
         """Say whether another process works in this data directory."""
-        return self.alive_path() is not None
+        return bool(self.others())
 
-    def alive_path(self) -> Path | None:
-        """Return the lock file of another process that works in this data directory, if there is one."""
-        paths = sorted(self._directory.iterdir()) if self._directory.is_dir() else ()
-        return next((path for path in paths if path.stem != self._id and self._is_alive(path.stem)), None)
+    def others(self) -> list[Path]:
+        """List the lock files of other processes that work in this data directory."""
+        paths = self._directory.iterdir() if self._directory.is_dir() else ()
+        return [path for path in paths if path.stem != self._id and self._is_alive(path.stem)]
 
     def _is_alive(self, owner_id: str | None) -> bool:
         if owner_id is None or not _ID.fullmatch(owner_id):

@@ -146,6 +146,7 @@ class TransferService:
         organization_id: where to look for a transfer whose answer names no organization.
         max_attempts_per_minute: beyond it, callers have to wait.
         clock: returns the time in UTC.
+        count_missing: counts what restored records lack, before the first transfer.
         on_open: called when an attempt ended as unknown, or without its id.
         clock_seconds: a monotonic clock.
     """
@@ -159,6 +160,7 @@ class TransferService:
         organization_id: str | None,
         max_attempts_per_minute: int,
         clock: Clock,
+        count_missing: Callable[[], Awaitable[None]],
         on_open: Callable[[], None] = lambda: None,
         clock_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -169,6 +171,7 @@ class TransferService:
         self._admitted_at: deque[float] = deque(maxlen=max_attempts_per_minute)
         self._clock = clock
         self._clock_seconds = clock_seconds
+        self._count_missing = count_missing
         self._on_open = on_open
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
         self._sent: set[str] = set()
@@ -238,6 +241,8 @@ class TransferService:
             return self._answer(replay, replayed=True)
         self._admit()
         await self._check_clock()
+        if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
+            await self._count_missing()
         owners = self._records.owners
         owners.running.add(attempt.id)
         try:
