@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysequence_api.clock import read_time, to_micros
+from pysequence_api.clock import to_micros
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.attempts import COLUMNS, Attempt
 from pysequence_api.records.audit import ChainVerifier, EventType, Line, hash_of
 from pysequence_api.records.database import FILE_NAME, RESTORE, Database, unusable
-from pysequence_api.records.history import UNREADABLE, Folded, History
+from pysequence_api.records.history import UNREADABLE, Folded, History, read_utc
 from pysequence_api.records.states import OPEN_STATES, RULES
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 
@@ -220,7 +220,7 @@ class _Examination:
         if (problem := chain.take(raw)) is not None:
             return problem
         line = Line.parse(raw)
-        time = read_time(line.timestamp)
+        time = read_utc(line.timestamp)
         told = (line.event_type or UNREADABLE, line.attempt_id, line.caller, at if time is None else to_micros(time))
         if told != (event_type, attempt_id, caller, at):
             return "is damaged"

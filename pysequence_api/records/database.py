@@ -21,6 +21,7 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, sync_directory
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.copies import TrailCopy
+from pysequence_api.records.old_files import keep_copies, retire
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.trail import Trail
 
@@ -197,7 +198,8 @@ class Database:
             return self._writing
         try:
             if not self.path.exists():
-                build(self.directory, self._clock, self._fill)
+                build(self.directory, self._clock, self._take_over)
+            retire(self.directory, FILE_NAME)
             log_path = _log_path(self.path)
             unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
             self.path.chmod(OWNER_ONLY)
@@ -218,6 +220,10 @@ class Database:
         self.close_reading()  # it may have read what was there before the database
         return connection
 
+    def _take_over(self, connection: sqlite3.Connection, directory: Path) -> None:
+        self._fill(connection, directory)
+        keep_copies(directory)
+
     def _note_log_file(self) -> None:
         path = _log_path(self.path)
         if path not in self._opened_files:
@@ -227,7 +233,9 @@ class Database:
         if not self.path.exists():
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
+            connection.execute("BEGIN")
             self._fill(connection, self.directory)
+            connection.execute("COMMIT")
             return connection
         return open_for_reading(self.path, self._private)
 

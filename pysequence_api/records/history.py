@@ -5,8 +5,9 @@ import json
 import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -63,7 +64,7 @@ class Folded:
 
         Lines that contradict each other happen only in files that somebody changed; then it stays what counts.
         """
-        time = read_time(line.timestamp)
+        time = read_utc(line.timestamp)
         self.first_at = self.first_at or time
         self.amount_cents = max(self.amount_cents, line.amount_cents or 0)
         self.caller = self.caller or line.caller
@@ -150,7 +151,7 @@ class History:
         else:
             folded = open_requests.popleft()
         folded.take(line)
-        folded.ended_at = read_time(line.timestamp) or folded.ended_at
+        folded.ended_at = read_utc(line.timestamp) or folded.ended_at
         if line.event_type == EventType.FAILED:
             folded.error = line.error
 
@@ -195,7 +196,7 @@ def _rows(
         line = Line.parse(raw) if raw else Line(unreadable="")
         if raw:
             take(line)
-        time = read_time(line.timestamp)
+        time = read_utc(line.timestamp)
         at = at if time is None else to_micros(time)  # what names no time is as old as the line before it
         seq += 1
         event_type = line.event_type or UNREADABLE
@@ -206,6 +207,15 @@ def _rows(
 def foreign_id(text: str) -> str:
     """Make the attempt id of something that the existing PySequence server wrote."""
     return str(uuid5(_FOREIGN_IDS, text))
+
+
+def read_utc(text: str | None) -> datetime | None:
+    """Read an ISO 8601 time of the audit trail, whose times are in UTC also where they name no time zone."""
+    time = read_time(text)
+    if time is None:
+        with suppress(ValueError):
+            time = datetime.fromisoformat(text or "").replace(tzinfo=UTC)
+    return time
 
 
 def hash_bytes(text: str | None) -> bytes | None:

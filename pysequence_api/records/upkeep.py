@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,13 +41,11 @@ from pysequence_api.records.database import back_up as copy_database
 from pysequence_api.records.history import Folded, History, add_lines
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import OPEN_STATES, RULES, State
-from pysequence_api.records.takeover import fill
+from pysequence_api.records.takeover import DEFAULT_CALLER, FOLLOWED, OWNER, fill
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 from pysequence_api.records.trail import Trail
 
-FOLLOWED = timedelta(days=14)
 FOLLOWED_STATES = {State.ACCEPTED, State.ARRIVED, State.NOT_EXECUTED}
-OWNER, DEFAULT_CALLER = "owner", "default"
 KEPT_NAME = f"{FILE_NAME}.replaced"
 NOT_KNOWN = "the records were restored, and its outcome is not in the audit trail"
 CHOOSE_TRAIL = (
