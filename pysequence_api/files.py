@@ -79,7 +79,7 @@ def locked(path: Path, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterato
         lock.acquire()
     except Timeout:
         raise LockTimeoutError(
-            f"{_holder_of(path)} has held {path} for {timeout_seconds:g} seconds. End it if it hangs."
+            f"{holder_of(path)} has held {path} for {timeout_seconds:g} seconds. End it if it hangs."
         ) from None
     try:
         yield
@@ -87,7 +87,7 @@ def locked(path: Path, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterato
         lock.release()
 
 
-def _holder_of(path: Path) -> str:
+def holder_of(path: Path) -> str:
     """Name the process that holds a lock, where the system says so (Linux, proc(5), ``/proc/locks``)."""
     try:
         status = path.stat()

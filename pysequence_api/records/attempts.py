@@ -168,6 +168,10 @@ class Reader:
         """List what is looked up in the activity though nothing of it is open, oldest first."""
         return self._many(f"WHERE followed_until IS NOT NULL AND state NOT IN {_LISTS['open']} ORDER BY created_at, id")
 
+    def attempts_in(self, state: State) -> list[Attempt]:
+        """List what is in a state, oldest first."""
+        return self._many("WHERE state = ? ORDER BY created_at, id", state.value)
+
     def attempts_since(self, since: datetime) -> list[Attempt]:
         """List what was requested since then, oldest first."""
         return self._many("WHERE created_at >= ? ORDER BY created_at, id", to_micros(since))
@@ -219,13 +223,19 @@ class Reader:
         return row
 
     def restored_at(self) -> datetime | None:
-        """Return when the records were restored, if no transfer has followed yet."""
+        """Return when the records were restored for the last time, if they were."""
         micros = self._value("SELECT restored_at FROM store")
         return None if micros is None else from_micros(micros)
 
+    def must_count_missing(self) -> bool:
+        """Say whether the records were restored, and what they lack has not been counted yet."""
+        return self._value("SELECT 1 FROM store WHERE restored_at NOTNULL AND missing_counted_at ISNULL") is not None
+
     def audit_head(self) -> str | None:
         """Return the hash of the newest audit event, in hexadecimal; ``None`` if there is none."""
-        row = self._connection.execute("SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        row = self._connection.execute(
+            "SELECT sha256 FROM audit WHERE length(line) > 0 ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
         return None if row is None else row[0].hex()
 
     def repeated_rejections(self) -> list[Attempt]:
@@ -338,8 +348,7 @@ class Writer(Reader):
             self._add(newest.event(EventType.REJECTED, newest.created_at, **more))
 
     def _add(self, event: Event) -> None:
-        newest = self._connection.execute("SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        line = event.line(FIRST_HASH if newest is None else newest[0].hex())
+        line = event.line(self.audit_head() or FIRST_HASH)
         self.add_line(line, event.timestamp, event.event_type, event.attempt_id, event.caller)
         self.lines.append(line)
 
@@ -373,9 +382,20 @@ class Writer(Reader):
             "UPDATE store SET max_transfer_cents = ?, max_daily_cents = ?", (max_transfer_cents, max_daily_cents)
         )
 
-    def clear_restored(self) -> None:
+    def set_restored(self, trail_synced: int) -> None:
+        """Note that the records are restored now.
+
+        Args:
+            trail_synced: how many bytes of the audit trail are on the disk.
+        """
+        self._connection.execute(
+            "UPDATE store SET restored_at = ?, missing_counted_at = NULL, trail_synced = ?",
+            (to_micros(self.now), trail_synced),
+        )
+
+    def set_missing_counted(self) -> None:
         """Note that what was missing after a restore has been counted."""
-        self._connection.execute("UPDATE store SET restored_at = NULL")
+        self._connection.execute("UPDATE store SET missing_counted_at = ?", (to_micros(self.now),))
 
     def remember_names(self, names: Iterable[tuple[str, str]]) -> None:
         """Remember what pods, ports and accounts are called."""

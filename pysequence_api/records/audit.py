@@ -30,6 +30,7 @@ class EventType(StrEnum):
     CANCELLED = "transfer_cancelled"
     ARRIVED = "transfer_arrived"
     RETURNED = "transfer_returned"
+    EXPIRED = "approval_expired"
     FROZEN = "frozen"
     UNFROZEN = "unfrozen"
     RESTORED = "records_restored"
@@ -112,13 +113,18 @@ class Line(BaseModel):
         """Read a line; a damaged one becomes an ``unreadable`` one, so that it shows."""
         try:
             value = json.loads(line)
-            return cls.model_validate(value)
+            return cls.model_validate(whole_characters(value) if b"\\ud" in line.lower() else value)
         except (ValueError, RecursionError, ValidationError):
             return cls(unreadable=line[:200].decode("utf-8", "replace"))
 
     def as_json(self) -> dict[str, Any]:
         """Return what stood in the file."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+def whole_characters(document: Any) -> Any:
+    """Replace halves of characters in a JSON document (``"\\ud800"``), which neither a screen nor SQLite takes."""
+    return json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def hash_of(line: bytes) -> str:

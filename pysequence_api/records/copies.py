@@ -96,7 +96,9 @@ def checked_rows(connection: sqlite3.Connection, begin: int = 0) -> Iterator[Row
         TrailError: a row is not what its hash says, or does not follow the row before it.
     """
     first = connection.execute("SELECT coalesce(max(seq), 1) FROM audit WHERE start <= ?", (begin,)).fetchone()[0]
-    before = connection.execute("SELECT sha256 FROM audit WHERE seq = ?", (first - 1,)).fetchone()
+    before = connection.execute(
+        "SELECT sha256 FROM audit WHERE seq < ? AND length(line) > 0 ORDER BY seq DESC LIMIT 1", (first,)
+    ).fetchone()
     prev = FIRST_HASH if before is None else before[0].hex()
     for seq, start, line, sha256 in connection.execute(
         "SELECT seq, start, line, sha256 FROM audit WHERE seq >= ? ORDER BY seq", (first,)

@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, sync_directory
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.copies import TrailCopy
+from pysequence_api.records.old_files import keep_copies, retire
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.trail import Trail
 
@@ -32,7 +33,6 @@ VERSION = 1
 MIGRATIONS: dict[int, str] = {}
 """The SQL script that brings a version to the next one, by the version that it begins from."""
 BUSY_TIMEOUT_SECONDS = 10.0
-BACKUP_PAGES = 1000
 
 T = TypeVar("T")
 Fill = Callable[[sqlite3.Connection, Path], None]
@@ -64,7 +64,9 @@ class Database:
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
         self._reads_memory = False
-        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._closed = False
+        self._private = ExitStack()
+        """The private copy that is read where SQLite cannot read the file itself."""
         self._opened_files: dict[Path, tuple[int, int]] = {}
         self._trail_copy = TrailCopy(self.trail)
 
@@ -82,6 +84,8 @@ class Database:
             SafeguardsUnavailableError: the database cannot be opened, trusted or written; nothing was changed.
         """
         with self.held(timeout_seconds):
+            if self._closed:
+                raise unavailable("the records are closed, because the program ends")
             connection = self._open_for_writing()
             distrust = self._trail_copy.bring_up_to_date(connection)
             try:
@@ -120,6 +124,22 @@ class Database:
         except sqlite3.Error as error:
             self.close_reading()
             raise unusable("read", error) from error
+
+    @contextmanager
+    def read_apart(self) -> Iterator[sqlite3.Connection]:
+        """Open one more connection for what takes long. It sees one moment of the database.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be read.
+        """
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(closing(open_for_reading(self.path, stack)))
+                connection.execute("BEGIN")
+                connection.execute("SELECT one FROM store").fetchone()
+            except sqlite3.Error as error:
+                raise unusable("read", error) from error
+            yield connection
 
     @contextmanager
     def held(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
@@ -162,6 +182,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connections, and release this process's place among the owners."""
+        self._closed = True
         self.close_reading()
         if self._writing is not None:
             with self.held():
@@ -171,6 +192,7 @@ class Database:
 
     def abandon(self) -> None:
         """Leave everything as the sudden end of the process would."""
+        self._closed = True
         self._writing = self._reading = None
         self.owners.abandon()
 
@@ -179,9 +201,7 @@ class Database:
         if self._reading is not None:
             self._reading.close()
             self._reading = None
-        if self._private is not None:
-            self._private.cleanup()
-            self._private = None
+        self._private.close()
 
     def _open_for_writing(self) -> sqlite3.Connection:
         if self._writing is not None:
@@ -191,7 +211,8 @@ class Database:
             return self._writing
         try:
             if not self.path.exists():
-                build(self.directory, self._clock, self._fill)
+                build(self.directory, self._clock, self._take_over)
+            retire(self.directory, FILE_NAME)
             log_path = _log_path(self.path)
             unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
             self.path.chmod(OWNER_ONLY)
@@ -212,6 +233,10 @@ class Database:
         self.close_reading()  # it may have read what was there before the database
         return connection
 
+    def _take_over(self, connection: sqlite3.Connection, directory: Path) -> None:
+        self._fill(connection, directory)
+        keep_copies(directory)
+
     def _note_log_file(self) -> None:
         path = _log_path(self.path)
         if path not in self._opened_files:
@@ -222,26 +247,36 @@ class Database:
         if self._reads_memory:
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
+            connection.execute("BEGIN")
             self._fill(connection, self.directory)
+            connection.execute("COMMIT")
             return connection
-        try:
-            connection = connect(self.path, read_only=True)
-            check_version(connection)
-            connection.execute("SELECT one FROM store").fetchone()
-        except sqlite3.OperationalError:
-            connection = self._open_private_copy()
-        return connection
+        return open_for_reading(self.path, self._private)
 
-    def _open_private_copy(self) -> sqlite3.Connection:
-        """Copy the database: on a read-only disk, SQLite cannot make the files that reading needs."""
-        self._private = tempfile.TemporaryDirectory(prefix="pysequence-api-")
-        copy = Path(self._private.name) / FILE_NAME
-        shutil.copyfile(self.path, copy)
-        if _log_path(self.path).exists():
-            shutil.copyfile(_log_path(self.path), _log_path(copy))
+
+def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
+    """Open a database to read it.
+
+    Args:
+        path: the database.
+        private: removes the private copy that is read on a read-only disk, where SQLite cannot make the files it needs.
+
+    Raises:
+        SafeguardsUnavailableError: it is not one of ours, or of an unknown version.
+        sqlite3.Error: it cannot be read.
+    """
+    try:
+        connection = connect(path, read_only=True)
+        check_version(connection)
+        connection.execute("SELECT one FROM store").fetchone()
+    except sqlite3.OperationalError:
+        copy = Path(private.enter_context(tempfile.TemporaryDirectory(prefix="pysequence-api-"))) / FILE_NAME
+        shutil.copyfile(path, copy)
+        if _log_path(path).exists():
+            shutil.copyfile(_log_path(path), _log_path(copy))
         connection = connect(copy)
         check_version(connection)
-        return connection
+    return connection
 
 
 def build(directory: Path, clock: Clock, fill: Fill) -> None:
@@ -255,8 +290,8 @@ def build(directory: Path, clock: Clock, fill: Fill) -> None:
         OSError: it cannot be written.
     """
     new = directory / NEW_FILE_NAME
-    new.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+    remove(new)
+    create_file(new)
     connection = connect(new)
     try:
         create_tables(connection, clock)
@@ -271,7 +306,8 @@ def build(directory: Path, clock: Clock, fill: Fill) -> None:
 def put_in_place(closed: Path, path: Path) -> None:
     """Put a closed database file in the place of another one, under the lock.
 
-    The old log goes first: a database renamed beside the log of another one would open as that other one.
+    What SQLite keeps beside the old one goes first: a database renamed beside the log of another one would open as that
+    other one, and a journal of another one would be rolled back into it.
 
     Raises:
         OSError: that failed.
@@ -281,11 +317,32 @@ def put_in_place(closed: Path, path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    for beside in files_beside(path):
+        beside.unlink(missing_ok=True)
     sync_directory(path.parent)
     closed.replace(path)
     sync_directory(path.parent)
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Return the paths of the files that SQLite keeps beside a database."""
+    return [Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+
+def create_file(path: Path) -> None:
+    """Create an empty file for a database, readable by its owner alone, before SQLite opens it.
+
+    Raises:
+        FileExistsError: there is such a file already.
+        OSError: it cannot be created.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+
+
+def remove(path: Path) -> None:
+    """Remove a database that was not completed, with what SQLite keeps beside it."""
+    for file in (path, *files_beside(path)):
+        file.unlink(missing_ok=True)
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -349,29 +406,35 @@ def migrate(connection: sqlite3.Connection, directory: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     while version < VERSION:
         back_up(connection, directory / f"{FILE_NAME}.version-{version}")
-        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
-        version += 1
+        version = migrate_once(connection, version)
         log.warning("%s was brought to version %d", FILE_NAME, version)
 
 
+def migrate_once(connection: sqlite3.Connection, version: int) -> int:
+    """Bring a database from one version to the next one, and return that.
+
+    Raises:
+        sqlite3.Error: that failed; the version before stays.
+    """
+    connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+    return version + 1
+
+
 def back_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy a database as it is now into one new file, readable by its owner alone.
+    """Copy a database as it is at one moment into one new file, readable by its owner alone.
 
     Raises:
         FileExistsError: there is such a file already.
         OSError: it cannot be written.
         sqlite3.Error: the copy failed.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+    create_file(path)
     try:
-        copy = sqlite3.connect(path)
-        try:
-            connection.backup(copy, pages=BACKUP_PAGES)
+        with closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)  # in one step: in several, a busy writer would have it begin again and again
             copy.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            copy.close()
     except BaseException:
-        path.unlink()
+        remove(path)
         raise
     sync_directory(path.parent)
 

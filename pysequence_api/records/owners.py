@@ -49,8 +49,12 @@ class Owners:
 
     def any_alive(self) -> bool:
         """Say whether another process works in this data directory."""
+        return bool(self.others())
+
+    def others(self) -> list[Path]:
+        """List the lock files of other processes that work in this data directory."""
         paths = self._directory.iterdir() if self._directory.is_dir() else ()
-        return any(path.stem != self._id and self._is_alive(path.stem) for path in paths)
+        return [path for path in paths if path.stem != self._id and self._is_alive(path.stem)]
 
     def _is_alive(self, owner_id: str | None) -> bool:
         if owner_id is None or not _ID.fullmatch(owner_id):

@@ -7,7 +7,8 @@ CREATE TABLE store(                                   -- one row
   created_at INTEGER NOT NULL,
   trail_synced INTEGER NOT NULL DEFAULT 0,            -- .audit.jsonl is on the disk up to this byte
   max_transfer_cents INTEGER, max_daily_cents INTEGER,  -- of the last `serve`; the lower ones hold
-  restored_at INTEGER,                                -- a restore that no transfer has followed yet
+  restored_at INTEGER,                                -- the newest restore
+  missing_counted_at INTEGER,                         -- when what Sequence moved and no attempt has was counted after it
   frozen_at INTEGER, frozen_reason TEXT,
   frozen_callers_only INTEGER NOT NULL DEFAULT 0 CHECK(frozen_callers_only IN (0, 1)),  -- the owner's terminal goes on
   CHECK((frozen_at IS NULL) = (frozen_reason IS NULL))) STRICT;

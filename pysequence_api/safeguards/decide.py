@@ -82,6 +82,8 @@ def reserve(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) 
     attempt = replace(attempt, created_at=writer.now)
     rejection = rejected_by(writer, attempt, limits)
     if rejection is None:
+        if writer.must_count_missing():
+            return missing_error("they have not been counted yet")
         writer.add_attempt(attempt)
         return attempt
     rejected = _as_rejected(attempt, rejection, writer.now)
@@ -229,6 +231,24 @@ def require_trust(writer: Writer) -> None:
     """
     if writer.distrust is not None:
         raise SafeguardsUnavailableError(f"No transfer is possible: {writer.distrust}. Reads go on.")
+
+
+def missing_error(why: str) -> SafeguardsUnavailableError:
+    """Make the error of records that were restored, and may lack transfers."""
+    return SafeguardsUnavailableError(
+        "No transfer is possible: the records were restored, and transfers of this month that they lack must be counted"
+        f" first, but {why.rstrip('.')}. Try again later. Reads go on."
+    )
+
+
+def must_count_missing(reader: Reader, caller: str) -> bool:
+    """Say whether, before a transfer of this caller, it must be counted what restored records lack."""
+    return reader.must_count_missing() and frozen_for(reader, caller) is None
+
+
+def month_begin(now: datetime) -> datetime:
+    """Return the beginning of the UTC month."""
+    return day_begin(now).replace(day=1)
 
 
 def frozen_for(reader: Reader, caller: str) -> Freeze | None:

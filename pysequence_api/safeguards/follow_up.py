@@ -6,12 +6,14 @@ One lookup reads the account and its activity; one transaction decides about eve
 import asyncio
 import logging
 import math
-import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from functools import partial
+from time import monotonic
+from uuid import UUID, uuid5
 
 import anyio
 import anyio.to_thread
@@ -23,8 +25,8 @@ from pysequence_api.models import ActivityFilter, Transfer
 from pysequence_api.records.attempts import Attempt, Order, Reader, Writer
 from pysequence_api.records.audit import EventType
 from pysequence_api.records.database import Database
-from pysequence_api.records.states import State
-from pysequence_api.safeguards.decide import FOLLOWED, bounded, fail_dead
+from pysequence_api.records.states import TAKEN_STATES, State
+from pysequence_api.safeguards.decide import FOLLOWED, OWNER, bounded, fail_dead, missing_error, month_begin
 from pysequence_api.safeguards.matching import ONE_DAY, describes, matches, speaks_against_absence
 from pysequence_api.safeguards.transfers import accept_attempt
 from pysequence_api.sequence.client import SequenceClient
@@ -43,7 +45,12 @@ PAGE_TRANSFERS = 100
 MAX_PAGES = 200
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """Before this there was nothing to look up."""
+OTHER_ACTIVITIES = {"RULE", "DIRECT_DEPOSIT", "ACH"}
+"""What is certainly not a one-time transfer."""
+RESTORE_CHANNEL = "restore"
 LATE = "a transfer that was taken for not executed appeared at Sequence"
+
+_MISSING_IDS = UUID("0d0f2f0e-58d5-4bfb-9c5c-5b3f2c6a9f27")
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +135,7 @@ class FollowUp:
         looks = 0
         while True:
             try:
-                findings = await self.run(slow=time.monotonic() - self._slow_look_at >= SLOW_PAUSE_SECONDS)
+                findings = await self.run(slow=monotonic() - self._slow_look_at >= SLOW_PAUSE_SECONDS)
             except SafeguardsUnavailableError as error:
                 log.error("%s", error)
                 findings = []
@@ -156,7 +163,7 @@ class FollowUp:
             SafeguardsUnavailableError: the records cannot be trusted or written.
         """
         if slow:
-            self._slow_look_at = time.monotonic()
+            self._slow_look_at = monotonic()
         since = await anyio.to_thread.run_sync(self._begin, slow)
         if since is None:
             return []
@@ -169,6 +176,24 @@ class FollowUp:
             reason = finding.reason or finding.transfer_id or ""
             log.log(level, "attempt %s: %s %s", finding.attempt_id, finding.result, reason)
         return findings
+
+    async def count_missing(self) -> None:
+        """Count what Sequence moved this month that restored records lack.
+
+        Raises:
+            SafeguardsUnavailableError: that cannot be read completely, or the records cannot be written.
+        """
+        followed_since = await anyio.to_thread.run_sync(self._begin, True)
+        since = missing_since(self._clock())
+        lookup = await self._look(since if followed_since is None else min(since, followed_since))
+        count = partial(count_missing, lookup=lookup, grace=self._grace)
+        for attempt in await anyio.to_thread.run_sync(self._records.write, count):
+            log.warning(
+                "attempt %s: counted after the restore (%d cents, %s)",
+                attempt.id,
+                attempt.amount_cents,
+                attempt.transfer_id or "it may be another attempt's transfer",
+            )
 
     def _begin(self, slow: bool) -> datetime | None:
         """End what dead processes left behind, and say since when to look; ``None`` if nothing is to be looked up."""
@@ -237,6 +262,123 @@ def decide_followed(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Fi
     return decisions.findings
 
 
+def missing_since(now: datetime) -> datetime:
+    """Return since when what restored records lack is counted: the UTC month, and the windows that are open now."""
+    return month_begin(now) - ONE_DAY
+
+
+def count_missing(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Attempt]:
+    """Add an accepted attempt for each one-time transfer at Sequence that no attempt has.
+
+    What an attempt of unknown outcome, or without an id, could be is counted beside it, and does not take the id away
+    from it: so too much counts rather than too little.
+
+    Returns:
+        The attempts that were added.
+
+    Raises:
+        SafeguardsUnavailableError: something may be missing in the lookup.
+    """
+    if not writer.must_count_missing():
+        return []
+    if lookup.problem is not None:
+        raise missing_error(lookup.problem)
+    decide_followed(writer, lookup, grace)
+    missing = _Missing(writer, lookup)
+    added = [missing.add(transfer) for transfer in missing.transfers()]
+    writer.set_missing_counted()
+    return added
+
+
+class _Missing:
+    """The transfers of a lookup that no attempt has."""
+
+    def __init__(self, writer: Writer, lookup: Lookup) -> None:
+        self._writer = writer
+        self._lookup = lookup
+        self._since = missing_since(writer.now)
+        begin = self._since - ONE_DAY  # as far back as the lookup goes
+        self._transfers = {transfer.id: transfer for transfer in lookup.transfers}
+        added_ids = {_missing_id(transfer) for transfer in lookup.transfers}
+        counted = [one for one in writer.attempts_counted_since(begin) if one.sent_at >= begin]
+        followed = {one.id: one for one in writer.followed_attempts() + writer.open_attempts()}
+        self._waiting = [one for one in followed.values() if one.transfer_id is None]
+        unnamed = [one for one in counted if one.transfer_id is None and one.id not in added_ids]
+        self._unnamed = [one for one in unnamed if one.state in TAKEN_STATES]
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Go through them, oldest first."""
+        for transfer in sorted(self._transfers.values(), key=self._time):
+            claimed_by = self._writer.attempt_by_transfer(transfer.id)
+            if claimed_by is not None:
+                self._set_time(claimed_by, transfer)
+            if claimed_by is not None or transfer.activity_type in OTHER_ACTIVITIES:
+                continue
+            if self._writer.attempt(_missing_id(transfer)) is not None:
+                continue
+            # Sequence took what is accepted, so that one equal transfer is its own, whichever that is.
+            own = next((one for one in self._unnamed if self._can_be(one, transfer)), None)
+            if own is not None:
+                self._unnamed.remove(own)
+            elif self._time(transfer) < self._since:
+                continue
+            elif transfer.amount_cents is None:
+                raise missing_error(f"Sequence does not say how much transfer {transfer.id} moved")
+            elif transfer.amount_cents != 0:
+                yield transfer
+
+    def add(self, transfer: Transfer) -> Attempt:
+        """Add an attempt for a transfer."""
+        exact = transfer.created_at if isinstance(transfer.created_at, datetime) else None
+        is_doubtful = any(self._can_be(one, transfer) or self._is_like(one, transfer) for one in self._waiting)
+        attempt = Attempt(
+            id=_missing_id(transfer),
+            caller=OWNER,
+            channel=RESTORE_CHANNEL,
+            state=State.ACCEPTED,
+            amount_cents=abs(transfer.amount_cents or 0),
+            created_at=self._time(transfer),
+            source_type=transfer.source.type,
+            source_id=transfer.source.id,
+            destination_type=transfer.destination.type,
+            destination_id=transfer.destination.id,
+            announced_at=self._time(transfer),
+            ended_at=self._time(transfer),
+            upstream_created_at=exact,
+            upstream_status=transfer.status,
+            transfer_id=None if is_doubtful else transfer.id,
+        )
+        self._writer.add_attempt(attempt)
+        more = {"transfer_id": attempt.transfer_id, "recovered": True}
+        self._writer.add_event(attempt.event(EventType.COMPLETED, self._writer.now, **more))
+        return attempt
+
+    def _set_time(self, attempt: Attempt, transfer: Transfer) -> None:
+        """Note the time of a transfer that the audit trail named without it."""
+        if attempt.upstream_created_at is None and isinstance(transfer.created_at, datetime):
+            self._writer.update(attempt, upstream_created_at=transfer.created_at)
+
+    def _time(self, transfer: Transfer) -> datetime:
+        """Return when a transfer was created; where only the day is known, its end; now where nothing is."""
+        created_at = transfer.created_at
+        if isinstance(created_at, datetime):
+            return created_at
+        if created_at is None:
+            return self._writer.now
+        return min(datetime.combine(created_at, time.max, UTC), self._writer.now)
+
+    def _can_be(self, attempt: Attempt, transfer: Transfer) -> bool:
+        found = matches(attempt.order, [transfer], attempt.sent_at, self._lookup.clock_offset_seconds)
+        return bool(found) and describes(attempt, transfer)
+
+    def _is_like(self, attempt: Attempt, transfer: Transfer) -> bool:
+        return speaks_against_absence(attempt, transfer, self._lookup.external_ids)
+
+
+def _missing_id(transfer: Transfer) -> str:
+    return str(uuid5(_MISSING_IDS, transfer.id))
+
+
 def _claims_first(attempt: Attempt) -> tuple[int, datetime]:
     """Accepted attempts claim a transfer first, then those of unknown outcome, then those taken for not executed."""
     rank = {State.UNKNOWN: 1, State.NOT_EXECUTED: 2}
@@ -254,9 +396,11 @@ class _Decisions:
     by_id: dict[str, Transfer] = field(init=False)
     missing: list[Attempt] = field(default_factory=list)
     """Attempts without a transfer. What that means is decided when every other one has claimed its own."""
+    restored_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         self.by_id = {transfer.id: transfer for transfer in self.lookup.transfers}
+        self.restored_at = self.writer.restored_at() or LONG_AGO
         self.free = {key: one for key, one in self.by_id.items() if not self.writer.is_claimed(key)}
 
     def conclude(self) -> None:
@@ -394,7 +538,8 @@ class _Decisions:
             return "its source or destination is not in the account that was looked up"
         if any(speaks_against_absence(attempt, one, lookup.external_ids) for one in self.free.values()):
             return "Sequence shows a similar transfer near that time, which could be this one"
-        if lookup.began_at - attempt.sent_at <= self.grace:
+        # What a backup knows as reserved can have been sent at any time until the restore.
+        if lookup.began_at - max(attempt.sent_at, self.restored_at) <= self.grace:
             return f"it is not there yet; that is final after {self.grace.total_seconds():g} seconds"
         return None
 

@@ -154,6 +154,7 @@ class TransferService:
         max_attempts_per_minute: beyond it, callers have to wait.
         request_timeout_seconds: how long one request to Sequence takes at most.
         clock: returns the time in UTC.
+        count_missing: counts what restored records lack, before the first transfer.
         on_open: called when an attempt ended as unknown, or without its id.
         clock_seconds: a monotonic clock.
     """
@@ -169,6 +170,7 @@ class TransferService:
         max_attempts_per_minute: int,
         request_timeout_seconds: float,
         clock: Clock,
+        count_missing: Callable[[], Awaitable[None]],
         on_open: Callable[[], None] = lambda: None,
         clock_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -182,6 +184,7 @@ class TransferService:
         self._longest_seconds = 2 * request_timeout_seconds + IDENTIFY_TIMEOUT_SECONDS + END_LOCK_TIMEOUT_SECONDS
         self._clock = clock
         self._clock_seconds = clock_seconds
+        self._count_missing = count_missing
         self._on_open = on_open
         self._accounts: tuple[Accounts, float] | None = None
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
@@ -260,6 +263,8 @@ class TransferService:
             await self._record_failed(attempt, error)
             raise
         await self._check_clock()
+        if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
+            await self._count_missing()
         owners = self._records.owners
         owners.running.add(attempt.id)
         try:
