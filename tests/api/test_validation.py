@@ -19,7 +19,8 @@ def assert_invalid(answer: httpx.Response) -> list[dict[str, Any]]:
     """Check the shape of the answer, and return its errors."""
     assert answer.status_code == 422, answer.text
     content = answer.json()
-    assert set(content) == {"detail", "errors"}
+    assert set(content) >= {"detail", "code", "errors"}
+    assert content["code"] == "invalid_request"
     assert isinstance(content["detail"], str)
     assert content["detail"]
     assert "canary" not in answer.text
