@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from pysequence_api.errors import GatewayError
+from pysequence_api.errors import GatewayError, InvalidRequestError
 from pysequence_api.web.listening import UNREADABLE_REQUEST
 from tests.api.calls import post_transfer
 from tests.api.server import Server
@@ -59,6 +59,8 @@ async def test_every_error_class_has_its_answer(
     for answer, expected in ((read, always), (requested, always | about_transfer)):
         assert answer.status_code == kind.status
         assert answer.headers["retry-after"] == "7"
+        if isinstance(error, InvalidRequestError) and answer is requested:
+            expected |= {"outcome": "nothing_moved", "retry": "same_key"}
         known = {name: value for name, value in expected.items() if value is not None}
         assert answer.json().items() >= known.items()
         assert set(answer.json()) - {"errors"} == set(known)

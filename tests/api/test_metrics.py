@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -94,11 +95,23 @@ async def test_transfers_by_result_and_cents(tmp_path: Path) -> None:
         "equal_unknown": 1,
         "rate_limited": 1,
     }
+    assert {"replayed", "refused"} <= set(ends)
     assert found["used_today_cents",] == 12_000
     assert found["left_today_cents",] == found["daily_limit_cents",] - 12_000
     assert found["unsettled_transfers", "unknown"] == 1
-    assert found["unsettled_transfers", "reserved"] == 0
+    assert found["unsettled_transfers", "reserved"] == found["unsettled_transfers", "sending"] == 0
     assert found["safeguards_available",] == 1
+
+
+async def test_transfer_that_is_being_sent_is_unsettled(world: World, client: httpx.AsyncClient) -> None:
+    world.fail({"kind": "delay", "seconds": 0.5})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(post_transfer, client)
+        with anyio.fail_after(10):
+            while "sending" not in world.states():  # noqa: ASYNC110 - the database has no event for it
+                await anyio.sleep(0.01)
+        assert (await numbers(client))["unsettled_transfers", "sending"] == 1
+    assert (await numbers(client))["unsettled_transfers", "sending"] == 0
 
 
 async def test_replayed_answer_is_not_a_second_transfer(client: httpx.AsyncClient) -> None:

@@ -169,19 +169,20 @@ async def test_lost_answer_is_an_unknown_outcome(tmp_path: Path, fault: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code", "words"),
+    ("fault", "expected"),
     [
-        ({"kind": "refuse", "message": "Insufficient funds"}, 400, "refused", "Insufficient funds"),
-        ({"kind": "status", "status": 429}, 502, "sequence_rate_limited", ""),
+        ({"kind": "refuse", "message": "Insufficient funds"}, (400, "refused", "Insufficient funds")),
+        ({"kind": "status", "status": 429}, (502, "sequence_rate_limited", "")),
     ],
     ids=str,
 )
 async def test_refusal_by_sequence_does_not_count(
-    world: World, client: httpx.AsyncClient, fault: dict[str, Any], status: int, code: str, words: str
+    world: World, client: httpx.AsyncClient, fault: dict[str, Any], expected: tuple[int, str, str]
 ) -> None:
     order = await transfer_body(client)
     world.fail(fault)
     answer = await client.post("/api/transfers", json=order)
+    status, code, words = expected
     assert answer.status_code == status
     assert words in answer.json()["detail"]
     assert (answer.json()["code"], answer.json()["outcome"]) == (code, "nothing_moved")
@@ -254,6 +255,54 @@ async def test_limits_file_is_written_again_beside_a_database(
         assert (await post_transfer(again, 6000)).status_code == 200
     await world.aclose()
     assert [entry["amount_cents"] for entry in world.files.counted()] == [5000, 6000]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"source_id": "made-up"}, "source_id"),
+        ({"destination_id": "made-up"}, "destination_id"),
+        ({"source_type": "PORT"}, "Set source_type to POD"),
+        ({"destination_type": "ACCOUNT"}, "Set destination_type to POD"),
+        ({"kyc_id": "made-up"}, "kyc_id"),
+    ],
+)
+async def test_what_the_account_does_not_have_is_422(
+    world: World, client: httpx.AsyncClient, change: dict[str, str], words: str
+) -> None:
+    for _ in range(3):
+        answer = await post_transfer(client, 1_000_000, **change)
+        assert (answer.status_code, answer.json()["code"]) == (422, "unknown_account")
+        assert (answer.json()["outcome"], answer.json()["retry"]) == ("nothing_moved", "same_key")
+        assert words in answer.json()["detail"]
+    assert world.requests("CreatePayment") == []
+    assert world.attempts() == []
+    assert world.used_cents() == 0
+    assert (await post_transfer(client, 1_000_000)).status_code == 200
+
+
+async def test_frozen_transfers_are_403(world: World, client: httpx.AsyncClient) -> None:
+    assert (await post_transfer(client, 5000)).status_code == 200
+    world.gateway.records.write(lambda writer: writer.set_freeze("a lost laptop"))
+    answer = await post_transfer(client, 6000)
+    assert (answer.status_code, answer.json()["code"]) == (403, "frozen")
+    assert (answer.json()["outcome"], answer.json()["retry"]) == ("nothing_moved", "later")
+    limits = (await client.get("/api/limits")).json()
+    assert (limits["frozen"], limits["frozen_reason"]) == (True, "a lost laptop")
+    assert limits["frozen_since"].endswith("Z")
+    assert len(await world.moved()) == 1
+    world.gateway.records.write(lambda writer: writer.set_freeze(None))
+    assert (await post_transfer(client, 6000)).status_code == 200
+
+
+async def test_too_many_unknown_outcomes_are_503(world: World, client: httpx.AsyncClient) -> None:
+    for number in range(5):
+        await world.lose(amount_cents=1000 + number)
+    answer = await post_transfer(client, 6000)
+    assert (answer.status_code, answer.json()["code"]) == (503, "too_many_unknown")
+    assert (answer.json()["outcome"], answer.json()["retry"]) == ("nothing_moved", "later")
+    await world.follow_up()
+    assert (await post_transfer(client, 6000)).status_code == 200
 
 
 async def test_too_many_attempts_are_429(tmp_path: Path) -> None:

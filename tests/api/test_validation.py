@@ -38,6 +38,8 @@ async def errors_of_body(
     """Send an invalid body, and return the errors."""
     answer = await client.post("/api/transfers", content=content, headers={"Content-Type": content_type})
     errors = assert_invalid(answer)
+    assert (answer.json()["outcome"], answer.json()["retry"]) == ("nothing_moved", "same_key")
+    assert world.attempts() == []
     assert world.files.trail() == []
     assert world.files.counted() == []
     assert await world.moved() == []
