@@ -18,7 +18,7 @@ from typing import Any
 from pysequence_api.clock import from_micros, read_time
 from pysequence_api.files import holder_of
 from pysequence_api.records.attempts import COLUMNS, WINDOW_MARGIN, Attempt, Writer
-from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line, hash_of
+from pysequence_api.records.audit import FIRST_HASH, ChainVerifier, Channel, Event, EventType, Line, hash_of
 from pysequence_api.records.copies import LIMITS_FILE_NAME
 from pysequence_api.records.database import FILE_NAME, unavailable
 from pysequence_api.records.history import Folded, History, add_lines, foreign_id, hash_bytes, read_utc
@@ -154,6 +154,7 @@ class _TrailImport:
         self._head = head
         self._wanted = wanted
         self._count = 0
+        self._newest = FIRST_HASH
         self._verifier = ChainVerifier()
 
     def run(self, connection: sqlite3.Connection) -> None:
@@ -179,7 +180,7 @@ class _TrailImport:
             return line
         self.is_empty = False
         self._count += 1
-        digest = hash_of(line)
+        self._newest = digest = hash_of(line)
         if digest in self._wanted:
             self._found.add(digest)
         problem = self._verifier.take(line)
@@ -192,13 +193,15 @@ class _TrailImport:
     def proves_unsent(self, entry: Entry) -> bool:
         """Say whether the trail, if it shows no announcement of a reservation, proves that there was none.
 
-        It does if it still has the line that was its newest when the amount was reserved.
+        It does if it still has the line that was its newest when the amount was reserved, and can be read from there.
         """
         return self.is_empty if entry.audit_head is None else entry.audit_head in self._found
 
     def _take(self, line: Line) -> None:
         if line.caller is not None:
             raise NewerFileError(TRAIL_FILE_NAME)
+        if line.unreadable is not None:
+            self._found &= {self._newest}  # it can have been any announcement since
         if line.amount_cents is not None and line.amount_cents > MAX_RECORDED_CENTS:
             raise OldFileError(TRAIL_FILE_NAME, f"cannot be trusted: line {self._count} says {line.amount_cents} cents")
         self.history.take(line)
