@@ -460,7 +460,7 @@ def test_equal_ids_and_amounts_that_differ_count_the_larger_one(old: OldDirector
 
 
 def test_what_a_replay_needs_is_kept(old: OldDirectory) -> None:
-    hashes = {"request_sha256": sha256("request"), "key_sha256": sha256("key")}
+    hashes: dict[str, Any] = {"request_sha256": sha256("request"), "key_sha256": sha256("key")}
     answer = {
         "id": "t",
         "status": "PENDING",
