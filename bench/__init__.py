@@ -1,1 +1,1 @@
-"""Measures the gateway over the simulated Sequence, on loopback: ``python -m bench``."""
+"""Measures the server with the simulated Sequence, on loopback: ``python -m bench``."""

@@ -1,4 +1,4 @@
-"""A server in a process of its own, on the simulated Sequence."""
+"""A server process with the simulated Sequence."""
 
 import asyncio
 import json
@@ -19,11 +19,11 @@ START_TIMEOUT_SECONDS = 30
 
 @asynccontextmanager
 async def running_server(directory: Path, *, ledger_entries: int = 0) -> AsyncIterator[httpx.AsyncClient]:
-    """Start a server, and give a client of it.
+    """Start a server, and yield a client of it.
 
     Args:
-        directory: its data directory.
-        ledger_entries: how many settled transfers of today its ledger begins with.
+        directory: the data directory.
+        ledger_entries: number of settled transfers of today in the ledger at the start.
     """
     data = directory / "sandbox"
     data.mkdir(parents=True, mode=0o700)

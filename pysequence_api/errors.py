@@ -145,6 +145,18 @@ class GatewayError(RuntimeError):
         """The text for callers, with the attempt where there is one."""
         return f"{self} (attempt {self.attempt_id})" if self.attempt_id else str(self)
 
+    def document(self, *, about_transfer: bool) -> dict[str, object]:
+        """Return the error as programs read it: in an HTTP answer, and with ``--json`` in the terminal.
+
+        Args:
+            about_transfer: whether a transfer was requested, so that its outcome and retry are told.
+        """
+        document: dict[str, object] = {"detail": self.detail, "code": self.code.value}
+        if about_transfer:
+            document |= {"attempt_id": self.attempt_id, "outcome": self.outcome, "retry": self.retry}
+        document["retry_after_seconds"] = self.retry_after_seconds
+        return {name: value for name, value in document.items() if value is not None}
+
 
 class SettingsError(GatewayError):
     """A setting is missing or wrong."""

@@ -15,14 +15,13 @@ import httpx
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
-from pysequence_api.models import Accounts, ExternalAccount, Pod, Port
 from pysequence_api.records import open_records
 from pysequence_api.records.copies import limits_begin, write_limits
 from pysequence_api.records.database import Database
+from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.transfers import Limits, TransferService, read_limits
-from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, SandboxFileError
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.sign_in.service import SignIn
@@ -86,25 +85,14 @@ class Gateway:
             raise InvalidRequestError(f"Name a KYC id, or set {variable('kyc_id')}.")
         return self.default_kyc_id
 
+    def stop(self) -> None:
+        """Release everything that has not been sent to Sequence; see `TransferService.stop`."""
+        self.transfers.stop()
+        self.client.stop()
+
     def limits(self) -> Limits:
         """Say what is used and left today; see `read_limits`."""
         return read_limits(self.records, self.max_cents)
-
-    async def accounts(self, organization_id: str | None = None) -> Accounts:
-        """List pods, ports and external accounts, and remember their names for screens that make no upstream call."""
-        accounts = await self.client.accounts(organization_id)
-        parties: tuple[Pod | Port | ExternalAccount, ...] = (*accounts.pods, *accounts.ports, *accounts.accounts)
-        await anyio.to_thread.run_sync(self._remember, {one.id: one.name for one in parties if one.name})
-        return accounts
-
-    def _remember(self, names: dict[str, str]) -> None:
-        try:
-            known = self.records.read(lambda reader: reader.names())
-            new = {key: name for key, name in names.items() if known.get(key) != name}
-            if new and self.records.path.exists():
-                self.records.write(lambda writer: writer.remember_names(new.items()))
-        except SafeguardsUnavailableError as error:
-            log.debug("names cannot be remembered (%s)", error)
 
 
 @asynccontextmanager
@@ -123,28 +111,31 @@ async def open_gateway(
     """
     directory = settings.data_directory
     records = open_records(directory, clock)
-    max_cents = MaxCents(settings.max_transfer_cents, settings.max_daily_transfer_cents)
+    names = Names(records)
+    max_cents = MaxCents.of(settings)
     organization_id, kyc_id = settings.org_id, settings.kyc_id
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, clock)
+        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, clock)
         if settings.sandbox:
             organization_id, kyc_id = organization_id or ORGANIZATION_ID, kyc_id or KYC_ID
             if transport is None:
                 settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
-        client = GraphQLSequenceClient.open(settings, directory, transport)
+        client = GraphQLSequenceClient.open(settings, directory, transport, on_name=names.learn)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
         transfers = TransferService(
             client,
             records,
+            names,
             max_cents,
             organization_id=organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
+            request_timeout_seconds=settings.request_timeout_seconds,
             clock=clock,
             count_missing=follow_up.count_missing,
             on_open=follow_up.wake,
         )
-        await stack.enter_async_context(_copies_kept(records, clock))
+        await stack.enter_async_context(_copies_kept(records, names, clock))
         stack.push_async_callback(transfers.aclose)
         yield Gateway(settings, client, transfers, follow_up, records, max_cents, organization_id, kyc_id)
 
@@ -175,9 +166,9 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
 
 
 @asynccontextmanager
-async def _copies_kept(records: Database, clock: Clock) -> AsyncIterator[None]:
+async def _copies_kept(records: Database, names: Names, clock: Clock) -> AsyncIterator[None]:
     """Keep the files that follow the database up to date while this is open."""
-    task = asyncio.create_task(_keep_copies(records, clock), name="copies")
+    task = asyncio.create_task(_keep_copies(records, names, clock), name="copies")
     try:
         yield
     finally:
@@ -185,12 +176,13 @@ async def _copies_kept(records: Database, clock: Clock) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def _keep_copies(records: Database, clock: Clock) -> None:
+async def _keep_copies(records: Database, names: Names, clock: Clock) -> None:
     synced_at = time.monotonic()
     while True:
         await asyncio.sleep(COPY_SECONDS)
         if records.attempts_changed.is_set():
             await anyio.to_thread.run_sync(_write_limits, records, clock)
+        await anyio.to_thread.run_sync(names.save)
         if records.is_open and time.monotonic() - synced_at >= SYNC_SECONDS:
             synced_at = time.monotonic()
             await anyio.to_thread.run_sync(_sum_up_and_sync, records)
@@ -216,7 +208,8 @@ def _write_limits(records: Database, clock: Clock) -> None:
         log.error(".daily_limits.json cannot be written (%s)", error)
 
 
-def _close_records(records: Database, clock: Clock) -> None:
+def _close_records(records: Database, names: Names, clock: Clock) -> None:
+    names.save()
     if records.is_open:
         _sum_up_and_sync(records)
         _write_limits(records, clock)

@@ -97,6 +97,8 @@ class Accounts(_Model):
     accounts: tuple[ExternalAccount, ...]
     organization_ids: tuple[str, ...] = Field(description="The organizations that this covers")
     complete: bool = Field(description="False if Sequence left out an organization, a list or an entry of one")
+    kyc_ids: tuple[str, ...] | None = Field(None, exclude=True)
+    """The KYC ids of all organizations; ``None`` if Sequence does not list them."""
 
 
 class PodReference(_Model):

@@ -1,4 +1,4 @@
-"""From settings to a server that listens, and back to nothing."""
+"""Runs the HTTP server: opens the gateway, listens, and stops in order."""
 
 import logging
 from collections.abc import Callable
@@ -10,88 +10,111 @@ import anyio.to_thread
 
 from pysequence_api.api.app import create_app
 from pysequence_api.errors import NotAuthorizedError, SafeguardsUnavailableError, SequenceError, SignInError
-from pysequence_api.gateway import Gateway, open_gateway, open_records
+from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.records.attempts import Writer
+from pysequence_api.records.upkeep import check
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
-from pysequence_api.web.listening import Server, bind
+from pysequence_api.web.listening import bind, create_server
 
 REQUIRED_SETTINGS = ("api_key", "org_id", "kyc_id")
 REQUIRED_SANDBOX_SETTINGS = ("api_key",)
-"""The sandbox has an organization and a KYC id of its own."""
+"""The sandbox has its own organization and KYC id."""
+
+CHECK_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None]) -> None:
-    """Serve until a signal says to leave. Then finish what runs, wait for transfers, and return.
+    """Serve until SIGINT, SIGTERM or SIGHUP. Then release what was not sent, wait for what was, and return.
 
     Args:
         settings: with everything in `REQUIRED_SETTINGS`, or in `REQUIRED_SANDBOX_SETTINGS`.
-        on_ready: called with the gateway and the server's address once connections are accepted.
+        on_ready: called with the gateway and the server's URL once connections are accepted.
 
     Raises:
-        SettingsError: the data directory cannot be used, or the address cannot be listened on.
-        SignInError: there is no access token, and none can be had.
-        NotAuthorizedError: Sequence takes no token that there is.
+        SettingsError: the data directory, the address or the port cannot be used.
+        SignInError: there is no access token, and no way to get one.
+        NotAuthorizedError: Sequence rejects the access token.
     """
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
-        _warn_of_short_key(gateway.settings)
-        _warn_of_unknown_variables()
-        await _sign_in(gateway)
+        _warn_about_short_key(gateway.settings)
+        _warn_about_unknown_variables()
+        await anyio.to_thread.run_sync(_open_records, gateway)
+        await _check_sign_in(gateway)
         host, port = gateway.settings.server_host, gateway.settings.server_port
         listener = bind(host, port)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        server = Server(app, on_listening=partial(on_ready, gateway, url))
-        with server.leaving_on_signals():
+        server = create_server(app, partial(on_ready, gateway, url), gateway.stop)
+        with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
-                    background.start_soon(_verify_trail, gateway)
+                    background.start_soon(_check_records, gateway)
                     background.start_soon(gateway.follow_up.run_for_ever)
                     background.start_soon(gateway.client.stay_signed_in)
                     await server.serve(sockets=[listener])
                     background.cancel_scope.cancel()
             finally:
-                # Inside of the signals: a second one must not end the waiting for transfers.
+                # Signals are still captured: a second one must not end the wait for transfers.
                 await stack.aclose()
-                log.info("stopped; no transfer is on its way")
+                log.info("stopped; no transfer is in progress")
 
 
-async def _verify_trail(gateway: Gateway) -> None:
-    """Have the audit trail prove itself once, so that a line that was changed does not stay unseen.
+def _open_records(gateway: Gateway) -> None:
+    """Open the database, record the limits, and report what is wrong with the files. Reads go on in any case."""
 
-    Without the lock, which a long trail would hold too long: what is appended meanwhile is no harm to the proof.
-    """
+    def record(writer: Writer) -> str | None:
+        writer.record_limits(gateway.max_cents.per_transfer, gateway.max_cents.per_day)
+        return writer.distrust
+
     try:
-        found = await anyio.to_thread.run_sync(open_records(gateway.settings).audit.verify)
-    except (OSError, SafeguardsUnavailableError) as error:
-        log.error("the audit trail cannot be verified: %s", error)
+        distrust = gateway.records.write(record)
+    except SafeguardsUnavailableError as error:
+        log.error("%s", error)
         return
-    if not found.intact:
-        log.error("the audit trail is not what was written: line %s %s", found.line, found.problem)
+    if distrust is not None:
+        log.error("No transfer is possible: %s", distrust)
+    limits = gateway.limits()
+    log.info("audit trail: head %s", limits.audit_head or "none yet")
+    if limits.frozen:
+        log.warning("transfers are frozen (%s); `pysequence-api unfreeze` unfreezes them", limits.frozen_reason)
 
 
-async def _sign_in(gateway: Gateway) -> None:
-    """See that Sequence takes the token, by the smallest read. It also tells the safeguards Sequence's time."""
+async def _check_records(gateway: Gateway) -> None:
+    """Check the records at the start, and then daily."""
+    while True:
+        try:
+            found = await anyio.to_thread.run_sync(check, gateway.records)
+            for problem in found.problems:
+                log.error("the records are damaged or were changed: %s", problem)
+        except SafeguardsUnavailableError as error:
+            log.error("the records cannot be checked: %s", error)
+        await anyio.sleep(CHECK_SECONDS)
+
+
+async def _check_sign_in(gateway: Gateway) -> None:
+    """Check the access token with the smallest read. The answer also tells the safeguards Sequence's time."""
     try:
         await gateway.client.activity_summary()
     except (SignInError, NotAuthorizedError):
         raise
     except SequenceError as error:
-        # An outage there is no reason to be away here: it may be over before the first caller comes.
-        log.warning("Sequence did not answer at the start, which goes on without it: %s", error)
+        # Start anyway: the outage may be over before the first request.
+        log.warning("Sequence does not answer; starting anyway: %s", error)
 
 
-def _warn_of_unknown_variables() -> None:
+def _warn_about_unknown_variables() -> None:
     for name, meant in unknown_variables().items():
-        log.warning("%s is no setting, and sets nothing.%s", name, f" Is {meant} meant?" if meant else "")
+        log.warning("%s is not a setting and is ignored.%s", name, f" Did you mean {meant}?" if meant else "")
 
 
-def _warn_of_short_key(settings: Settings) -> None:
+def _warn_about_short_key(settings: Settings) -> None:
     key = settings.api_key
     if key is not None and not settings.sandbox and len(key.get_secret_value()) < SHORT_API_KEY_CHARACTERS:
         log.warning(
-            "%s has fewer than %d characters, so that it can be guessed. Set a longer one.",
+            "%s has fewer than %d characters and could be guessed. Set a longer key.",
             variable("api_key"),
             SHORT_API_KEY_CHARACTERS,
         )

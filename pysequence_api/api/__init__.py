@@ -1,7 +1,4 @@
-"""The FastAPI application: key check, routes, response models, errors as HTTP answers.
-
-It knows the gateway, and neither files nor GraphQL.
-"""
+"""The REST API: parses requests, calls the gateway, and answers. One module for each tag of the OpenAPI schema."""
 
 from pysequence_api.api.app import create_app
 

@@ -1,4 +1,4 @@
-"""Everything that can hold money."""
+"""Pods, ports and external accounts."""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,4 @@
-"""What moved, and how far it has come."""
+"""Transfers of the account, past and pending."""
 
 from typing import Annotated
 
@@ -23,25 +23,25 @@ router = APIRouter(tags=["activity"])
 def _values(examples: str) -> object:
     return Query(
         max_length=MAX_FILTER_VALUES,
-        description=f"Only these, comma-separated or repeated, such as {examples}; others are passed on as they are",
+        description=f"Only these, comma-separated or repeated: {examples}. Others are sent to Sequence as they are",
     )
 
 
 FilterValues = list[Annotated[str, Field(max_length=MAX_FILTER_VALUE_CHARACTERS)]]
-First = Annotated[int, Query(ge=1, le=MAX_PAGE_TRANSFERS, description="How many")]
-After = Annotated[str, Query(max_length=MAX_CURSOR_CHARACTERS, description="`end_cursor` of the page before")]
+First = Annotated[int, Query(ge=1, le=MAX_PAGE_TRANSFERS, description="How many transfers to return")]
+After = Annotated[str, Query(max_length=MAX_CURSOR_CHARACTERS, description="`end_cursor` of the previous page")]
 Statuses = Annotated[FilterValues, _values("PENDING, PROCESSING, COMPLETE, FAILED, CANCELLED")]
 Directions = Annotated[FilterValues, _values("INTERNAL, INCOMING, OUTGOING")]
 ActivityTypes = Annotated[FilterValues, _values("ONE_TIME_TRANSFER, RULE, DIRECT_DEPOSIT, ACH")]
-DateStart = Annotated[IsoDate | None, Query(description="Not before this day")]
-DateEnd = Annotated[IsoDate | None, Query(description="Not after this day")]
-HideInternal = Annotated[bool, Query(description="Leave out transfers between own pods")]
-Name = Annotated[str, Query(max_length=MAX_SEARCH_CHARACTERS, description="Only those with this in a name")]
+DateStart = Annotated[IsoDate | None, Query(description="First day")]
+DateEnd = Annotated[IsoDate | None, Query(description="Last day")]
+HideInternal = Annotated[bool, Query(description="Exclude transfers between your own pods")]
+Name = Annotated[str, Query(max_length=MAX_SEARCH_CHARACTERS, description="Only transfers with this text in a name")]
 
 
 @router.get("/api/activity/summary", responses=responses(*READ_STATUSES))
 async def get_activity_summary(gateway: OpenGateway) -> ActivitySummary:
-    """Give this month in numbers."""
+    """Get a summary of this month's activity."""
     return await gateway.client.activity_summary()
 
 
@@ -52,7 +52,7 @@ async def list_activity(
     first: First = DEFAULT_PAGE_TRANSFERS,
     after: After = "",
     org_id: OrganizationQuery = None,
-    statuses: Statuses = [],  # noqa: B006 -- FastAPI reads it as the default, and copies it
+    statuses: Statuses = [],  # noqa: B006 - FastAPI copies the default
     directions: Directions = [],  # noqa: B006
     activity_types: ActivityTypes = [],  # noqa: B006
     date_start: DateStart = None,
@@ -60,7 +60,7 @@ async def list_activity(
     hide_internal: HideInternal = False,
     name: Name = "",
 ) -> ActivityPage:
-    """List transfers, newest first, of the default organization or another."""
+    """List the transfers of one organization, newest first. Without `org_id`, it is the default organization."""
     if date_start and date_end and date_start > date_end:
         error = {"type": "value_error", "loc": ("query", "date_start"), "msg": "should not be after date_end"}
         raise RequestValidationError([error])
@@ -78,7 +78,7 @@ async def list_activity(
 
 @router.get("/api/transfers/{transfer_id}", responses=responses(404, *READ_STATUSES))
 async def get_transfer(gateway: OpenGateway, transfer_id: TransferId) -> TransferDetail:
-    """Read one transfer of the default organization, with the payments that it consists of."""
+    """Get one transfer of the default organization, with its payments."""
     return await gateway.client.transfer_detail(gateway.organization_id, transfer_id)
 
 
@@ -86,7 +86,7 @@ async def get_transfer(gateway: OpenGateway, transfer_id: TransferId) -> Transfe
 async def get_transfer_of_organization(
     gateway: OpenGateway, org_id: OrganizationId, transfer_id: TransferId
 ) -> TransferDetail:
-    """Read one transfer of any organization, with the payments that it consists of."""
+    """Get one transfer of any organization, with its payments."""
     return await gateway.client.transfer_detail(org_id, transfer_id)
 
 

@@ -1,72 +1,64 @@
-"""Puts the application together."""
+"""Creates the FastAPI application."""
 
 from fastapi import FastAPI, Security
 from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, health, limits, metrics, pods, transfers
-from pysequence_api.api.metrics import RequestMeter
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.settings import variable
+from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
 from pysequence_api.web.errors import add_handlers
-from pysequence_api.web.hosts import HostCheck
-from pysequence_api.web.keys import API_KEY, KeyCheck
-from pysequence_api.web.request_log import RequestLog
+from pysequence_api.web.request_log import RequestCounts, RequestLog
 
 DESCRIPTION = """\
-A trust boundary in front of GetSequence: programs read balances and activity, and move money within limits.
+A gateway to GetSequence for programs: read balances and activity, and transfer money within limits.
 
-Every path but `/api/health` needs the key in `X-API-Key`. Amounts are in cents; texts beside them are for people.
-Times are UTC. `X-Request-ID` comes back on every answer. Every failure is `{"detail": "..."}` with one line that a
-person can act on. Nothing may be stored by a cache.
+Every path except `/api/health` needs the API key in the header `X-API-Key`. Fields that end in `_cents` hold amounts in
+cents; the texts beside them are for people. Times are in UTC. Every answer has an `X-Request-ID`. Every error is
+`{"detail": "..."}`, and says what to do. Caches must not store answers.
 """
 TAGS = [
-    {"name": "pods", "description": "Accounts at Sequence, with their balances."},
-    {"name": "accounts", "description": "Everything that can hold money: pods, ports, external accounts."},
-    {"name": "activity", "description": "What moved, and how far it has come."},
-    {"name": "transfers", "description": "Moving money, within the limits."},
-    {"name": "limits", "description": "What may still move today."},
-    {"name": "metrics", "description": "Numbers for a monitoring system."},
-    {"name": "health", "description": "Whether the server runs."},
+    {"name": "pods", "description": "Pods and their balances."},
+    {"name": "accounts", "description": "Everything that holds money: pods, ports and external accounts."},
+    {"name": "activity", "description": "Transfers of the account, past and pending."},
+    {"name": "transfers", "description": "Transfer money, within the limits."},
+    {"name": "limits", "description": "The limits, and the amount left today."},
+    {"name": "metrics", "description": "Metrics for a monitoring system."},
+    {"name": "health", "description": "The health check."},
 ]
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """Make the application over an open gateway.
-
-    Args:
-        gateway: opened, and closed, by the caller.
-
-    Returns:
-        The application, which checks the key of ``gateway.settings``.
+    """Create the application of an open gateway, which the caller closes.
 
     Raises:
-        SettingsError: there is no key.
+        SettingsError: the gateway's settings have no API key.
     """
     key = gateway.settings.api_key
     if key is None or not key.get_secret_value():
-        raise SettingsError(f"{variable('api_key')} is not set. Without a key, the server would be open to everyone.")
+        raise SettingsError(f"{variable('api_key')} is not set. Without an API key, anyone could use the server.")
     app = FastAPI(
         title="pysequence-api",
         version=__version__,
         description=DESCRIPTION,
         openapi_tags=TAGS,
         redirect_slashes=False,
-        redoc_url=None,  # one page is enough, and each is a foreign script next to a key
+        redoc_url=None,  # one page is enough; each loads a third-party script next to the key
         swagger_ui_oauth2_redirect_url=None,
         generate_unique_id_function=_operation_id,
     )
     app.state.gateway = gateway
-    app.state.request_meter = RequestMeter()
+    app.state.request_counts = RequestCounts()
     app.include_router(health.router)
-    for subject in (pods, accounts, activity, transfers, limits, metrics):
-        app.include_router(subject.router, dependencies=[Security(API_KEY)])
+    for module in (pods, accounts, activity, transfers, limits, metrics):
+        app.include_router(module.router, dependencies=[Security(API_KEY)])
     add_handlers(app)
-    # The last one added is the outermost: also what the key check refuses has an id and a line in the log.
+    # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, key=key.get_secret_value())
     app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
-    app.add_middleware(RequestLog, meter=app.state.request_meter)
+    app.add_middleware(RequestLog, counts=app.state.request_counts)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What may still move today."""
+"""The limits on transfers."""
 
 from fastapi import APIRouter
 
@@ -11,5 +11,5 @@ router = APIRouter(tags=["limits"])
 
 @router.get("/api/limits", responses=responses(401, 500, 503))
 async def get_limits(gateway: OpenGateway) -> Limits:
-    """Give both limits, what is used and left of this UTC day, and what is still unsettled."""
+    """Get both limits, the amounts used and left on this UTC day, and the unsettled transfers."""
     return gateway.limits()

@@ -1,4 +1,4 @@
-"""What several endpoints take."""
+"""Parameters that several routes share."""
 
 import re
 from datetime import date
@@ -16,16 +16,16 @@ _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class NameConvertor(Convertor[str]):
-    """Matches a name in a path: anything, slashes and line breaks too. The router sees the path decoded."""
+    """Matches any name in a path, also with slashes and line breaks. The router sees the decoded path."""
 
     regex = "(?s:.+)"
 
     def convert(self, value: str) -> str:
-        """Take it as it is."""
+        """Return the name unchanged."""
         return value
 
     def to_string(self, value: str) -> str:
-        """Give it as it is."""
+        """Return the name unchanged."""
         return value
 
 
@@ -39,7 +39,7 @@ def _gateway(request: Request) -> Gateway:
 
 
 def _iso_date(value: object) -> object:
-    # pydantic alone would also take numbers, as seconds since 1970.
+    # pydantic alone also accepts numbers, as seconds since 1970.
     if isinstance(value, str) and _ISO_DATE.fullmatch(value) is None:
         raise ValueError("should be a date like 2026-11-23")
     return value
@@ -51,7 +51,7 @@ PodName = Annotated[
     str,
     Path(
         max_length=MAX_NAME_CHARACTERS,
-        description="The name, in any case, else a part of it that only one pod has. Percent-encode what is special.",
+        description="The pod's name in any case, or a part that only its name has. Percent-encode special characters.",
     ),
 ]
 PodId = Annotated[PartyId, Path(description="Pod id")]

@@ -2,6 +2,8 @@
 
 from fastapi import APIRouter
 
+from pysequence_api.account.names import find_pod_by_name
+from pysequence_api.account.totals import total_of
 from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName
 from pysequence_api.models import Pod, PodDetail, TotalBalance
 from pysequence_api.web.errors import READ_STATUSES, responses
@@ -18,22 +20,22 @@ async def list_pods(gateway: OpenGateway) -> tuple[Pod, ...]:
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES))
 async def get_total_balance(gateway: OpenGateway) -> TotalBalance:
     """Add up what all pods hold, and say what the total leaves out."""
-    return await gateway.client.total_balance()
+    return total_of(await gateway.client.accounts())
 
 
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES))
 async def get_pod_balance(gateway: OpenGateway, pod_name: PodName) -> Pod:
     """Find one pod by its name."""
-    return await gateway.client.pod_by_name(pod_name)
+    return find_pod_by_name(pod_name, await gateway.client.pods())
 
 
 @router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES))
 async def get_pod_detail(gateway: OpenGateway, pod_id: PodId) -> PodDetail:
-    """Read one pod of the default organization, with its newest transfers."""
+    """Get one pod of the default organization, with its latest transfers."""
     return await gateway.client.pod_detail(gateway.organization_id, pod_id)
 
 
 @router.get("/api/pods/{org_id}/{pod_id}", responses=responses(404, *READ_STATUSES))
 async def get_pod_detail_of_organization(gateway: OpenGateway, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
-    """Read one pod of any organization, with its newest transfers."""
+    """Get one pod of any organization, with its latest transfers."""
     return await gateway.client.pod_detail(org_id, pod_id)

@@ -1,4 +1,4 @@
-"""The OpenAPI schema, without a gateway behind it."""
+"""The OpenAPI schema, without an account."""
 
 from typing import Any, cast
 
@@ -10,10 +10,10 @@ from pysequence_api.settings import Settings
 
 
 def openapi_schema() -> dict[str, Any]:
-    """Give what ``/openapi.json`` answers."""
-    # The routes are described by their types alone; nothing behind the stand-in is ever asked.
-    stand_in = Gateway(
-        settings=Settings.model_construct(api_key=SecretStr("a stand-in")),
+    """Return the same schema as ``/openapi.json``."""
+    # The schema comes from the types of the routes alone; nothing calls the placeholder.
+    placeholder = Gateway(
+        settings=Settings.model_construct(api_key=SecretStr("placeholder")),
         client=cast(Any, None),
         transfers=cast(Any, None),
         follow_up=cast(Any, None),
@@ -22,4 +22,4 @@ def openapi_schema() -> dict[str, Any]:
         default_organization_id=None,
         default_kyc_id=None,
     )
-    return create_app(stand_in).openapi()
+    return create_app(placeholder).openapi()

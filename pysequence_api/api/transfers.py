@@ -1,4 +1,4 @@
-"""Moving money, and what became of it."""
+"""Transfers, and the status of each attempt."""
 
 from typing import Annotated, Any
 
@@ -19,21 +19,21 @@ router = APIRouter(tags=["transfers"])
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("must not hold a NUL character")
+        raise ValueError("must not contain a NUL character")
     return text
 
 
 Kind = Annotated[
     AccountType,
-    Field(strict=False),  # of strings, only the three are taken
+    Field(strict=False),  # accepts the three strings
     WithJsonSchema({"type": "string", "enum": [kind.value for kind in AccountType]}),
 ]
 
 
 class TransferRequest(BaseModel):
-    """A transfer to make."""
+    """A transfer to send."""
 
-    # Strict: nothing is an amount but a whole number in JSON.
+    # Strict: an amount must be a JSON integer.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     source_id: PartyId = Field(description="Id of the source pod, port or account")
@@ -45,14 +45,14 @@ class TransferRequest(BaseModel):
         "", max_length=MAX_DESCRIPTION_CHARACTERS, description="ACH description"
     )
     instant: bool = Field(False, description="Whether to use instant transfer")
-    kyc_id: PartyId | None = Field(None, description="KYC id; null for the server's own")
+    kyc_id: PartyId | None = Field(None, description="KYC id; null for the server's default")
 
 
 async def _order(request: Request, gateway: OpenGateway) -> TransferOrder:
-    """Read the body. FastAPI does not, because it would take any size and repeated keys."""
+    """Read the body. `read_json_object` is stricter than FastAPI."""
     try:
-        asked = TransferRequest.model_validate(await read_json_object(request))
-        return TransferOrder(kyc_id=asked.kyc_id or gateway.kyc_id, **asked.model_dump(exclude={"kyc_id"}))
+        body = TransferRequest.model_validate(await read_json_object(request))
+        return TransferOrder(kyc_id=body.kyc_id or gateway.kyc_id, **body.model_dump(exclude={"kyc_id"}))
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in details]) from None
@@ -72,14 +72,14 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=MAX_KEY_CHARACTERS,
         pattern=r"^[!-~]+$",
-        description="A name of your own for this transfer: sent again, it gets the first answer again",
+        description="Your own unique key for this transfer. A request with the same key gets the first answer again",
     ),
 ]
 
 
 def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None:
-    if len(request.headers.getlist(IDEMPOTENCY_HEADER)) > 1:  # which of them counts, nobody could tell
-        problem = {"type": "duplicate", "loc": ("header", IDEMPOTENCY_HEADER), "msg": "stands twice in this request"}
+    if len(request.headers.getlist(IDEMPOTENCY_HEADER)) > 1:
+        problem = {"type": "duplicate", "loc": ("header", IDEMPOTENCY_HEADER), "msg": "must not be sent twice"}
         raise RequestValidationError([problem])
     return idempotency_key
 
@@ -93,10 +93,10 @@ async def make_transfer(
     order: Annotated[TransferOrder, Depends(_order)],
     idempotency_key: Annotated[str | None, Depends(_key)] = None,
 ) -> CompletedTransfer:
-    """Move money between pods, ports and external accounts, within the limits.
+    """Transfer money between pods, ports and external accounts, within the limits.
 
-    It is sent once. After a 502 whose detail says that nobody knows whether the money moved, do not send it again under
-    another key: ask what became of the attempt.
+    The transfer is sent to Sequence once. If `detail` says that the outcome is unknown, the money may have moved: do
+    not send the transfer again with another key. Get the attempt instead.
     """
     completed = await gateway.transfers.transfer(order, Channel.API, idempotency_key)
     if completed.replayed:
@@ -106,7 +106,8 @@ async def make_transfer(
 
 @router.get("/api/attempts/{attempt_id}", responses=responses(401, 404, 422, 500, 503))
 async def get_attempt(
-    gateway: OpenGateway, attempt_id: Annotated[str, Path(description="From the answer, or its detail")]
+    gateway: OpenGateway,
+    attempt_id: Annotated[str, Path(description="The `attempt_id` of the answer, or the id in `detail`")],
 ) -> AttemptStatus:
-    """Say what is known by now of an attempt to transfer."""
+    """Get the status of an attempt to transfer money."""
     return read_attempt(gateway.records, attempt_id)

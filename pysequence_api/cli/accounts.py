@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pysequence_api.cli.known import read_accounts
-from pysequence_api.cli.output import UNKNOWN, Column, print_json, print_table, warn
-from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.cli.waiting import open_watched
+from pysequence_api.cli.drawing import Column, print_table
+from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
 from pysequence_api.models import Accounts
 from pysequence_api.settings import Settings
 
@@ -23,10 +22,12 @@ COLUMNS = (
 
 
 def list_accounts(
-    org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="Only this organization.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/accounts answers.")] = False,
+    org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="List only this organization.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/accounts.")] = False,
 ) -> None:
-    """List pods, ports (where income arrives) and external accounts, with their balances.
+    """List pods, ports and external accounts.
+
+    Income arrives at ports. External accounts are bank accounts, cards and loans outside Sequence.
 
     \b
     Example:
@@ -39,12 +40,12 @@ def list_accounts(
     else:
         print_table(COLUMNS, _rows(accounts))
     if not accounts.complete:
-        warn("Sequence left out a part of the account, so that something may be missing here.")
+        warn("Sequence left out a part of the account, so entries may be missing.")
 
 
 async def _read(settings: Settings, org_id: str | None, _: Interrupts) -> Accounts:
-    async with open_watched(settings) as gateway:
-        return await read_accounts(gateway, org_id)
+    async with open_with_status(settings) as gateway:
+        return await gateway.client.accounts(org_id)
 
 
 def _rows(accounts: Accounts) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""``auth``: signing in on purpose, how that stands, and signing out."""
+"""``auth``: signing in, the sign-in status, and signing out."""
 
 import getpass
 import sys
@@ -6,43 +6,41 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from pysequence_api.cli.output import UNKNOWN, is_terminal, note, print_facts, print_json, print_line, shown_time
+from pysequence_api.cli.drawing import print_facts, shown_time
 from pysequence_api.cli.running import Interrupts, run
+from pysequence_api.cli.terminal import UNKNOWN, is_terminal, note, print_json, print_line
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import open_sign_in
+from pysequence_api.sequence.sign_in.service import SignIn, SignInStatus
+from pysequence_api.sequence.sign_in.token_cache import expiry_of
 from pysequence_api.settings import Settings, variable
-
-if TYPE_CHECKING:
-    from pysequence_api.sequence.sign_in.service import SignIn, SignInStatus
 
 T = TypeVar("T")
 
 MAX_TOKEN_CHARACTERS = 64 * 1024
 
-app = typer.Typer(no_args_is_help=True, help="Signing in to GetSequence.")
 
-
-@app.command("login")
 def login(
     headed: Annotated[
-        bool, typer.Option("--headed", help="Open a window and type everything yourself: any second factor or captcha.")
+        bool, typer.Option("--headed", help="Open a browser window and sign in by hand, for any second factor.")
     ] = False,
     token: Annotated[
         bool, typer.Option("--token", help="Read an access token from standard input instead of signing in.")
     ] = False,
     debug_dir: Annotated[
         Path | None,
-        typer.Option(help="If a page stops the login, put a picture of it in here, with its fields blanked."),
+        typer.Option(help="Directory for a screenshot, with blanked fields, of a page that stops the sign-in."),
     ] = None,
 ) -> None:
-    """Sign in, and keep the tokens in the data directory.
+    """Sign in and store the tokens.
 
-    Signs in with SEQUENCE_EMAIL, SEQUENCE_PASSWORD and SEQUENCE_TOTP in a Chromium without a window, unless there is a
-    token already that is good. After a refused login the next one has to wait, so that the account is not locked.
+    Signs in with SEQUENCE_EMAIL, SEQUENCE_PASSWORD and SEQUENCE_TOTP in a headless Chromium, unless there is a valid
+    token already. After a rejected sign-in the next one has to wait, so the account is not locked. The tokens are
+    stored in the data directory.
 
     \b
     Example:
@@ -51,45 +49,44 @@ def login(
       pysequence-api auth login --token < token.txt
     """
     if headed and token:
-        raise InvalidRequestError("--headed and --token are two ways to sign in. Choose one.")
+        raise InvalidRequestError("--headed and --token cannot be combined. Choose one.")
     settings = Settings.load()
     if token:
-        status = _keep(settings, _read_token())
+        status = _store(settings, _read_token())
     elif headed:
-        note("Sign in in the window that opens. It closes by itself when the application has a token.")
+        note("Sign in in the browser window. It closes when the sign-in is complete.")
         status = _run(settings, lambda sign_in: sign_in.by_hand(), debug_dir)
     else:
         status = _run(settings, lambda sign_in: sign_in.now(), debug_dir)
-    print_line(f"Signed in{_as(status.who)}{_until(status.expires_at)}, by {status.got_by}.")
+    print_line(f"Signed in{_as(status.who)}{_until(status.expires_at)} ({status.got_by}).")
     if settings.access_token is not None and (headed or token):
-        note(f"{variable('access_token')} is set, and goes before what is kept in the data directory.")
+        note(f"{variable('access_token')} is set and takes precedence over the stored tokens.")
 
 
-@app.command("status")
-def show_status(
+def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show who is signed in, until when, how the token was got, and what is waiting.
+    """Show the sign-in status.
 
-    Needs no network: a token that Sequence has withdrawn looks good here.
+    Shows the account, when the access token expires, how it is renewed, and when the next sign-in is allowed after a
+    rejected one. Makes no upstream call, so a token that Sequence has revoked is shown as valid.
 
     \b
     Example:
       pysequence-api auth status
       pysequence-api auth status --json | jq -r .expires_at
     """
-    status = _run(Settings.load(), lambda sign_in: sign_in.status())
+    found = _run(Settings.load(), lambda sign_in: sign_in.status())
     if as_json:
-        print_json(_document(status))
+        print_json(_document(found))
     else:
-        print_facts(_facts(status))
+        print_facts(_facts(found))
 
 
-@app.command("logout")
 def logout() -> None:
-    """Remove the cached tokens.
+    """Remove the stored tokens.
 
-    Refused logins stay remembered, and the tokens stay valid at Sequence until they run out.
+    The record of rejected sign-ins stays, and the tokens stay valid at Sequence until they expire.
 
     \b
     Example:
@@ -97,43 +94,40 @@ def logout() -> None:
     """
     settings = Settings.load()
     had_tokens = _run(settings, lambda sign_in: sign_in.forget())
-    print_line("Signed out: .tokens.json is removed." if had_tokens else "There were no cached tokens.")
-    note("What stays: the token at Sequence until it runs out, and what is remembered of refused logins.")
-    stays = [variable(name) for name in ("access_token", "password") if getattr(settings, name) is not None]
-    if stays:
-        stay = "stays" if len(stays) == 1 else "stay"
-        note(f"{' and '.join(stays)} {stay} set, with which the next command that needs Sequence signs in again.")
+    print_line("Signed out: removed .tokens.json." if had_tokens else "There were no stored tokens.")
+    note("The token stays valid at Sequence until it expires. The record of rejected sign-ins stays too.")
+    still_set = [variable(name) for name in ("access_token", "password") if getattr(settings, name) is not None]
+    if still_set:
+        verb = "is" if len(still_set) == 1 else "are"
+        note(f"{' and '.join(still_set)} {verb} still set. The next command that needs Sequence signs in again.")
 
 
-def _run(settings: Settings, do: "Callable[[SignIn], Awaitable[T]]", debug_directory: Path | None = None) -> T:
+def _run(settings: Settings, do: Callable[[SignIn], Awaitable[T]], debug_directory: Path | None = None) -> T:
     async def opened(_: Interrupts) -> T:
         async with open_sign_in(settings, debug_directory) as sign_in:
             return await do(sign_in)
 
-    return run(opened, left="Nobody was signed in.")
+    return run(opened, if_interrupted="You are not signed in.")
 
 
-def _keep(settings: Settings, access_token: str) -> "SignInStatus":
-    from pysequence_api.sequence.sign_in.token_cache import expiry_of  # noqa: PLC0415 - only here
-
-    status = _run(settings, lambda sign_in: sign_in.with_token(access_token))
+def _store(settings: Settings, access_token: str) -> SignInStatus:
+    found = _run(settings, lambda sign_in: sign_in.with_token(access_token))
     if expiry_of(access_token) is not None:
-        return status
-    note("The token does not say until when it is good, and Sequence was not asked: `pysequence-api pods` shows it.")
-    return replace(status, expires_at=None)
+        return found
+    note("The token does not say when it expires, and was not tested. To test it, run `pysequence-api pods`.")
+    return replace(found, expires_at=None)
 
 
 def _read_token() -> str:
-    """Read a token, which does not appear on the screen."""
     if is_terminal(sys.stdin):
-        text = getpass.getpass("Access token (it is not shown): ", stream=sys.stderr)
+        text = getpass.getpass("Access token (hidden): ", stream=sys.stderr)
     else:
         text = sys.stdin.read(MAX_TOKEN_CHARACTERS + 1)
     if len(text) > MAX_TOKEN_CHARACTERS:
-        raise InvalidRequestError(f"An access token has no more than {MAX_TOKEN_CHARACTERS} characters.")
+        raise InvalidRequestError(f"An access token has at most {MAX_TOKEN_CHARACTERS} characters.")
     token = text.strip()
     if not token:
-        raise InvalidRequestError("Standard input holds no access token.")
+        raise InvalidRequestError("There is no access token on standard input.")
     return token
 
 
@@ -145,26 +139,26 @@ def _until(expires_at: datetime | None) -> str:
     return "" if expires_at is None else f" until {shown_time(expires_at)}"
 
 
-def _facts(status: "SignInStatus") -> list[tuple[str, str]]:
+def _facts(status: SignInStatus) -> list[tuple[str, str]]:
     facts = [("Signed in", "yes" if status.signed_in else "no")]
     if status.got_by is not None:
-        ended = "" if status.signed_in or status.expires_at is None else " (has run out)"
-        until = shown_time(status.expires_at) + ended if status.expires_at else UNKNOWN
-        facts += [("Who", status.who or UNKNOWN), ("Until", until), ("Got by", status.got_by)]
-    facts.append(("Renewed by", status.renews_by or f"nothing: {', '.join(status.missing)} not set"))
+        expired = "" if status.signed_in or status.expires_at is None else " (expired)"
+        until = shown_time(status.expires_at) + expired if status.expires_at else UNKNOWN
+        facts += [("Account", status.who or UNKNOWN), ("Expires", until), ("Token from", status.got_by)]
+    facts.append(("Renewed with", status.renews_by or f"nothing: {', '.join(status.missing)} not set"))
     if status.waiting is not None:
         waiting = status.waiting
         facts += [
-            ("Next login", f"not before {shown_time(waiting.until)}"),
-            ("Refusals", f"{waiting.refusals} in a row, last at {shown_time(waiting.attempted_at)}"),
+            ("Next sign-in", f"not before {shown_time(waiting.until)}"),
+            ("Rejected", f"{waiting.refusals} in a row, last at {shown_time(waiting.attempted_at)}"),
             ("Reason", waiting.reason),
         ]
     if status.trouble is not None:
-        facts.append(("Trouble", status.trouble))
+        facts.append(("Problem", status.trouble))
     return facts
 
 
-def _document(status: "SignInStatus") -> dict[str, object]:
+def _document(status: SignInStatus) -> dict[str, object]:
     waiting = status.waiting
     return {
         "signed_in": status.signed_in,

@@ -1,4 +1,4 @@
-"""``doctor``: whether all is well, and what to do where it is not."""
+"""``doctor``: what is wrong with the installation, and how to fix it."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,29 +6,35 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pysequence_api.cli.output import COLUMN_GAP, note, print_json, print_line, safe
+from pysequence_api.cli.drawing import print_text
+from pysequence_api.cli.terminal import COLUMN_GAP, note, print_json, safe
+from pysequence_api.doctor import check_everything, exit_code_of
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 LEVEL_WIDTH, NAME_WIDTH = 7, 14
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print every finding as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one JSON document.")] = False,
 ) -> None:
-    """Check settings, data directory, ledger, audit chain, token, Sequence, clock and a running server.
+    """Find problems and say how to fix them.
 
-    One line each, with what to do. It sends one read to Sequence, and moves and repairs nothing.
-
-    Exit codes: 0 no problem (there may be warnings), else the highest that a problem has: 1 unexpected, or the server
-    is not well, 2 settings or data directory, 3 the safeguards would refuse transfers, 4 sign-in or Sequence.
+    Checks settings, data directory, ledger, audit trail, token, Sequence, clock and a running server. Sends one read
+    to Sequence. Changes nothing.
 
     \b
     Example:
       pysequence-api doctor
       pysequence-api doctor --json | jq '.findings[] | select(.level != "ok")'
-    """
-    from pysequence_api.doctor import check_everything, exit_code_of  # noqa: PLC0415 - much, for this command only
 
+    \b
+    Exit codes, the highest of all problems:
+      0  no problems; there may be warnings
+      1  unexpected error, or an unhealthy server
+      2  settings or data directory
+      3  the safeguards would reject transfers
+      4  sign-in or Sequence
+    """
     findings = []
     for finding in check_everything():
         findings.append(finding)
@@ -36,11 +42,11 @@ def doctor(
             level = (f"{finding.level:{LEVEL_WIDTH}}", STYLES[finding.level])
             text = f"{COLUMN_GAP}{finding.name:{NAME_WIDTH}}{COLUMN_GAP}{safe(finding.said)}"
             fix = f". {safe(finding.fix)}" if finding.fix else ""
-            print_line(Text.assemble(level, text.removesuffix(".") if fix else text, (fix, "bold")))
+            print_text(Text.assemble(level, text.removesuffix(".") if fix else text, (fix, "bold")))
     exit_code = exit_code_of(findings)
     if as_json:
         print_json({"ok": exit_code == 0, "exit_code": exit_code, "findings": [asdict(each) for each in findings]})
     elif exit_code:
-        note("Something is wrong. Begin with the first problem: others may come from it.", "bold red")
+        note("There are problems. Fix the first one first: it may cause the others.", color="red", bold=True)
     if exit_code:
         raise typer.Exit(exit_code)

@@ -1,25 +1,17 @@
-"""``key new``: the key that programs send."""
+"""``key new``: a key for programs that call the HTTP API."""
 
 import secrets
 
-import typer
-
-from pysequence_api.cli.output import note, print_line
+from pysequence_api.cli.terminal import note, print_line
 from pysequence_api.settings import variable
 
 KEY_BYTES = 32
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The key that programs send.")
 
-
-@app.callback()
-def _key() -> None:
-    """Keep `new` a command of its own, also while it is the only one."""
-
-
-@app.command("new")
 def new() -> None:
-    """Print a fresh API key: 256 random bits in letters that fit into a URL and a header. It is stored nowhere.
+    """Print a new API key.
+
+    The key has 256 random bits, in characters that are safe in URLs and headers. It is not stored anywhere.
 
     \b
     Example:
@@ -28,5 +20,5 @@ def new() -> None:
     """
     print_line(secrets.token_urlsafe(KEY_BYTES))
     name = variable("api_key")
-    note(f"Put it where the server reads it: {name}=... in .env, or a file /run/secrets/{name.lower()}.")
-    note("Start the server anew. Programs send it in the header X-API-Key. It is not shown again.")
+    note(f"Set it for the server: {name}=... in .env, or in the file /run/secrets/{name.lower()}.")
+    note("Then restart the server. Programs send the key in the header X-API-Key. It is not shown again.")

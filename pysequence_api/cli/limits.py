@@ -1,61 +1,74 @@
-"""``limits show``: what may still move today. Reads files only."""
+"""``limits``: what may still move today, and transfers whose outcome is not known yet."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from pysequence_api.cli.events import Recent, named, transfers_of
-from pysequence_api.cli.known import known_names
-from pysequence_api.cli.output import (
-    UNKNOWN,
+from pysequence_api.cli.drawing import (
+    NOTHING,
     Column,
-    is_watched,
-    note,
+    name_or_id,
     print_bar,
     print_facts,
-    print_json,
-    print_line,
     print_table,
+    print_text,
     shown_time,
 )
+from pysequence_api.cli.running import Interrupts, confirm_or_exit, run
+from pysequence_api.cli.terminal import UNKNOWN, is_interactive, note, print_json, print_line, safe
+from pysequence_api.cli.transfers import print_status
 from pysequence_api.clock import read_time
-from pysequence_api.gateway import open_records
+from pysequence_api.errors import InvalidRequestError
+from pysequence_api.gateway import open_gateway
 from pysequence_api.money import format_cents
-from pysequence_api.safeguards.reservations import Limits, Unsettled
+from pysequence_api.records import open_records
+from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.names import known_names
+from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.transfers import Limits, UnsettledAttempt, read_attempt, read_limits
+from pysequence_api.safeguards.transfers import resolve as record_outcome
 from pysequence_api.settings import Settings
 
-COLUMNS = (
+UNSETTLED_COLUMNS = (
     Column("Attempt"),
     Column("Since"),
     Column("Amount", right=True),
     Column("State", whole=True),
-    Column("Why"),
+    Column("Reason"),
     Column("Source", style="dim"),
     Column("Destination", style="dim"),
 )
-TRANSFER_COLUMNS = (
-    Column("Last today"),
-    Column("Became", whole=True),
+LATEST_COLUMNS = (
+    Column("Latest today"),
+    Column("State", whole=True),
     Column("Amount", right=True),
     Column("From"),
     Column("To"),
 )
+FINDING_COLUMNS = (
+    Column("Attempt"),
+    Column("Amount", right=True),
+    Column("Result"),
+    Column("Transfer or reason"),
+)
 MAX_TRANSFERS_SHOWN = 5
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The per-transfer and the daily limit.")
 
-
-@app.command("show")
 def show(
-    as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/limits answers.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/limits.")] = False,
 ) -> None:
-    """Show both limits, what is used and left today, what has not ended, and the last transfers of the day.
+    """Show the limits and what is left today.
 
-    A day is a UTC day. What is unsettled counts as used. Needs neither Sequence nor a network.
+    Also lists transfers with an unknown outcome, which count as used, and the latest transfers of the day. A day is a
+    UTC day. Reads the data directory; makes no upstream call.
 
     \b
     Example:
@@ -63,23 +76,78 @@ def show(
       pysequence-api limits show --json | jq .remaining_cents
     """
     settings = Settings.load()
-    records = open_records(settings)
-    limits = records.limits()
+    records = open_records(settings.data_directory)
+    limits = read_limits(records, MaxCents.of(settings))
     if as_json:
         print_json(limits.model_dump(mode="json"))
         return
     _draw(limits, settings.data_directory.absolute())
-    _draw_transfers(transfers_of(limits.date, records.audit, MAX_TRANSFERS_SHOWN), known_names(settings))
+    day = datetime.combine(limits.date, time(), UTC)
+    attempts = records.read(lambda reader: reader.attempts_since(day))
+    _draw_latest(attempts[: -MAX_TRANSFERS_SHOWN - 1 : -1], known_names(records))
+
+
+def reconcile(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
+) -> None:
+    """Look up transfers with an unknown outcome.
+
+    Searches the account's activity. A transfer that was made is settled. A transfer that was not made no longer counts
+    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too.
+
+    \b
+    Example:
+      pysequence-api limits reconcile
+    """
+    run(partial(_reconcile, Settings.load(), as_json))
+
+
+def resolve(
+    attempt_id: Annotated[
+        str, typer.Argument(metavar="ATTEMPT", help="Attempt id, from `pysequence-api limits show`.")
+    ],
+    completed: Annotated[
+        str | None, typer.Option(metavar="TRANSFER_ID", help="Record that it was executed, as this transfer.")
+    ] = None,
+    not_executed: Annotated[
+        bool, typer.Option("--not-executed", help="Record that it was not executed. It then no longer counts.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation. Required in scripts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the attempt as one JSON document.")] = False,
+) -> None:
+    """Record the outcome of a transfer yourself.
+
+    First check in Sequence's application whether the transfer was executed. Your decision is recorded in the audit
+    trail and cannot be changed. Reads the data directory; makes no upstream call.
+
+    \b
+    Example:
+      pysequence-api limits resolve 1dc004ac-bd0f-41da-b780-b4d026138697 --not-executed
+    """
+    if (completed is not None) == not_executed or completed == "":
+        raise InvalidRequestError("Pass either --completed TRANSFER_ID or --not-executed.")
+    records = open_records(Settings.load().data_directory)
+    status = read_attempt(records, attempt_id)
+    outcome = "was not executed" if completed is None else f"was executed as transfer {completed!r}"
+    parties = f"from {status.source_id} to {status.destination_id}"
+    note(f"The transfer of {format_cents(status.amount_cents)} {parties} {outcome}.")
+    confirm_or_exit("Record this? It cannot be changed later.", yes=yes)
+    print_status(record_outcome(records, attempt_id, completed), as_json=as_json)
+    records.close()
 
 
 def _draw(limits: Limits, directory: Path) -> None:
+    if limits.frozen:
+        since = shown_time(limits.frozen_since) if limits.frozen_since else UNKNOWN
+        print_text(Text(f"FROZEN since {since}: {safe(limits.frozen_reason or UNKNOWN)}", "bold red"))
+    end = datetime.combine(limits.date + timedelta(days=1), time(), UTC)
     print_facts(
         [
             ("Per transfer", f"at most {format_cents(limits.max_transfer_cents)}"),
             ("Per day", f"at most {format_cents(limits.max_daily_cents)}"),
             ("Used today", format_cents(limits.used_cents)),
             ("Left today", format_cents(limits.remaining_cents)),
-            ("Day", f"{limits.date} (UTC), ends {shown_time(end_of(limits.date))}, {_left(end_of(limits.date))}"),
+            ("Day", f"{limits.date} (UTC), ends {shown_time(end)}, {_time_until(end)}"),
             ("Unsettled", str(len(limits.unsettled))),
             ("Audit head", limits.audit_head or "none yet"),
             ("Data directory", str(directory)),
@@ -87,54 +155,65 @@ def _draw(limits: Limits, directory: Path) -> None:
     )
     print_bar(limits.used_cents, limits.max_daily_cents)
     if limits.unsettled:
-        _draw_unsettled([_row(one) for one in limits.unsettled])
-        note("It counts until it is known. `limits reconcile` finds out; `limits resolve` lets you decide.")
+        _draw_unsettled([_unsettled_row(one) for one in limits.unsettled])
+        note(
+            "Unsettled transfers count as used. `limits reconcile` looks them up; `limits resolve` records an outcome."
+        )
 
 
 def _draw_unsettled(rows: Sequence[Sequence[str]]) -> None:
-    if not is_watched(sys.stdout):
+    if not is_interactive(sys.stdout):
         print_line()
-        print_table(COLUMNS, rows)
+        print_table(UNSETTLED_COLUMNS, rows)
         return
-    for row in rows:  # one below the other: ids that must be copied fit into no narrow column
+    for row in rows:  # as facts, because a narrow column would break the ids that people copy
         print_line()
-        print_facts([(column.title, cell) for column, cell in zip(COLUMNS, row, strict=True)])
+        print_facts([(column.title, cell) for column, cell in zip(UNSETTLED_COLUMNS, row, strict=True)])
 
 
-def end_of(day: date) -> datetime:
-    """Give the moment at which a UTC day ends."""
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
-
-
-def _left(end: datetime) -> str:
-    minutes = max(0, int((end - datetime.now(UTC)).total_seconds() // 60))
-    return f"in {minutes // 60} h {minutes % 60} min"
-
-
-def _draw_transfers(recent: Sequence[Recent], names: Mapping[str, str]) -> None:
-    if recent:
-        print_line()
-        print_table(TRANSFER_COLUMNS, [_transfer_row(one, names) for one in recent])
-
-
-def _transfer_row(one: Recent, names: Mapping[str, str]) -> tuple[str, ...]:
-    moment, cents = read_time(one.line.timestamp), one.line.amount_cents
+def _unsettled_row(one: UnsettledAttempt) -> tuple[str, ...]:
     return (
-        shown_time(moment) if moment else UNKNOWN,
-        one.state,
-        UNKNOWN if cents is None else format_cents(cents),
-        named(one.line.source, names),
-        named(one.line.destination, names),
-    )
-
-
-def _row(one: Unsettled) -> tuple[str, ...]:
-    return (
-        one.attempt_id or UNKNOWN,
-        shown_time(one.since) if one.since else UNKNOWN,
+        one.attempt_id,
+        shown_time(one.since),
         format_cents(one.amount_cents),
         one.state,
         one.reason or UNKNOWN,
         one.source_id or UNKNOWN,
         one.destination_id or UNKNOWN,
     )
+
+
+def _time_until(end: datetime) -> str:
+    minutes = max(0, int((end - datetime.now(UTC)).total_seconds() // 60))
+    return f"in {minutes // 60} h {minutes % 60} min"
+
+
+def _draw_latest(latest: Sequence[Attempt], names: Mapping[str, str]) -> None:
+    if latest:
+        print_line()
+        print_table(LATEST_COLUMNS, [_latest_row(one, names) for one in latest])
+
+
+def _latest_row(one: Attempt, names: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        shown_time(one.created_at),
+        one.state,
+        format_cents(one.amount_cents),
+        name_or_id(one.source_id, names),
+        name_or_id(one.destination_id, names),
+    )
+
+
+async def _reconcile(settings: Settings, as_json: bool, _: Interrupts) -> None:
+    async with open_gateway(settings) as gateway:
+        findings = await gateway.follow_up.run()
+    if as_json:
+        print_json([finding.model_dump(mode="json") for finding in findings])
+    elif not findings:
+        print_line("Nothing is unsettled.")
+    else:
+        rows = [
+            (one.attempt_id, format_cents(one.amount_cents), one.result.value, one.transfer_id or one.reason or NOTHING)
+            for one in findings
+        ]
+        print_table(FINDING_COLUMNS, rows)

@@ -1,14 +1,16 @@
-"""Where the log goes: to standard error, one line a record, for people, or with times or as JSON for a server."""
+"""The log, on standard error: short lines for people, lines with times or JSON for a server."""
 
 import json
 import logging
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pysequence_api.cli.output import is_terminal, note, safe
-from pysequence_api.settings import Settings
+from pysequence_api.cli.terminal import is_terminal, note, safe
+
+if TYPE_CHECKING:
+    from pysequence_api.settings import Settings  # loads pydantic, which `--help` does without
 
 SERVER_FORMAT = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
 
@@ -19,7 +21,7 @@ class _Handler(logging.Handler):
 
 
 class _ForPeople(logging.Formatter):
-    """One line, in the form of the program's own warnings."""
+    """One line, like the warnings of the program."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "Warning" if record.levelno < logging.CRITICAL else "Critical"
@@ -27,7 +29,7 @@ class _ForPeople(logging.Formatter):
 
 
 class _ForServer(logging.Formatter):
-    """With the time in UTC, and with tracebacks."""
+    """One line with the time in UTC, and tracebacks."""
 
     converter = staticmethod(time.gmtime)
     default_msec_format = "%s.%03d"
@@ -38,7 +40,7 @@ class _ForServer(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON object a line, in ASCII, with the fields that a record brings along."""
+    """One JSON object on a line, in ASCII, with the extra fields of the record."""
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, Any] = {
@@ -54,27 +56,19 @@ class _Json(logging.Formatter):
 
 
 def log_for_people(*, debug: bool = False) -> None:
-    """Show warnings as lines of their own.
-
-    Args:
-        debug: everything instead, with times and tracebacks.
-    """
+    """Show warnings as short lines; with ``debug`` everything, with times and tracebacks."""
     if debug:
         _log(_ForServer(SERVER_FORMAT), logging.DEBUG)
     else:
         _log(_ForPeople(), logging.WARNING)
 
 
-def log_for_server(settings: Settings) -> None:
-    """Log what a server does, with the time; everything, if everything is logged already.
-
-    Args:
-        settings: say in which form; if they do not, text for a person at a terminal, and JSON for anything else.
-    """
-    form = settings.log_format or ("text" if is_terminal(sys.stderr) else "json")
-    logs_everything = logging.getLogger("pysequence_api").level == logging.DEBUG
-    level = logging.DEBUG if logs_everything else logging.INFO
-    _log(_Json() if form == "json" else _ForServer(SERVER_FORMAT), level)
+def log_for_server(settings: "Settings") -> None:
+    """Log what a server does, in the format of the settings; by default text on a terminal, and JSON elsewhere."""
+    log_format = settings.log_format or ("text" if is_terminal(sys.stderr) else "json")
+    is_debugging = logging.getLogger("pysequence_api").level == logging.DEBUG
+    level = logging.DEBUG if is_debugging else logging.INFO
+    _log(_Json() if log_format == "json" else _ForServer(SERVER_FORMAT), level)
 
 
 def _log(formatter: logging.Formatter, level: int) -> None:

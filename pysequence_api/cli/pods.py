@@ -1,32 +1,28 @@
-"""``pods``: what is where."""
+"""``pods``: the pods and what they hold."""
 
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from pysequence_api.cli.known import read_accounts
-from pysequence_api.cli.moves import MOVE_COLUMNS, move_row
-from pysequence_api.cli.output import UNKNOWN, Column, print_facts, print_json, print_line, print_table, warn
-from pysequence_api.cli.parties import find_pod
-from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.cli.waiting import open_watched
+from pysequence_api.account.names import find_pod
+from pysequence_api.account.totals import total_of
+from pysequence_api.cli.accounts import read_accounts
+from pysequence_api.cli.drawing import TRANSFER_COLUMNS, Column, print_facts, print_table, transfer_row
+from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.terminal import UNKNOWN, print_json, print_line, warn
 from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
-from pysequence_api.sequence.client import total_of
 from pysequence_api.settings import Settings
 
 COLUMNS = (Column("Name"), Column("Id", style="dim"), Column("Balance", right=True))
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
-
-@app.callback()
 def list_pods(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help='Print {"pods": [...], "total": {...}}.')] = False,
 ) -> None:
-    """List the pods, their balances and the total.
+    """List pods, their balances and the total.
 
     \b
     Example:
@@ -44,16 +40,22 @@ def list_pods(
     else:
         _draw(accounts, total)
     if not accounts.complete:
-        warn("Sequence left out a part of the account, so that pods may be missing here.")
+        warn("Sequence left out a part of the account, so pods may be missing.")
 
 
-@app.command("show", no_args_is_help=True)
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A pod's name, a part that only it has, or its id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/pods/detail/{pod_id} answers.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of the pod, a part of its name that no other pod has, or its id."),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the response of GET /api/pods/detail/{pod_id}.")
+    ] = False,
 ) -> None:
-    """Show one pod: balance, goal, masked numbers, the debt behind it, and its newest transfers.
+    """Show one pod.
+
+    Shows its balance and goal, masked account numbers, the debt that it pays off, and its latest transfers.
 
     \b
     Example:
@@ -68,20 +70,20 @@ def show(
 
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:
-    async with open_watched(settings) as gateway:
+    async with open_with_status(settings) as gateway:
         return await read_accounts(gateway)
 
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
-    async with open_watched(settings) as gateway:
-        pod = find_pod(name, await read_accounts(gateway))
+    async with open_with_status(settings) as gateway:
+        pod = find_pod(name, (await read_accounts(gateway)).pods)
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 
 
 def _draw(accounts: Accounts, total: TotalBalance) -> None:
     rows = [(pod.name or "", pod.id, pod.balance or UNKNOWN) for pod in accounts.pods]
     left_out = len(total.left_out)
-    what = f"{total.pod_count} pods" + (f", without {left_out} of unknown balance" if left_out else "")
+    what = f"{total.pod_count} pods" + (f", {left_out} with an unknown balance not included" if left_out else "")
     print_table(COLUMNS, rows, total=("Total", what, total.total_balance or UNKNOWN))
 
 
@@ -100,19 +102,19 @@ def _draw_one(pod: PodDetail) -> None:
     )
     if pod.recent_transfers:
         print_line()
-        print_table(MOVE_COLUMNS, [move_row(each) for each in pod.recent_transfers])
+        print_table(TRANSFER_COLUMNS, [transfer_row(transfer) for transfer in pod.recent_transfers])
 
 
 def _debt(liability: Liability) -> list[tuple[str, str]]:
     amounts = {
         "Debt": liability.balance_cents,
         "Last statement": liability.last_statement_balance_cents,
-        "Least payment": liability.next_payment_minimum_cents,
+        "Minimum payment": liability.next_payment_minimum_cents,
     }
     facts = [("Pays off", f"{liability.name or UNKNOWN} {liability.mask or ''}".strip())]
     facts += [(name, UNKNOWN if cents is None else format_cents(cents)) for name, cents in amounts.items()]
     if liability.next_payment_due_date is not None:
         facts.append(("Due", str(liability.next_payment_due_date)))
     if liability.error_code is not None:
-        facts.append(("Not readable", f"{liability.error_code}: {liability.error_message or 'no reason given'}"))
+        facts.append(("Error", f"{liability.error_code}: {liability.error_message or 'no reason given'}"))
     return facts

@@ -1,42 +1,104 @@
-"""How a command ends: each failure as one line on standard error, and as an exit code."""
+"""The frame of the program: the tree of commands, and how each error becomes a line and an exit code."""
 
 import logging
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from signal import SIGINT
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from pysequence_api.cli.output import ReaderGoneError, fail, note
+from pysequence_api.cli.commands import COMMANDS, Command
+from pysequence_api.cli.terminal import ReaderGoneError, fail, note, print_json
 from pysequence_api.errors import GatewayError, OutcomeUnknownError, SettingsError
 
-UNEXPECTED, USAGE = 1, 2
-SIGNALLED = 128
-"""A command that a signal ended ends with this plus the signal's number: 130 after Ctrl-C."""
-LEAST_HELP_COLUMNS = 52
-"""In a narrower window, click would still write help this wide."""
+UNEXPECTED, DECLINED, USAGE = 1, 1, 2
+DOCUMENTED = {3, 4, 5}
+"""With ``--json``, errors with these exit codes are printed as a document on standard output too."""
+SIGNALED = 128
+"""A command that a signal ended exits with this plus the signal's number: 130 after Ctrl-C."""
+MIN_HELP_COLUMNS = 52
+"""In a narrower window, Typer would still write help this wide."""
 
 log = logging.getLogger(__name__)
 
 
 class InterruptedBySignalError(Exception):
-    """A signal ended the command. Its text says how things were left.
+    """A signal ended the command.
 
-    Attributes:
-        exit_code: what it ends with.
+    Args:
+        number: the signal.
+        result: what was done by then, in one sentence.
     """
 
-    def __init__(self, number: int, left: str = "") -> None:
-        super().__init__(f"Interrupted. {left}".strip())
-        self.exit_code = SIGNALLED + number
+    def __init__(self, number: int, result: str = "") -> None:
+        super().__init__(f"Interrupted. {result}".strip())
+        self.exit_code = SIGNALED + number
+
+
+class LazyCommand(TyperCommand):
+    """A command whose module is imported when it runs."""
+
+    def __init__(self, name: str, command: Command) -> None:
+        super().__init__(name, help=command.help, rich_markup_mode=None)
+        self._target = command.target
+
+    def load(self) -> TyperCommand:
+        """Import the module, and build the command from its function."""
+        return _load(self._target)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments of the loaded command, which then runs in the place of this one."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+
+class LazyGroup(TyperGroup):
+    """A group of commands. If it does something of its own, its module is imported when it runs."""
+
+    def __init__(self, name: str, command: Command, commands: "dict[str, LazyCommand | LazyGroup]") -> None:
+        has_target = bool(command.target)
+        super().__init__(
+            name=name,
+            help=command.help,
+            commands={**commands},
+            invoke_without_command=has_target,
+            no_args_is_help=not has_target,
+            rich_markup_mode=None,
+        )
+        self._target = command.target
+
+    def load(self) -> TyperGroup:
+        """Import the module, if there is one, and build the group from its function."""
+        if not self._target:
+            return self
+        loaded = _load(self._target)
+        return TyperGroup(
+            name=self.name,
+            help=loaded.help,
+            callback=loaded.callback,
+            params=loaded.params,
+            commands=dict(self.commands),
+            invoke_without_command=True,
+            rich_markup_mode=None,
+        )
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments of the loaded group, which then runs in the place of this one."""
+        if not self._target:
+            return super().make_context(info_name, args, parent, **extra)
+        return self.load().make_context(info_name, args, parent, **extra)
 
 
 class Program(TyperGroup):
-    """The tree of commands, with every end in one form."""
+    """The tree of commands. Every command ends with an exit code, and every error is one line."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes | {"commands": _tree()})
 
     def main(
         self,
@@ -47,42 +109,66 @@ class Program(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command, and end the process with its exit code."""
+        """Run a command, and exit the process with its exit code."""
         columns = shutil.get_terminal_size().columns
-        if columns < LEAST_HELP_COLUMNS:
+        if columns < MIN_HELP_COLUMNS:
             extra.setdefault("terminal_width", columns)
         run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
         if not standalone_mode:
             return run()
-        _never_fail_to_encode()
-        sys.exit(_ended(run))
+        _escape_what_cannot_be_encoded()
+        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        sys.exit(_exit_code_of(run, as_json=as_json))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, whose Ctrl-C is one of its ends, not Typer's."""
+        """Run a command; Ctrl-C ends it in our way, not in Typer's."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedBySignalError(SIGINT) from None
 
 
-def _ended(run: Callable[[], Any]) -> int:
+def _tree(prefix: str = "") -> "dict[str, LazyCommand | LazyGroup]":
+    """Build the commands below a group from the table."""
+    commands: dict[str, LazyCommand | LazyGroup] = {}
+    for command in COMMANDS:
+        group, _, name = command.path.rpartition(" ")
+        if group == prefix:
+            below = _tree(command.path)
+            commands[name] = LazyGroup(name, command, below) if below else LazyCommand(name, command)
+    return commands
+
+
+def _load(target: str) -> TyperCommand:
+    module, _, function = target.partition(":")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command()(getattr(import_module(f"{__package__}.{module}"), function))
+    command = get_command(single)
+    assert isinstance(command, TyperCommand)
+    command.no_args_is_help = any(parameter.required for parameter in command.params)
+    return command
+
+
+def _exit_code_of(run: Callable[[], Any], *, as_json: bool) -> int:
     try:
         result = run()
     except ReaderGoneError:
-        return 0  # what was asked for was done
+        return 0  # the command did its work
     except SystemExit:
         if type(sys.stdout).__name__ == "PacifyFlushWrapper":
-            return 0  # so click ends when the reader of the help has gone
+            return 0  # Typer exits like this when the reader of the help has gone
         raise
-    except Exception as error:  # noqa: BLE001 - no failure may end in a traceback
-        return _reported(_alone(error))
-    return result if isinstance(result, int) else 0  # an exit code, if a command raised `typer.Exit`
+    except Exception as error:  # noqa: BLE001 - no error may end in a traceback
+        return _report(_unwrapped(error), as_json=as_json)
+    return result if isinstance(result, int) else 0  # an exit code, if the command raised `typer.Exit`
 
 
-def _reported(error: Exception) -> int:
+def _report(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, GatewayError):
-        # Only the settings are reported in several lines; line breaks in anything else came from elsewhere.
+        # Only settings are reported on several lines; line breaks in anything else came from outside.
         fail(error.detail if isinstance(error, SettingsError) else " ".join(error.detail.splitlines()))
+        if as_json and error.exit_code in DOCUMENTED:
+            print_json(error.document(about_transfer=error.outcome is not None))
         if isinstance(error, OutcomeUnknownError):
             _warn_of_unknown_outcome(error)
         return error.exit_code
@@ -90,16 +176,16 @@ def _reported(error: Exception) -> int:
         note(str(error))
         return error.exit_code
     if isinstance(error, typer.TyperException):
-        return _reported_usage(error)
+        return _report_usage(error)
     log.debug("unexpected", exc_info=error)
-    fail(f"unexpected {type(error).__name__}. This is a fault of the program; --debug right after its name shows more.")
+    fail(f"unexpected {type(error).__name__}. This is a bug. For details, run pysequence-api --debug with the command.")
     return UNEXPECTED
 
 
-def _reported_usage(error: typer.TyperException) -> int:
+def _report_usage(error: typer.TyperException) -> int:
     context, message = getattr(error, "ctx", None), error.format_message()
     if context is not None and message == context.get_help():
-        note(message)  # nothing was given: the help is the answer
+        note(message)  # there were no arguments, so the help is the answer
     else:
         ending = "" if message.endswith((".", "?", ")")) else "."
         hint = f" See {context.command_path} --help." if context else ""
@@ -108,21 +194,22 @@ def _reported_usage(error: typer.TyperException) -> int:
 
 
 def _warn_of_unknown_outcome(error: OutcomeUnknownError) -> None:
-    note("DO NOT REPEAT THIS TRANSFER: the money may have moved.", "bold red")
+    attempt_id = error.attempt_id or "ATTEMPT_ID"
+    note("DO NOT REPEAT THIS TRANSFER: the money may have moved.", color="red", bold=True)
     note(f"Attempt {error.attempt_id or 'unknown'} counts against the daily limit until its outcome is known.")
-    note("What is known of it by now: pysequence-api transfers status " + (error.attempt_id or "ATTEMPT_ID"))
-    note("Find out in the account's activity: pysequence-api limits reconcile")
-    note("See how it stands: pysequence-api limits show")
+    note(f"Show its status:     pysequence-api transfers status {attempt_id}")
+    note("Look up its outcome: pysequence-api limits reconcile")
+    note("Show the limits:     pysequence-api limits show")
 
 
-def _alone(error: Exception) -> Exception:
+def _unwrapped(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
-def _never_fail_to_encode() -> None:
-    # A name that the terminal's character set lacks must not end a command, after a transfer least of all.
+def _escape_what_cannot_be_encoded() -> None:
+    # A name outside of the terminal's character set must not end a command, least of all after a transfer.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,26 +1,26 @@
-"""``serve``: the HTTP server."""
+"""``serve``: the HTTP server. The only command that loads the web framework."""
 
 import asyncio
 import shlex
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from pysequence_api.cli.logs import log_for_server
-from pysequence_api.cli.output import ReaderGoneError, print_line, warn
 from pysequence_api.cli.running import run_server
+from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
 from pysequence_api.errors import GatewayError, SettingsError
+from pysequence_api.gateway import Gateway
 from pysequence_api.money import format_cents
+from pysequence_api.serving import REQUIRED_SANDBOX_SETTINGS, REQUIRED_SETTINGS
+from pysequence_api.serving import serve as serve_api
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings, variable
 
-if TYPE_CHECKING:
-    from pysequence_api.gateway import Gateway
-
 EXAMPLE_CENTS = 5000
-ANY_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-"""Where a server that listens on every address is reached from here."""
+LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+"""How this machine reaches a server that listens on all addresses."""
 
 
 def serve(
@@ -29,68 +29,60 @@ def serve(
         int | None, typer.Option(help="Port to listen on. (SEQUENCE_SERVER_PORT)", min=1, max=65535)
     ] = None,
     sandbox: Annotated[
-        bool, typer.Option("--sandbox", help="Use the simulated Sequence, where no real money is. (SEQUENCE_SANDBOX)")
+        bool, typer.Option("--sandbox", help="Use the simulated Sequence, without real money. (SEQUENCE_SANDBOX)")
     ] = False,
 ) -> None:
-    """Run the HTTP server, until Ctrl-C or SIGTERM; transfers that are under way are finished first.
+    """Run the HTTP server.
+
+    Runs until Ctrl-C or SIGTERM. Transfers in progress are finished first.
 
     \b
     Example:
       pysequence-api serve --sandbox
       SEQUENCE_API_KEY=... pysequence-api serve --host 127.0.0.1 --port 8720
     """
-    from pysequence_api.serving import serve as run_api  # noqa: PLC0415 - the web framework, for this command only
-
-    settings = load_settings(host, port, sandbox)
+    settings = _load_settings(host, port, sandbox)
     log_for_server(settings)
-    screen = _FirstScreen()
-    run_server(lambda: run_api(settings, on_ready=screen.show))
+    welcome = _Welcome()
+    run_server(lambda: serve_api(settings, on_ready=welcome.show))
 
 
-def load_settings(host: str | None, port: int | None, sandbox: bool) -> Settings:
-    """Read the settings with all that serving needs; the sandbox needs less.
-
-    Raises:
-        SettingsError: something is missing or wrong.
-    """
-    from pysequence_api.serving import REQUIRED_SANDBOX_SETTINGS, REQUIRED_SETTINGS  # noqa: PLC0415
-
+def _load_settings(host: str | None, port: int | None, sandbox: bool) -> Settings:
     load = partial(Settings.load, server_host=host, server_port=port, sandbox=sandbox or None)
     try:
         is_sandbox = load().sandbox
     except SettingsError:
-        is_sandbox = sandbox  # what is wrong is reported below, with all that is missing
+        is_sandbox = sandbox  # the next load reports everything that is wrong or missing
     return load(required=REQUIRED_SANDBOX_SETTINGS if is_sandbox else REQUIRED_SETTINGS)
 
 
-class _FirstScreen:
-    """What a server says when it listens."""
+class _Welcome:
+    """What the server prints once it listens."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
 
-    def show(self, gateway: "Gateway", url: str) -> None:
-        """Begin to say it; the examples need ids, which must be read first."""
-        self._task = asyncio.get_running_loop().create_task(_say(gateway, _from_here(url)))
+    def show(self, gateway: Gateway, url: str) -> None:
+        """Start to print it; the examples need ids, which must be read first."""
+        self._task = asyncio.get_running_loop().create_task(_print_welcome(gateway, _local_url(url)))
 
 
-async def _say(gateway: "Gateway", url: str) -> None:
+async def _print_welcome(gateway: Gateway, url: str) -> None:
     try:
         if gateway.settings.sandbox:
-            await _say_for_sandbox(gateway, url)
+            await _print_examples(gateway, url)
         else:
             print_line(f"Listening on {url}, {_limits(gateway.settings)}, data in {_directory(gateway.settings)}")
     except (ReaderGoneError, GatewayError) as error:
-        # A server does not stop because nobody reads its first screen.
-        warn(f"The first screen is not complete: {error or 'nobody reads it'}")
+        warn(f"Could not print the welcome text: {error or 'standard output is closed'}")
 
 
-async def _say_for_sandbox(gateway: "Gateway", url: str) -> None:
+async def _print_examples(gateway: Gateway, url: str) -> None:
     settings = gateway.settings
     header = f"X-API-Key: {_shown_key(settings)}"
-    print_line(f"Listening on {url} with the simulated Sequence. NO REAL MONEY is here.")
+    print_line(f"Listening on {url}, SANDBOX: NO REAL MONEY")
     print_line(f"Key: {_shown_key(settings)}   Limits: {_limits(settings)}   Data: {_directory(settings)}")
-    print_line("Try it, in a second terminal:")
+    print_line("Try it in a second terminal:")
     print_line()
     curl = f'  curl -H "{header}"'
     print_line(f"{curl} {shlex.quote(f'{url}/api/pods')}")
@@ -101,23 +93,23 @@ async def _say_for_sandbox(gateway: "Gateway", url: str) -> None:
     order = f'{{"source_id": "{source}", "destination_id": "{destination}", "amount_cents": {EXAMPLE_CENTS}}}'
     print_line(f"{curl} -H 'Content-Type: application/json' -d '{order}' {shlex.quote(f'{url}/api/transfers')}")
     print_line()
-    print_line("Ctrl-C ends it.")
+    print_line("Press Ctrl-C to stop.")
 
 
-def _from_here(url: str) -> str:
+def _local_url(url: str) -> str:
     host = urlsplit(url).hostname or ""
-    return url.replace(f"[{host}]" if ":" in host else host, ANY_HOSTS[host], 1) if host in ANY_HOSTS else url
+    return url.replace(f"[{host}]" if ":" in host else host, LOCAL_HOSTS[host], 1) if host in LOCAL_HOSTS else url
 
 
 def _shown_key(settings: Settings) -> str:
-    # A key that somebody chose may be their real one; the shell fills it in where the line is pasted.
+    # A key of the operator's may be a real one; the shell fills it in when the line is pasted.
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     return key if key == SANDBOX_DEFAULTS["api_key"] else f"${variable('api_key')}"
 
 
 def _limits(settings: Settings) -> str:
     per_transfer, per_day = settings.max_transfer_cents, settings.max_daily_transfer_cents
-    return f"{format_cents(per_transfer)} a transfer, {format_cents(per_day)} a day"
+    return f"{format_cents(per_transfer)} per transfer, {format_cents(per_day)} per day"
 
 
 def _directory(settings: Settings) -> str:

@@ -1,79 +1,149 @@
-"""``transfer``: the one command that moves money."""
+"""``transfer``: the one command that moves money. Plans, shows the plan, asks, and sends."""
 
 import re
+import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from pysequence_api.cli.asking import can_ask, confirm
-from pysequence_api.cli.confirmation import show_plan
-from pysequence_api.cli.output import note, print_facts, print_json, print_line
-from pysequence_api.cli.parties import Side
-from pysequence_api.cli.plan import Plan, Wish, make_plan
-from pysequence_api.cli.program import InterruptedBySignalError
-from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.cli.waiting import waiting_shown
-from pysequence_api.errors import GatewayError, InvalidRequestError
-from pysequence_api.gateway import open_gateway
-from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, AccountType
+from pysequence_api.account.names import Counterparty, find_counterparty
+from pysequence_api.cli.drawing import cents_in_words, print_facts, with_bar
+from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
+from pysequence_api.cli.running import Interrupts, can_ask, confirm, run, status_shown
+from pysequence_api.cli.terminal import UNKNOWN, note, print_json, print_line, warn
+from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError
+from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.reservations import MAX_KEY_CHARACTERS, CompletedTransfer
+from pysequence_api.safeguards.transfers import CompletedTransfer, Limits
 from pysequence_api.settings import Settings
 
-SAID_NO = 1
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
-UNDER_WAY = "The transfer is under way. Waiting until it has ended and is recorded."
+IN_PROGRESS = "The transfer is in progress. Waiting until it has ended and is recorded."
+
+
+@dataclass(frozen=True, slots=True)
+class TransferArguments:
+    """The arguments of the command line, checked."""
+
+    source: str
+    destination: str
+    amount_cents: int
+    source_type: AccountType | None
+    destination_type: AccountType | None
+    description: str
+    instant: bool
+    kyc_id: str | None
+    idempotency_key: str | None
+    yes: bool
+    dry_run: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the transfer would do."""
+
+    order: TransferOrder
+    source: Counterparty
+    destination: Counterparty
+    limits: Limits
+    directory: str
+    is_sandbox: bool
+
+    @property
+    def left_today_cents(self) -> int:
+        """What would be left of the daily limit; negative if it is exceeded."""
+        return self.limits.remaining_cents - self.order.amount_cents
+
+    @property
+    def source_after_cents(self) -> int | None:
+        """The balance of the source after the transfer."""
+        return None if self.source.balance_cents is None else self.source.balance_cents - self.order.amount_cents
+
+    @property
+    def destination_after_cents(self) -> int | None:
+        """The balance of the destination after the transfer."""
+        before_cents = self.destination.balance_cents
+        return None if before_cents is None else before_cents + self.order.amount_cents
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons why the transfer may fail."""
+        amount_cents, limits, source = self.order.amount_cents, self.limits, self.source
+        unlisted = [each for each in (source, self.destination) if not each.is_listed]
+        warnings = [f"{each.id!r} is not listed in the account." for each in unlisted]
+        if amount_cents > limits.max_transfer_cents:
+            warnings.append("The amount exceeds the per-transfer limit. The transfer will be rejected.")
+        elif self.left_today_cents < 0:
+            warnings.append("The amount exceeds what is left of the daily limit. The transfer will be rejected.")
+        if source.balance_cents is not None and source.balance_cents < amount_cents:
+            warnings.append(f"The balance of {source.shown_name!r} is too low.")
+        if source.can_be_source is False:
+            warnings.append(f"Sequence does not allow transfers from {source.shown_name!r}.")
+        return warnings
 
 
 def transfer(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Name or id of the pod, port or account that the money comes from.")
+        str, typer.Argument(metavar="SOURCE", help="Name or id of the pod, port or account to take the money from.")
     ],
-    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="Name or id of the one that it goes to.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help="Name or id of the pod, port or account to send it to.")
+    ],
     amount: Annotated[
         str | None,
-        typer.Argument(metavar="AMOUNT", help="In dollars, and it must look like it: '$50', 50.00, 1,250.50."),
+        typer.Argument(metavar="AMOUNT", help="Dollars, with a dollar sign or cents: '$50', 50.00 or 1,250.50."),
     ] = None,
     cents: Annotated[
-        str | None, typer.Option(metavar="N", help="The amount in cents, instead of AMOUNT: 2500 for $25.00.")
+        str | None, typer.Option(metavar="N", help="Amount in cents, instead of AMOUNT: 2500 for $25.00.")
     ] = None,
-    description: Annotated[str, typer.Option(help="For the bank statement.")] = "",
-    instant: Annotated[bool, typer.Option("--instant", help="Ask for an instant transfer.")] = False,
+    description: Annotated[str, typer.Option(help="Text for the bank statement.")] = "",
+    instant: Annotated[bool, typer.Option("--instant", help="Request an instant transfer.")] = False,
     source_type: Annotated[
-        AccountType | None, typer.Option(help="What SOURCE is.", case_sensitive=False, show_default=False)
+        AccountType | None, typer.Option(help="Kind of SOURCE.", case_sensitive=False, show_default=False)
     ] = None,
     destination_type: Annotated[
-        AccountType | None, typer.Option(help="What DESTINATION is.", case_sensitive=False, show_default=False)
+        AccountType | None, typer.Option(help="Kind of DESTINATION.", case_sensitive=False, show_default=False)
     ] = None,
-    kyc_id: Annotated[str | None, typer.Option(help="Instead of SEQUENCE_KYC_ID.")] = None,
+    kyc_id: Annotated[str | None, typer.Option(help="Override SEQUENCE_KYC_ID.")] = None,
     idempotency_key: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="A name of your own for this transfer; sent again, it moves nothing again."),
+        str | None, typer.Option(metavar="KEY", help="Key of your choice. A repeated key never moves money twice.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do everything but send, and record nothing. Ends with 3 if refused.")
+        bool, typer.Option("--dry-run", help="Check everything, but send and record nothing. Exits with 3 if rejected.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation. Required in scripts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the transfer as one JSON document.")] = False,
 ) -> None:
-    """Move money, after showing what would happen and asking.
+    """Move money, after a confirmation.
 
-    SOURCE and DESTINATION are ids, names in any case, or a part of a name that only one has. A bare 5000 is no AMOUNT:
-    it could be meant in cents. Put '$50' in quotes, or the shell takes $5 out of it.
+    SOURCE and DESTINATION are ids, names, or a part of a name that nothing else has. Case does not matter. Write
+    5000.00, not 5000, which could be meant in cents. Put '$50' in quotes, because the shell would expand $5.
 
-    Ctrl-C before the transfer is under way sends nothing; later it waits for its end. Exit codes: 0 done, 1 you said
-    no (nothing was sent), 2 usage or settings, 3 refused by a safeguard, 4 refused by Sequence, or it could not be
-    reached, 5 nobody knows whether the money moved: do not repeat it, 130 interrupted.
+    Ctrl-C before the transfer is sent cancels it. After that, the command waits for the result.
 
     \b
     Example:
       pysequence-api transfer Groceries Rent '$25'
       pysequence-api transfer Groceries Rent '$25' --dry-run
       pysequence-api transfer groceries rent --cents 2500 --description "October" --yes --json
+
+    \b
+    Exit codes:
+      0    the transfer was made
+      1    you answered no; nothing was sent
+      2    invalid usage or settings
+      3    rejected by a safeguard
+      4    rejected by Sequence, or Sequence could not be reached
+      5    unknown outcome: the money may have moved; do not repeat the transfer
+      130  interrupted
     """
-    wish = Wish(
+    arguments = TransferArguments(
         source=source,
         destination=destination,
         amount_cents=amount_in_cents(amount, cents),
@@ -85,29 +155,25 @@ def transfer(
         idempotency_key=_checked_key(idempotency_key),
         yes=yes,
         dry_run=dry_run,
+        as_json=as_json,
     )
     if not (yes or dry_run or can_ask()):
-        raise InvalidRequestError("Nobody can be asked here, because this is no terminal. Nothing was sent. Add --yes.")
-    settings = Settings.load()
-    run(partial(_transfer, settings, wish, as_json), left="Nothing was sent.")
+        raise InvalidRequestError("Not a terminal; pass --yes to confirm. Nothing was sent.")
+    run(partial(_transfer, Settings.load(), arguments), if_interrupted="Nothing was sent.")
 
 
 def amount_in_cents(amount: str | None, cents: str | None) -> int:
-    """Decide on the amount.
-
-    Args:
-        amount: in dollars.
-        cents: in cents.
+    """Return the amount from the argument in dollars or the option in cents.
 
     Raises:
-        InvalidRequestError: both are given, or none, or it is no amount.
+        InvalidRequestError: both are given or none, or it is not an amount.
     """
     if amount is not None and cents is None:
         given, amount_cents = f"AMOUNT {amount!r}", _parsed_dollars(amount)
     elif cents is not None and amount is None:
         given, amount_cents = f"--cents {cents!r}", _parsed_cents(cents)
     else:
-        raise InvalidRequestError("Give the amount either in dollars, as in '$50', or as --cents 5000.")
+        raise InvalidRequestError("Pass the amount either in dollars, like '$50', or in cents, like --cents 5000.")
     if not 1 <= amount_cents <= MAX_AMOUNT_CENTS:
         raise InvalidRequestError(f"{given} must be more than $0.00 and at most {format_cents(MAX_AMOUNT_CENTS)}.")
     return amount_cents
@@ -118,95 +184,178 @@ def _parsed_dollars(amount: str) -> int:
         return parse_dollars(amount)
     except ValueError as error:
         raise InvalidRequestError(
-            f"AMOUNT {amount!r} {error}. In a shell, put it in quotes: the dollar sign is special there."
+            f"AMOUNT {amount!r} {error}. Put dollar signs in quotes, because the shell would expand them."
         ) from None
 
 
 def _parsed_cents(cents: str) -> int:
-    # Not Typer's own conversion, which takes 5.00 for 5: a hundredth of what was meant.
+    # Typer would convert 5.00 to 5, a hundredth of what was meant.
     if _WHOLE_CENTS.fullmatch(cents) is None:
-        raise InvalidRequestError(f"--cents {cents!r} is no whole number of cents; write it like --cents 2500.")
+        raise InvalidRequestError(f"--cents {cents!r} is not a whole number of cents. Write it like --cents 2500.")
     return int(cents)
 
 
 def _checked(description: str) -> str:
     if len(description) > MAX_DESCRIPTION_CHARACTERS:
-        raise InvalidRequestError(f"--description may have {MAX_DESCRIPTION_CHARACTERS} characters at most.")
+        raise InvalidRequestError(f"--description can have at most {MAX_DESCRIPTION_CHARACTERS} characters.")
     if "\0" in description or any("\ud800" <= character <= "\udfff" for character in description):
-        raise InvalidRequestError("--description holds bytes that are no text.")
+        raise InvalidRequestError("--description contains bytes that are not text.")
     return description
 
 
 def _checked_key(key: str | None) -> str | None:
     if key is not None and not (1 <= len(key) <= MAX_KEY_CHARACTERS and all("!" <= each <= "~" for each in key)):
         raise InvalidRequestError(
-            f"--idempotency-key is 1 to {MAX_KEY_CHARACTERS} visible ASCII characters without spaces."
+            f"--idempotency-key must be 1 to {MAX_KEY_CHARACTERS} visible ASCII characters without spaces."
         )
     return key
 
 
-async def _transfer(settings: Settings, wish: Wish, as_json: bool, interrupts: Interrupts) -> None:
+async def _transfer(settings: Settings, arguments: TransferArguments, interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
-        with waiting_shown():
-            plan = await make_plan(gateway, wish)
-        show_plan(plan)
-        if wish.dry_run:
-            with waiting_shown():
-                replayed = await gateway.transfers.rehearse(plan.order, Channel.CLI, wish.idempotency_key)
-            return _print_rehearsed(plan, replayed, as_json=as_json)
-        if not wish.yes and not await confirm(f"Send {format_cents(wish.amount_cents)}?"):
+        with status_shown():
+            plan = await _make_plan(gateway, arguments)
+        _show_plan(plan)
+        if arguments.dry_run:
+            with status_shown():
+                replayed = await gateway.transfers.preview(plan.order, Channel.CLI, arguments.idempotency_key)
+            _print_dry_run(plan, replayed, as_json=arguments.as_json)
+            return
+        if not arguments.yes and not await confirm(f"Send {format_cents(arguments.amount_cents)}?"):
             note("Nothing was sent.")
-            raise typer.Exit(SAID_NO)
-        interrupts.finish(UNDER_WAY)
-        with waiting_shown():
-            done = await gateway.transfers.transfer(plan.order, Channel.CLI, wish.idempotency_key)
-        _report(done, plan, as_json)
+            raise typer.Exit(DECLINED)
+        interrupts.defer(IN_PROGRESS)
+        with status_shown():
+            done = await gateway.transfers.transfer(plan.order, Channel.CLI, arguments.idempotency_key)
+        _print_done(done, plan, as_json=arguments.as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
-    return None
 
 
-def _print_rehearsed(plan: Plan, replayed: CompletedTransfer | None, *, as_json: bool) -> None:
+async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
+    kyc_id = arguments.kyc_id or gateway.kyc_id
+    accounts = await gateway.client.accounts()
+    source = _find(arguments.source, accounts, arguments.source_type, "--source-type")
+    destination = _find(arguments.destination, accounts, arguments.destination_type, "--destination-type")
+    if source.id == destination.id:
+        raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
+    directory = gateway.settings.data_directory.absolute()
+    return Plan(
+        order=_order(arguments, source, destination, kyc_id),
+        source=source,
+        destination=destination,
+        limits=gateway.limits(),
+        directory=f"{directory}{' (new; no transfers recorded yet)' if gateway.records.is_new else ''}",
+        is_sandbox=gateway.settings.sandbox,
+    )
+
+
+def _find(wanted: str, accounts: Accounts, kind: AccountType | None, type_option: str) -> Counterparty:
+    try:
+        return find_counterparty(wanted, accounts, kind)
+    except NotFoundError as error:
+        hint = "" if kind else f" To use an id that is not listed, add {type_option}."
+        raise NotFoundError(f"{error} Run `pysequence-api accounts` to list them.{hint}") from None
+
+
+def _order(arguments: TransferArguments, source: Counterparty, destination: Counterparty, kyc_id: str) -> TransferOrder:
+    try:
+        return TransferOrder(
+            kyc_id=kyc_id,
+            source_id=source.id,
+            source_type=source.type,
+            destination_id=destination.id,
+            destination_type=destination.type,
+            amount_cents=arguments.amount_cents,
+            description=arguments.description,
+            instant=arguments.instant,
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{each['loc'][-1:]} {each['msg']}" for each in error.errors(include_url=False))
+        raise InvalidRequestError(f"The transfer is invalid: {problems}. Nothing was sent.") from None
+
+
+def _show_plan(plan: Plan) -> None:
+    order, limits = plan.order, plan.limits
+    amount_cents, left_cents = order.amount_cents, plan.left_today_cents
+    note(f"Transfer {format_cents(amount_cents)}", bold=True, reverse=True)
+    note(f"  {cents_in_words(amount_cents)}", bold=True)
+    after = f"{format_cents(-left_cents)} too much" if left_cents < 0 else f"{format_cents(left_cents)} after this"
+    per_transfer = f"at most {format_cents(limits.max_transfer_cents)}"
+    left_today = f"{format_cents(limits.remaining_cents)}, {after}"
+    print_facts(
+        [
+            ("  from", _described(plan.source)),
+            ("", _balances(plan.source.balance_cents, plan.source_after_cents)),
+            ("  to", _described(plan.destination)),
+            ("", _balances(plan.destination.balance_cents, plan.destination_after_cents)),
+            ("  description", order.description or "none"),
+            ("  instant", "yes" if order.instant else "no"),
+            ("  per transfer", with_bar(sys.stderr, per_transfer, 0, amount_cents, limits.max_transfer_cents)),
+            ("  left today", with_bar(sys.stderr, left_today, limits.used_cents, amount_cents, limits.max_daily_cents)),
+            ("  recorded in", plan.directory),
+            ("  money", "SANDBOX: no real money" if plan.is_sandbox else "real"),
+        ],
+        sys.stderr,
+    )
+    for warning in plan.warnings:
+        warn(warning)
+
+
+def _described(party: Counterparty) -> str:
+    return f"{party.name or 'unnamed'} ({party.type.lower()} {party.id})"
+
+
+def _balances(before_cents: int | None, after_cents: int | None) -> str:
+    if before_cents is None or after_cents is None:
+        return f"balance {UNKNOWN}"
+    return f"balance {format_cents(before_cents)}, {format_cents(after_cents)} after this"
+
+
+def _print_dry_run(plan: Plan, replayed: CompletedTransfer | None, *, as_json: bool) -> None:
     if as_json:
-        print_json(_rehearsed(plan, would_be_sent=replayed is None))
+        print_json(_dry_run_document(plan, would_be_sent=replayed is None))
     elif replayed is not None:
-        print_line("This idempotency key was used before: nothing would be sent, and the answer of then be given.")
+        print_line(
+            "This idempotency key was used before. Nothing would be sent; the original result would be returned."
+        )
     else:
         amount, source, destination = format_cents(plan.order.amount_cents), plan.source, plan.destination
         print_line(f"Would transfer {amount} from {source.shown_name} to {destination.shown_name}. Nothing was sent.")
 
 
-def _rehearsed(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
-    def side(one: Side, after_cents: int | None) -> dict[str, Any]:
-        balances = {"balance_cents": one.balance_cents, "balance_after_cents": after_cents}
-        return {"id": one.id, "name": one.name, "type": one.type.value, **balances}
+def _dry_run_document(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
+    def document(party: Counterparty, after_cents: int | None) -> dict[str, Any]:
+        balances = {"balance_cents": party.balance_cents, "balance_after_cents": after_cents}
+        return {"id": party.id, "name": party.name, "type": party.type.value, **balances}
 
     return {
         "dry_run": True,
         "would_be_sent": would_be_sent,
         "amount_cents": plan.order.amount_cents,
         "amount": format_cents(plan.order.amount_cents),
-        "source": side(plan.source, plan.source_after_cents),
-        "destination": side(plan.destination, plan.destination_after_cents),
-        "daily_remaining_cents": plan.left_cents if would_be_sent else plan.limits.remaining_cents,
-        "warnings": plan.doubts,
+        "source": document(plan.source, plan.source_after_cents),
+        "destination": document(plan.destination, plan.destination_after_cents),
+        "daily_remaining_cents": plan.left_today_cents if would_be_sent else plan.limits.remaining_cents,
+        "warnings": plan.warnings,
     }
 
 
-def _report(done: CompletedTransfer, plan: Plan, as_json: bool) -> None:
+def _print_done(done: CompletedTransfer, plan: Plan, *, as_json: bool) -> None:
     try:
         if as_json:
             print_json(done.model_dump(mode="json") | {"replayed": done.replayed})
             return
         if done.replayed:
-            note("This idempotency key was used before. Nothing was sent now; this is the answer of then.")
+            note("This idempotency key was used before. Nothing was sent; this is the original result.")
         if done.id is None:
-            note(f"Sequence does not show its id yet. Later: pysequence-api transfers status {done.attempt_id}")
+            note(f"Sequence has not shown its id yet. To look it up: pysequence-api transfers status {done.attempt_id}")
         print_line(f"Transferred {done.amount} from {plan.source.shown_name} to {plan.destination.shown_name}.")
         print_facts(
             [
-                ("Transfer", done.id or "not known yet; the audit trail gets it later"),
-                ("Status", done.status or "not known yet"),
+                ("Transfer", done.id or "not known yet"),
+                ("State", done.state),
+                ("Status at Sequence", done.status or "not known yet"),
                 ("Amount", done.amount),
                 ("Attempt", done.attempt_id),
                 ("Left today", format_cents(done.daily_remaining_cents)),

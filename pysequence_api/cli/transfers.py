@@ -1,32 +1,28 @@
-"""``transfers``: one of them. ``show`` asks Sequence; ``status`` reads files only."""
+"""``transfers``: one transfer. ``show`` reads it from Sequence; ``status`` reads the data directory."""
 
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from pysequence_api.cli.moves import shown_moment, shown_party
-from pysequence_api.cli.output import UNKNOWN, print_facts, print_json, shown_time
-from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.cli.waiting import open_watched
-from pysequence_api.gateway import open_records, open_recovery
+from pysequence_api.cli.drawing import print_facts, shown_moment, shown_party, shown_time
+from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.terminal import UNKNOWN, print_json
 from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.money import format_cents
-from pysequence_api.safeguards.recovery import AttemptStatus
+from pysequence_api.records import open_records
+from pysequence_api.safeguards.transfers import AttemptStatus, read_attempt
 from pysequence_api.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="One transfer, and what became of it.")
 
-
-@app.command("show", no_args_is_help=True)
 def show(
-    transfer_id: Annotated[str, typer.Argument(metavar="TRANSFER_ID", help="From `activity`, or from a transfer.")],
-    org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="Instead of SEQUENCE_ORG_ID.")] = None,
+    transfer_id: Annotated[str, typer.Argument(metavar="TRANSFER_ID", help="Transfer id, from `activity`.")],
+    org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="Override SEQUENCE_ORG_ID.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what GET /api/transfers/{transfer_id} answers.")
+        bool, typer.Option("--json", help="Print the response of GET /api/transfers/{transfer_id}.")
     ] = False,
 ) -> None:
-    """Show one transfer as Sequence knows it, with the payments that it consists of.
+    """Show one transfer and its payments.
 
     \b
     Example:
@@ -39,23 +35,49 @@ def show(
         print_facts(_facts(detail))
 
 
-@app.command("status")
 def status(
-    attempt_id: Annotated[str, typer.Argument(metavar="ATTEMPT_ID", help="From the answer, or the error.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print what GET /api/attempts/{attempt_id} answers.")] = False,
+    attempt_id: Annotated[str, typer.Argument(metavar="ATTEMPT_ID", help="Attempt id, from the result or the error.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the response of GET /api/attempts/{attempt_id}.")
+    ] = False,
 ) -> None:
-    """Say what is known by now of an attempt to transfer. Needs neither Sequence nor a network.
+    """Show the status of a transfer attempt.
+
+    Reads the data directory; makes no upstream call.
 
     \b
     Example:
       pysequence-api transfers status 1dc004ac-bd0f-41da-b780-b4d026138697
     """
-    settings = Settings.load()
-    print_status(open_recovery(settings, open_records(settings)).status(attempt_id), as_json=as_json)
+    print_status(read_attempt(open_records(Settings.load().data_directory), attempt_id), as_json=as_json)
+
+
+def print_status(attempt: AttemptStatus, *, as_json: bool) -> None:
+    """Print the status of an attempt."""
+    if as_json:
+        print_json(attempt.model_dump(mode="json"))
+        return
+    print_facts(
+        [
+            ("Attempt", attempt.attempt_id),
+            ("State", attempt.state),
+            ("Amount", format_cents(attempt.amount_cents)),
+            ("Source", attempt.source_id or UNKNOWN),
+            ("Destination", attempt.destination_id or UNKNOWN),
+            ("Transfer", attempt.transfer_id or "not known"),
+            ("Status at Sequence", attempt.transfer_status or UNKNOWN),
+            ("Requested", shown_time(attempt.created_at)),
+            ("Sent", shown_time(attempt.announced_at) if attempt.announced_at else "never"),
+            ("Ended", shown_time(attempt.ended_at) if attempt.ended_at else "not yet"),
+            ("Followed until", shown_time(attempt.followed_until) if attempt.followed_until else "not followed"),
+            *([("Code", attempt.code)] if attempt.code else []),
+            *([("Error", attempt.error)] if attempt.error else []),
+        ]
+    )
 
 
 async def _read(settings: Settings, transfer_id: str, org_id: str | None, _: Interrupts) -> TransferDetail:
-    async with open_watched(settings) as gateway:
+    async with open_with_status(settings) as gateway:
         return await gateway.client.transfer_detail(org_id or gateway.organization_id, transfer_id)
 
 
@@ -92,23 +114,3 @@ def _payment(name: str, payment: PaymentStatus | None) -> list[tuple[str, str]]:
     else:
         when = ""
     return [(name, f"{payment.status or UNKNOWN}{when}")]
-
-
-def print_status(known: AttemptStatus, *, as_json: bool) -> None:
-    """Write what is known of an attempt."""
-    if as_json:
-        print_json(known.model_dump(mode="json"))
-        return
-    print_facts(
-        [
-            ("Attempt", known.attempt_id),
-            ("Status", known.status),
-            ("Amount", format_cents(known.amount_cents)),
-            ("Source", known.source_id or UNKNOWN),
-            ("Destination", known.destination_id or UNKNOWN),
-            ("Transfer", known.transfer_id or "none that is known"),
-            ("Requested", shown_time(known.requested_at) if known.requested_at else UNKNOWN),
-            ("Ended", shown_time(known.ended_at) if known.ended_at else "not yet"),
-            *([("Error", known.error)] if known.error else []),
-        ]
-    )

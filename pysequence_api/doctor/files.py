@@ -1,4 +1,4 @@
-"""The data directory and what is in it."""
+"""The data directory, and the files in it."""
 
 import os
 import shutil
@@ -13,9 +13,9 @@ from pysequence_api.gateway import open_records
 from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings, variable
 
-LEAST_FREE_BYTES = 1024**2
-"""Below this, a transfer may not be recorded, and so not be made."""
-FEW_FREE_BYTES = 100 * 1024**2
+MIN_FREE_BYTES = 1024**2
+"""With less, a transfer may not be recorded, and is then rejected."""
+WARN_FREE_BYTES = 100 * 1024**2
 OTHERS = 0o077
 SECRET_FILES = (".daily_limits.json", ".audit.jsonl", ".audit.head.json", ".tokens.json", ".names.json")
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "afs", "fuse.sshfs", "lustre"}
@@ -23,70 +23,75 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 def check_directory(directory: Path) -> Iterator[Finding]:
-    """See who owns the data directory, and who can read it."""
+    """Check who owns the data directory, and who can change it."""
     shown, name = directory.absolute(), "data directory"
     if not directory.exists():
-        yield warning(name, f"{shown} is new", f"Nothing, if it is the right one; else set {variable('data_dir')}.")
+        yield warning(name, f"{shown} is new", f"If you expected an existing one, set {variable('data_dir')}.")
         return
     status = directory.stat()
     if not directory.is_dir():
         yield problem(name, f"{shown} is a file", f"Set {variable('data_dir')} to a directory.", SettingsError)
     elif status.st_uid != os.geteuid():
-        fix = f"Run as that user, or set {variable('data_dir')} to a directory of this one."
-        yield problem(name, f"{shown} belongs to another user, who could change it", fix, SettingsError)
+        fix = f"Run as that user, or set {variable('data_dir')} to a directory of your own."
+        yield problem(name, f"{shown} belongs to another user", fix, SettingsError)
     elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         yield problem(name, f"{shown} cannot be written", f"chmod u+rwx {shown}", SettingsError)
     elif status.st_mode & 0o022:
         yield warning(name, f"others can change {shown} (mode {stat.S_IMODE(status.st_mode):o})", f"chmod 700 {shown}")
     else:
-        yield ok(name, f"{shown}, ours, mode {stat.S_IMODE(status.st_mode):o}")
+        yield ok(name, f"{shown}, owned by you, mode {stat.S_IMODE(status.st_mode):o}")
 
 
 def check_modes(directory: Path) -> Iterator[Finding]:
-    """See whether others can read the files."""
+    """Check whether others can read the files."""
     paths = [path for name in SECRET_FILES if (path := directory / name).exists()]
-    open_to_others = [path for path in paths if path.stat().st_mode & OTHERS]
+    readable = [path for path in paths if path.stat().st_mode & OTHERS]
     foreign = [path for path in paths if path.stat().st_uid != os.geteuid()]
-    for path in open_to_others:
+    for path in readable:
         yield problem("file modes", f"others can read {path.name}", f"chmod 600 {path.absolute()}", SettingsError)
     for path in foreign:
-        yield problem("file modes", f"{path.name} belongs to another user", f"chown it: {path}", SettingsError)
-    if not open_to_others and not foreign:
+        yield problem(
+            "file modes", f"{path.name} belongs to another user", f"Change its owner with chown: {path}", SettingsError
+        )
+    if not readable and not foreign:
         count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-        yield ok("file modes", f"{count}, for the owner alone" if paths else "no files yet")
+        yield ok("file modes", f"{count}, private to you" if paths else "no files yet")
 
 
 def check_space(directory: Path) -> Iterator[Finding]:
-    """See whether there is room for what a transfer has to write."""
+    """Check whether there is space to record transfers."""
     free_bytes = shutil.disk_usage(_nearest(directory)).free
-    said, fix = f"{free_bytes / 1024**3:.1f} GiB free", "Make room: a transfer that cannot be recorded is not made."
-    if free_bytes < LEAST_FREE_BYTES:
+    said = f"{free_bytes / 1024**3:.1f} GiB free"
+    fix = "Free some space. Transfers that cannot be recorded are rejected."
+    if free_bytes < MIN_FREE_BYTES:
         yield problem("space", said, fix, SafeguardsUnavailableError)
-    elif free_bytes < FEW_FREE_BYTES:
+    elif free_bytes < WARN_FREE_BYTES:
         yield warning("space", f"only {free_bytes // 1024**2} MiB free", fix)
     else:
         yield ok("space", said)
 
 
-def check_place(directory: Path) -> Iterator[Finding]:
-    """See whether the files are on this machine: locks over a network cannot be relied on."""
+def check_file_system(directory: Path) -> Iterator[Finding]:
+    """Check whether the files are on a local disk, because file locks over a network are not reliable."""
     if not sys.platform.startswith("linux") or not MOUNTS.exists():
-        yield ok("file system", "cannot be told here; it must be a local one")
+        yield ok("file system", "unknown on this system; use a local disk")
         return
     kind = file_system_of(_nearest(directory).resolve(), MOUNTS.read_text())
     if kind in NETWORK_FILE_SYSTEMS:
         fix = f"Set {variable('data_dir')} to a directory on a local disk."
-        yield problem("file system", f"{kind} is reached over a network, where locks do not hold", fix, SettingsError)
+        yield problem(
+            "file system", f"{kind} is a network file system, where file locks are not reliable", fix, SettingsError
+        )
     else:
         yield ok("file system", f"{kind or 'unknown'}, local")
 
 
 def file_system_of(path: Path, mounts: str) -> str | None:
-    """Find the type of the file system that a path is on.
+    """Return the type of the file system that a path is on.
 
     Args:
         path: absolute, without links.
-        mounts: what ``/proc/self/mountinfo`` says, proc(5).
+        mounts: the content of ``/proc/self/mountinfo``; see proc(5).
     """
     best, kind = -1, None
     for line in mounts.splitlines():
@@ -98,9 +103,9 @@ def file_system_of(path: Path, mounts: str) -> str | None:
 
 
 def check_ledger(settings: Settings) -> Iterator[Finding]:
-    """See whether the ledger can be trusted, and whether something has not ended."""
+    """Check whether the ledger is valid, and whether transfers are unsettled."""
     if not settings.data_directory.exists():
-        yield ok("ledger", "nothing is recorded yet")
+        yield ok("ledger", "nothing recorded yet")
         return
     try:
         limits = open_records(settings).limits()
@@ -110,37 +115,35 @@ def check_ledger(settings: Settings) -> Iterator[Finding]:
     waiting = [one for one in limits.unsettled if not one.running]
     if waiting:
         one = len(waiting) == 1
-        said = (
-            "1 transfer has no end, and counts as spent" if one else f"{len(waiting)} have no end, and count as spent"
-        )
-        yield warning("ledger", said, "pysequence-api limits reconcile")
+        said = "1 transfer is unsettled and counts" if one else f"{len(waiting)} transfers are unsettled and count"
+        yield warning("ledger", f"{said} as used", "pysequence-api limits reconcile")
     else:
         used, left = format_cents(limits.used_cents), format_cents(limits.remaining_cents)
         yield ok("ledger", f"{used} used today, {left} left")
 
 
 def check_trail(settings: Settings) -> Iterator[Finding]:
-    """Have the audit trail prove itself."""
+    """Verify the hash chain of the audit trail."""
     path, ledger_path = (settings.data_directory / name for name in (".audit.jsonl", ".daily_limits.json"))
     if not path.exists() or not path.stat().st_size:
         if ledger_path.exists():
-            fix = "Put it back, unless you moved it away yourself: what it showed is told by nothing else."
-            yield warning("audit chain", f"{path.name} is empty or missing, although there is a ledger", fix)
+            fix = "Restore it from a copy, unless you moved it away yourself."
+            yield warning("audit chain", f"{path.name} is empty or missing, but there is a ledger", fix)
         else:
-            yield ok("audit chain", "nothing is recorded yet")
+            yield ok("audit chain", "nothing recorded yet")
         return
     store = open_records(settings).store
     with store.held():
         found = store.audit.verify()
     if found.problem is not None:
         said = f"line {found.line} {found.problem}"
-        fix = "Put the right files back: pysequence-api audit verify says more."
+        fix = "Restore the files from a copy. For details: pysequence-api audit verify"
         yield problem("audit chain", said, fix, SafeguardsUnavailableError)
     else:
-        yield ok("audit chain", f"{found.entries} entries, unbroken")
+        yield ok("audit chain", f"{found.entries} entries, hash chain intact")
 
 
 def _nearest(directory: Path) -> Path:
-    """Give the directory, or what is there of the way to it."""
+    """Return the directory, or its nearest parent that exists."""
     absolute = directory.absolute()
     return next(path for path in (absolute, *absolute.parents) if path.exists())

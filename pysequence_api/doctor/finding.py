@@ -1,4 +1,4 @@
-"""What one check found."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ UNEXPECTED = 1
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How serious a finding is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,14 +18,14 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        level: how bad it is.
+        name: what was checked.
+        level: how serious it is.
         said: what was found, in one line.
         fix: what to do; empty if nothing.
-        exit_code: what a command would end with that meets this problem; see `pysequence_api.errors`.
+        exit_code: the exit code of a command that runs into this problem; see `pysequence_api.errors`.
     """
 
     name: str
@@ -36,22 +36,22 @@ class Finding:
 
 
 def ok(name: str, said: str) -> Finding:
-    """Say that something is well."""
+    """Report that something is in order."""
     return Finding(name, Level.OK, said)
 
 
 def warning(name: str, said: str, fix: str) -> Finding:
-    """Say that something works, and should be seen to."""
+    """Report something that works, but needs attention."""
     return Finding(name, Level.WARNING, said, fix)
 
 
 def problem(name: str, said: str, fix: str, kind: type[GatewayError]) -> Finding:
-    """Say that something does not work."""
+    """Report something that does not work."""
     return Finding(name, Level.PROBLEM, said, fix, kind.exit_code)
 
 
 def problem_of(name: str, error: Exception, fix: str) -> Finding:
-    """Say that something failed, in the words of the error if it is one of ours."""
+    """Report an error: its message if it is one of ours, else only its type."""
     if isinstance(error, GatewayError):
         return Finding(name, Level.PROBLEM, " ".join(error.detail.split()), fix, error.exit_code)
     reason = getattr(error, "strerror", None)

@@ -1,4 +1,4 @@
-"""A server that runs on the configured address, and whether it takes the configured key."""
+"""A server on the configured address, and whether it accepts the configured API key."""
 
 import http.client
 import json
@@ -13,53 +13,58 @@ from pysequence_api.settings import Settings, variable
 NAME = "server"
 TIMEOUT_SECONDS = 3.0
 MAX_ANSWER_BYTES = 1024**2
-ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a server that listens on every address is reached from here."""
+LOCAL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""How this machine reaches a server that listens on all addresses."""
 
 
 def check_server(settings: Settings) -> Iterator[Finding]:
-    """Ask a running server for its health, and with the key for its limits."""
-    host, port = ANY_ADDRESSES.get(settings.server_host, settings.server_host), settings.server_port
+    """Read the health of a running server, and with the API key its limits."""
+    host, port = LOCAL_ADDRESSES.get(settings.server_host, settings.server_host), settings.server_port
     address = f"{f'[{host}]' if ':' in host else host}:{port}"
     try:
-        status, said = _get(host, port, "/api/health")
+        status, document = _get(host, port, "/api/health")
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        yield warning(NAME, f"none answers on {address} ({reason})", "If one should: pysequence-api serve")
+        yield warning(NAME, f"not running on {address} ({reason})", "To start it: pysequence-api serve")
         return
-    if status != 200 or not isinstance(said, dict) or said.get("status") != "ok":
-        fix = f"End what listens there, or set {variable('server_port')}."
-        yield problem(NAME, f"what answers on {address} is not a healthy pysequence-api ({status})", fix, GatewayError)
+    if status != 200 or not isinstance(document, dict) or document.get("status") != "ok":
+        fix = f"Stop what listens there, or set {variable('server_port')}."
+        yield problem(NAME, f"the server on {address} is not a healthy pysequence-api ({status})", fix, GatewayError)
         return
-    yield ok(NAME, f"runs on {address}")
+    yield ok(NAME, f"running on {address}")
     yield _check_key(settings, host, port)
 
 
 def _check_key(settings: Settings, host: str, port: int) -> Finding:
     name, key = "server key", variable("api_key")
     if settings.api_key is None:
-        return warning(name, f"{key} is not set here, so that it cannot be tried", f"Set {key}.")
+        return warning(name, f"{key} is not set, so it cannot be tested", f"Set {key}.")
     status, limits = _get(host, port, "/api/limits", settings.api_key.get_secret_value())
     if status == 401:
         return problem(
-            name, f"the server does not take {key}", "Set the server's key, or start it anew.", SettingsError
+            name,
+            f"the server does not accept {key}",
+            "Set the same key for both, and restart the server.",
+            SettingsError,
         )
     if status != 200 or not isinstance(limits, dict):
-        return problem(name, f"the server answered {status} to GET /api/limits", "See its log.", GatewayError)
+        return problem(
+            name, f"the server answered {status} to GET /api/limits", "Read the log of the server.", GatewayError
+        )
     ours = (settings.max_transfer_cents, settings.max_daily_transfer_cents)
     if (limits.get("max_transfer_cents"), limits.get("max_daily_cents")) != ours:
-        return warning(name, "taken, but the server runs with other limits than these settings", "Start it anew.")
+        return warning(name, "accepted, but the server runs with other limits", "Restart the server.")
     if not _is_ours(settings, limits, host, port):
         where = settings.data_directory.absolute()
-        fix = f"Give both the same {variable('data_dir')}: each directory has a daily limit of its own."
-        return warning(name, f"taken, but the server does not count in {where}", fix)
-    return ok(name, "the server takes it")
+        fix = f"Set the same {variable('data_dir')} for both. Each data directory has a daily limit of its own."
+        return warning(name, f"accepted, but the server does not record in {where}", fix)
+    return ok(name, "accepted")
 
 
 def _is_ours(settings: Settings, limits: dict[str, Any], host: str, port: int) -> bool:
-    """Say whether the server counts in our data directory, by the newest line of its audit trail."""
+    """Check whether the server records in our data directory, by the newest line of its audit trail."""
     ours = open_records(settings).limits()
-    # Between the two looks a transfer may have come.
+    # A transfer may have been recorded between the two reads.
     _, again = _get(host, port, "/api/limits", settings.api_key.get_secret_value() if settings.api_key else None)
     heads = [one.get("audit_head") for one in (limits, again) if isinstance(one, dict)]
     return ours.audit_head in heads or "audit_head" not in limits

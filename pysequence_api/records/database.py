@@ -65,6 +65,7 @@ class Database:
         """Closing a connection that another thread reads would crash the process."""
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
+        self._reads_memory = False
         self._private = ExitStack()
         """The private copy that is read where SQLite cannot read the file itself."""
         self._opened_files: dict[Path, tuple[int, int]] = {}
@@ -114,6 +115,8 @@ class Database:
             SafeguardsUnavailableError: it cannot be read.
         """
         with self._reading_mutex:
+            if self._reads_memory and self.path.exists():
+                self.close_reading()
             try:
                 if self._reading is None:
                     self._reading = self._open_for_reading()
@@ -152,6 +155,11 @@ class Database:
             except OSError as error:
                 raise unavailable(f"{self._lock_path} cannot be locked ({error.strerror})") from error
             yield
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever recorded in the data directory."""
+        return not self.path.exists() and not self.trail.path.exists()
 
     @property
     def is_open(self) -> bool:
@@ -234,7 +242,8 @@ class Database:
             self._opened_files[path] = _identity(path)
 
     def _open_for_reading(self) -> sqlite3.Connection:
-        if not self.path.exists():
+        self._reads_memory = not self.path.exists()
+        if self._reads_memory:
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
             connection.execute("BEGIN")

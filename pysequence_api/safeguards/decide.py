@@ -16,11 +16,15 @@ from pysequence_api.errors import (
     SafeguardsUnavailableError,
     TooManyUnknownError,
     TransferPendingError,
+    UnknownAccountError,
 )
+from pysequence_api.models import Accounts, AccountType, TransferOrder
 from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
+from pysequence_api.settings import Settings
+from pysequence_api.text import quoted
 
 OWNER = "owner"
 """The caller that the terminal is: whoever has the account."""
@@ -43,6 +47,11 @@ class MaxCents:
 
     per_transfer: int
     per_day: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "MaxCents":
+        """Return the limits of the settings."""
+        return cls(settings.max_transfer_cents, settings.max_daily_transfer_cents)
 
     def lowered_by(self, recorded: tuple[int | None, int | None]) -> "MaxCents":
         """Return the lower ones of these limits and the recorded ones of the server."""
@@ -274,6 +283,35 @@ def closing_window(now: datetime) -> int | None:
     """Return the seconds until transfers of the day before count no longer; ``None`` if they do not count anyhow."""
     left = day_begin(now) + WINDOW_MARGIN - now
     return int(left.total_seconds()) + 1 if left > timedelta() else None
+
+
+def unknown_account(order: TransferOrder, accounts: Accounts) -> UnknownAccountError | None:
+    """Say what a transfer names that the account does not have.
+
+    Args:
+        order: the transfer.
+        accounts: everything in the account. What is missing from an incomplete list may exist all the same.
+    """
+    types: dict[str, AccountType] = {}
+    types |= {pod.id: AccountType.POD for pod in accounts.pods}
+    types |= {port.id: AccountType.PORT for port in accounts.ports}
+    types |= {account.id: AccountType.ACCOUNT for account in accounts.accounts}
+    parties = (
+        ("source", order.source_id, order.source_type),
+        ("destination", order.destination_id, order.destination_type),
+    )
+    for name, party_id, party_type in parties:
+        if party_id in types and types[party_id] is not party_type:
+            right = types[party_id].value
+            return UnknownAccountError(f"{name}_id {party_id!r} is of type {right}. Set {name}_type to {right}.")
+        if party_id not in types and accounts.complete:
+            return UnknownAccountError(
+                f"The account has no {party_type.value} with the {name}_id {quoted(party_id)}. `GET /api/accounts`"
+                " lists them all."
+            )
+    if accounts.kyc_ids is not None and order.kyc_id not in accounts.kyc_ids:
+        return UnknownAccountError(f"The account has no KYC application {quoted(order.kyc_id)}. Correct kyc_id.")
+    return None
 
 
 def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:

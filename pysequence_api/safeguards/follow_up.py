@@ -257,7 +257,8 @@ def decide_followed(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Fi
     for attempt in writer.followed_attempts() + [one for one in open_attempts if one.state is State.UNKNOWN]:
         groups[attempt.order].append(attempt)
     for order, group in groups.items():
-        decisions.decide(sorted(group, key=_claims_first), in_flight=order in in_flight)
+        decisions.claim(sorted(group, key=_claims_first), in_flight=order in in_flight)
+    decisions.conclude()
     return decisions.findings
 
 
@@ -394,14 +395,21 @@ class _Decisions:
     """The transfers that no attempt has, by id."""
     by_id: dict[str, Transfer] = field(init=False)
     restored_at: datetime = field(init=False)
+    missing: list[Attempt] = field(default_factory=list)
+    """Attempts without a transfer. What that means is decided when every other one has claimed its own."""
 
     def __post_init__(self) -> None:
         self.by_id = {transfer.id: transfer for transfer in self.lookup.transfers}
         self.restored_at = self.writer.restored_at() or LONG_AGO
         self.free = {key: one for key, one in self.by_id.items() if not self.writer.is_claimed(key)}
 
-    def decide(self, group: list[Attempt], *, in_flight: bool) -> None:
-        """Decide about attempts of one order, those that claim first before the others."""
+    def conclude(self) -> None:
+        """Decide about the attempts for which there is no transfer."""
+        for attempt in self.missing:
+            self._not_found(attempt)
+
+    def claim(self, group: list[Attempt], *, in_flight: bool) -> None:
+        """Follow the transfers of attempts of one order, and claim those that are free, in the order of the group."""
         for attempt in [one for one in group if one.transfer_id is not None]:
             self._follow(attempt, self.by_id.get(attempt.transfer_id or ""))
         waiting = [one for one in group if one.transfer_id is None]
@@ -416,7 +424,7 @@ class _Decisions:
         for attempt in waiting:
             transfer = next(iter(self._candidates(attempt)), None)
             if transfer is None:
-                self._not_found(attempt)
+                self.missing.append(attempt)
             elif is_ambiguous:
                 self._ambiguous(attempt, [self.free[key] for key in sorted(free_ids)])
             else:
@@ -424,8 +432,25 @@ class _Decisions:
                 self._claim(attempt, transfer)
 
     def _candidates(self, attempt: Attempt) -> list[Transfer]:
-        found = matches(attempt.order, self.free.values(), attempt.sent_at, self.lookup.clock_offset_seconds)
-        return [transfer for transfer in found if describes(attempt, transfer)]
+        """List the free transfers that an attempt could be, oldest first.
+
+        Sequence may show a transfer later than a younger, equal one, which the older attempt has claimed by then. Equal
+        attempts are interchangeable: what is left for the older one is left for the younger one.
+        """
+        found: dict[str, Transfer] = {}
+        attempts, seen = [attempt], {attempt.id}
+        for one in attempts:
+            for transfer in matches(one.order, self.by_id.values(), one.sent_at, self.lookup.clock_offset_seconds):
+                if not describes(one, transfer):
+                    continue
+                if transfer.id in self.free:
+                    found.setdefault(transfer.id, transfer)
+                    continue
+                holder = self.writer.attempt_by_transfer(transfer.id)
+                if holder is not None and holder.id not in seen:
+                    seen.add(holder.id)
+                    attempts.append(holder)
+        return list(found.values())
 
     def _claim(self, attempt: Attempt, transfer: Transfer) -> None:
         if attempt.state is State.UNKNOWN or attempt.state is State.NOT_EXECUTED:

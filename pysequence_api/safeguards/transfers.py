@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -31,18 +32,21 @@ from pysequence_api.errors import (
     InvalidRequestError,
     NotAuthorizedError,
     NotFoundError,
+    Outcome,
     RefusedError,
+    Retry,
     SafeguardError,
     SafeguardsUnavailableError,
     SequenceError,
     StoppingError,
     TooManyAttemptsError,
 )
-from pysequence_api.models import ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
+from pysequence_api.models import Accounts, ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import Attempt, Reader, Writer
 from pysequence_api.records.audit import Channel, EventType
 from pysequence_api.records.database import Database
+from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import DEFAULT_CALLER, FOLLOWED, OWNER, MaxCents, unknown_outcome
@@ -53,6 +57,8 @@ IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that callers with a time-out of 30 seconds get the answer."""
 IDENTIFY_PAGE_TRANSFERS = 100
 RATE_WINDOW_SECONDS = 60.0
+ACCOUNTS_SECONDS = 60.0
+"""A list of the account that is older is read again before a transfer is rejected because of it."""
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
 FREEZE_POLL_SECONDS = 0.2
@@ -142,9 +148,11 @@ class TransferService:
     Args:
         client: the account at Sequence.
         records: the database.
+        names: what pods, ports and accounts are called.
         limits: the limits of this process.
         organization_id: where to look for a transfer whose answer names no organization.
         max_attempts_per_minute: beyond it, callers have to wait.
+        request_timeout_seconds: how long one request to Sequence takes at most.
         clock: returns the time in UTC.
         count_missing: counts what restored records lack, before the first transfer.
         on_open: called when an attempt ended as unknown, or without its id.
@@ -155,10 +163,12 @@ class TransferService:
         self,
         client: SequenceClient,
         records: Database,
+        names: Names,
         limits: MaxCents,
         *,
         organization_id: str | None,
         max_attempts_per_minute: int,
+        request_timeout_seconds: float,
         clock: Clock,
         count_missing: Callable[[], Awaitable[None]],
         on_open: Callable[[], None] = lambda: None,
@@ -166,13 +176,17 @@ class TransferService:
     ) -> None:
         self._client = client
         self._records = records
+        self._names = names
         self._limits = limits
         self._organization_id = organization_id
         self._admitted_at: deque[float] = deque(maxlen=max_attempts_per_minute)
+        # Sent, refused with 401, and sent again; then the id is looked up, and the end is recorded.
+        self._longest_seconds = 2 * request_timeout_seconds + IDENTIFY_TIMEOUT_SECONDS + END_LOCK_TIMEOUT_SECONDS
         self._clock = clock
         self._clock_seconds = clock_seconds
         self._count_missing = count_missing
         self._on_open = on_open
+        self._accounts: tuple[Accounts, float] | None = None
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
         self._sent: set[str] = set()
         self._stopping = asyncio.Event()
@@ -209,6 +223,7 @@ class TransferService:
         Raises:
             GatewayError: it would be rejected.
         """
+        await self._check_accounts(order)
         await self._check_clock()
         attempt = new_attempt(order, channel, key, self._clock())
 
@@ -221,18 +236,20 @@ class TransferService:
             raise found
         return None if found is None else self._answer(found, replayed=True)
 
+    def stop(self) -> None:
+        """Release what has not been sent, and say what is waited for. At each call after the first, say how long."""
+        is_first = not self._stopping.is_set()
+        self._stopping.set()
+        if self._sent:
+            at_most = "" if is_first else f", at most {self._longest_seconds:.0f} seconds"
+            log.warning("waiting for the outcome of %d transfers that were sent%s", len(self._sent), at_most)
+
     async def aclose(self) -> None:
         """Release what has not been sent, and wait for what has."""
-        self._stopping.set()
-        while self._running:
-            if self._sent:
-                log.warning("waiting for the outcome of %d transfers that were sent", len(self._sent))
+        if not self._stopping.is_set():
+            self.stop()
+        if self._running:
             await asyncio.wait(set(self._running))
-
-    @property
-    def sent(self) -> frozenset[str]:
-        """The attempts that were sent and have not ended."""
-        return frozenset(self._sent)
 
     # The steps of one transfer, in their order.
 
@@ -240,6 +257,11 @@ class TransferService:
         if (replay := self._find_replay(attempt)) is not None:
             return self._answer(replay, replayed=True)
         self._admit()
+        try:
+            await self._check_accounts(order)
+        except SequenceError as error:
+            await self._record_failed(attempt, error)
+            raise
         await self._check_clock()
         if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
             await self._count_missing()
@@ -253,6 +275,33 @@ class TransferService:
         finally:
             owners.running.discard(attempt.id)
             self._sent.discard(attempt.id)
+
+    async def _check_accounts(self, order: TransferOrder) -> None:
+        """Check that the account has what the transfer names, in a list that is read again if it is old.
+
+        Raises:
+            UnknownAccountError: it does not.
+            SequenceError: the account cannot be read. Nothing was sent.
+        """
+        accounts, read_at = self._accounts or (None, -math.inf)
+        problem = None if accounts is None else decide.unknown_account(order, accounts)
+        if accounts is None or (problem is not None and self._clock_seconds() - read_at > ACCOUNTS_SECONDS):
+            accounts = await self._client.accounts(urgent=True)
+            self._accounts = accounts, self._clock_seconds()
+            problem = decide.unknown_account(order, accounts)
+        if problem is not None:
+            raise problem
+
+    async def _record_failed(self, attempt: Attempt, error: SequenceError) -> None:
+        """Record an attempt that failed because the account cannot be read."""
+        error.outcome, error.retry, error.attempt_id = Outcome.NOTHING_MOVED, error.retry or Retry.LATER, attempt.id
+
+        def record(writer: Writer) -> None:
+            writer.add_attempt(attempt)
+            decide.end(writer, attempt, State.FAILED, error=str(error), code=error.code.value)
+
+        with suppress(SafeguardsUnavailableError):
+            await self._write(record)
 
     def _admit(self) -> None:
         now = self._clock_seconds()
@@ -427,10 +476,9 @@ class TransferService:
         self, attempt: Attempt, transfer: Transfer | None = None, *, replayed: bool = False
     ) -> CompletedTransfer:
         left_cents = 0
-        names: dict[str, str] = {}
+        names = self._names.all()
         with suppress(SafeguardsUnavailableError):
             left_cents = self._records.read(self._remaining_cents)
-            names = self._records.read(lambda reader: reader.names())
         source = Party(id=attempt.source_id, type=attempt.source_type, name=names.get(attempt.source_id or ""))
         destination = Party(
             id=attempt.destination_id, type=attempt.destination_type, name=names.get(attempt.destination_id or "")

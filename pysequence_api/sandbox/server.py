@@ -1,19 +1,15 @@
 """The sandbox over HTTP, with connections that really break."""
 
 import asyncio
-import contextlib
 import ipaddress
-import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
-from uvicorn import Config, Server
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn import Config
 from uvicorn.server import ServerState
 
+from pysequence_api.http_server import HttpProtocol, HttpServer, listen
 from pysequence_api.sandbox.application import Sandbox
 from pysequence_api.sandbox.http import CONNECTION_EXTENSION, Connection, Receive, Scope, Send
 
@@ -24,7 +20,7 @@ _BACKLOG = 128
 _LOCALHOST = "localhost"
 
 
-class _BreakableProtocol(H11Protocol):
+class _BreakableProtocol(HttpProtocol):
     """HTTP/1.1 whose connection the application can close."""
 
     def __init__(
@@ -39,9 +35,6 @@ class _BreakableProtocol(H11Protocol):
         self.app = self._serve_one
         self._requests = 0
 
-    def _should_upgrade(self) -> bool:
-        return False  # ignores an offer of HTTP/2, without uvicorn's warning
-
     async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._requests += 1
         host, port = self.client or ("", 0)
@@ -53,30 +46,6 @@ class _BreakableProtocol(H11Protocol):
             # The server is stopping. Without this, uvicorn logs a traceback and responds with a 500.
             self.cycle.disconnected = True
             self.transport.abort()
-
-
-class _Server(Server):
-    """Reports when it listens. A signal stops it and is not raised again."""
-
-    def __init__(self, config: Config, on_listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_listening = on_listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_listening()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield  # signals reach the main thread only
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 async def serve(sandbox: Sandbox, *, host: str = "127.0.0.1", port: int, on_ready: Callable[[str], None]) -> None:
@@ -93,22 +62,17 @@ async def serve(sandbox: Sandbox, *, host: str = "127.0.0.1", port: int, on_read
         OSError: the port is in use.
     """
     address = _loopback_address(host)
-    listener = _listen(str(address), port, socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+    listener = listen(str(address), port, backlog=_BACKLOG)
     shown = f"[{address}]" if address.version == 6 else host
     base_url = f"http://{shown}:{listener.getsockname()[1]}"
-    config = Config(
+    server = HttpServer(
         sandbox.app,
-        http=_BreakableProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        server_header=False,
+        protocol=_BreakableProtocol,
+        on_listening=lambda: on_ready(base_url),
         date_header=False,
-        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLOSING_SECONDS,
     )
-    server = _Server(config, lambda: on_ready(base_url))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(task)
@@ -128,16 +92,3 @@ def _loopback_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
     if not address.is_loopback:
         raise ValueError(f"{host!r} is not a loopback address; the sandbox listens on loopback only")
     return address
-
-
-def _listen(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
-    # If the protocol is given, asyncio disables Nagle's algorithm, which would delay each response by 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

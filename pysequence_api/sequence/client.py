@@ -1,29 +1,19 @@
 """The interface to one account at Sequence. Each upstream API implements it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TypeVar
 
-from pysequence_api.errors import NotFoundError
 from pysequence_api.models import (
     Accounts,
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
-    ExternalAccount,
     Pod,
     PodDetail,
-    PodReference,
-    Port,
-    TotalBalance,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
 )
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
-from pysequence_api.text import quoted
-
-_Named = TypeVar("_Named", Pod, Pod | Port | ExternalAccount)
 
 
 class PreparedTransfer(ABC):
@@ -65,11 +55,12 @@ class SequenceClient(ABC):
         """Return the age and the remaining life of the access token, ``None`` without one. Makes no upstream call."""
 
     @abstractmethod
-    async def accounts(self, organization_id: str | None = None) -> Accounts:
+    async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
         """List pods, ports and external accounts with their balances.
 
         Args:
             organization_id: list only this organization.
+            urgent: take precedence over waiting reads, because a transfer waits for this one.
 
         Raises:
             NotFoundError: the account is not a member of that organization.
@@ -135,53 +126,13 @@ class SequenceClient(ABC):
         """Renew the access token shortly before it expires, until cancelled. Failures are logged and retried."""
 
     @abstractmethod
+    def stop(self) -> None:
+        """Release the reads that wait for their turn, because the program stops."""
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Close the connections."""
 
     async def pods(self) -> tuple[Pod, ...]:
         """List all pods of all organizations."""
         return (await self.accounts()).pods
-
-    async def total_balance(self) -> TotalBalance:
-        """Add up the balances of all pods, and list the pods that the sum leaves out."""
-        return total_of(await self.accounts())
-
-    async def pod_by_name(self, name: str) -> Pod:
-        """Find a pod by its name, ignoring case, or by a part of the name that only one pod has.
-
-        Raises:
-            NotFoundError: no pod matches, or several do. The message lists them.
-        """
-        return find_by_name(name, await self.pods())
-
-
-def total_of(accounts: Accounts) -> TotalBalance:
-    """Add up the balances of the pods of a list; see `SequenceClient.total_balance`."""
-    known = [pod.balance_cents for pod in accounts.pods if pod.balance_cents is not None]
-    left_out = tuple(PodReference(id=pod.id, name=pod.name) for pod in accounts.pods if pod.balance_cents is None)
-    return TotalBalance(
-        total_balance_cents=sum(known) if known or not left_out else None,
-        pod_count=len(accounts.pods),
-        left_out=left_out,
-        complete=accounts.complete and not left_out,
-    )
-
-
-def find_by_name(name: str, pods: tuple[Pod, ...]) -> Pod:
-    """Find a pod in a list; see `SequenceClient.pod_by_name`."""
-    matches = named(name, pods)
-    if not matches:
-        raise NotFoundError(f"No pod is named {quoted(name)}, and no name of a pod contains it.")
-    if len(matches) > 1:
-        names = ", ".join(f"{pod.name!r} ({pod.id})" for pod in matches)
-        raise NotFoundError(f"Several pods match {quoted(name)}: {names}.")
-    return matches[0]
-
-
-def named(name: str, parties: Sequence[_Named]) -> list[_Named]:
-    """Return the entries with this name, ignoring case, or else those with this text in their name."""
-    wanted = name.casefold()
-    matches = [party for party in parties if (party.name or "").casefold() == wanted]
-    if wanted and not matches:
-        matches = [party for party in parties if wanted in (party.name or "").casefold()]
-    return matches

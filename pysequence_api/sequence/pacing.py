@@ -24,7 +24,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from pysequence_api.errors import BusyError, LockTimeoutError
+from pysequence_api.errors import BusyError, LockTimeoutError, StoppingError
 from pysequence_api.files import OWNER_ONLY, locked
 from pysequence_api.sequence.telemetry import Phase, report
 
@@ -237,13 +237,25 @@ class Pacer:
         self._pace_lock = anyio.Lock()  # one task at a time tries to start or confirms its start
         self._latest: Turn | None = None
         self._latest_at = -math.inf
+        self._stopped = False
+        self._waiting_reads: set[anyio.CancelScope] = set()
+
+    def stop(self) -> None:
+        """Release the reads that wait for a turn, and give them none from now on."""
+        self._stopped = True
+        for scope in self._waiting_reads:
+            scope.cancel()
 
     async def take(self, priority: Priority) -> Turn:
         """Wait for a turn. Requests of the same priority are served in order of arrival.
 
         Raises:
             BusyError: too many requests are waiting, or the wait took too long. Nothing was sent.
+            StoppingError: the program stops, and this is a read. Nothing was sent.
         """
+        is_read = priority is Priority.READ
+        if self._stopped and is_read:
+            raise _stopping()
         report(Phase.TURN)
         turn = Turn(None if self._off else self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
         if self._off:
@@ -255,7 +267,9 @@ class Pacer:
         flag = self._shared.transfer_flag() if priority is Priority.TRANSFER else None
         taken = False
         try:
-            with anyio.move_on_after(self._max_wait_seconds):
+            with anyio.move_on_after(self._max_wait_seconds) as scope:
+                if is_read:
+                    self._waiting_reads.add(scope)
                 if flag is not None:
                     await anyio.to_thread.run_sync(self._shared.show, flag)
                 await self._wait(waiter, turn, yields=flag is None)
@@ -264,6 +278,9 @@ class Pacer:
             if flag is not None:
                 flag.release()
             self._leave(waiter)
+            self._waiting_reads.discard(scope)
+        if not taken and self._stopped and is_read:
+            raise _stopping()
         if not taken:
             raise self._busy(f"The request got no turn within {self._max_wait_seconds:.0f} seconds")
         return turn
@@ -325,6 +342,10 @@ class Pacer:
             f"{problem}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
             retry_after_seconds=retry_after_seconds,
         )
+
+
+def _stopping() -> StoppingError:
+    return StoppingError("The server stops; nothing was sent. Try again later.")
 
 
 class _Waiter:

@@ -1,1 +1,1 @@
-"""What every listener shares: keys, bounds, the request log, and errors as answers."""
+"""What every HTTP listener shares: access checks, bounds, the request log, and errors as answers."""

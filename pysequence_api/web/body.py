@@ -1,7 +1,7 @@
-"""Reading a request's body: bounded, and strictly JSON.
+"""Reads a request's body: strict JSON of a bounded size, within a bounded time.
 
-FastAPI's own reading takes a body of any size and any duration, and of a key that stands in it twice the last value.
-In front of money, neither will do.
+FastAPI has no time limit, and accepts repeated keys and NaN. Its ``max_body_size`` bounds the size, but it answers in
+plain text if ``Content-Length`` is too large, and every error here is JSON with a ``detail``.
 """
 
 import json
@@ -21,12 +21,12 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     """Read the body, which must be one JSON object.
 
     Raises:
-        RequestValidationError: it is something else.
-        HTTPException: it is too large, or did not arrive in time.
+        RequestValidationError: the body is not a JSON object.
+        HTTPException: the body is too large or too slow, or the client disconnected.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise _invalid("must be JSON, sent with Content-Type: application/json")
+        raise _invalid("must be JSON, with the header Content-Type: application/json")
     value = _parse(await _read(request))
     if not isinstance(value, dict):
         raise _invalid("must be a JSON object")
@@ -47,32 +47,32 @@ async def _read(request: Request) -> bytes:
     except TimeoutError:
         raise HTTPException(408, f"The body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.") from None
     except ClientDisconnect:
-        raise HTTPException(400, "The caller went away before the body was complete.") from None
+        raise HTTPException(400, "The client disconnected before the body was complete.") from None
     return bytes(content)
 
 
 def _parse(content: bytes) -> object:
     try:
-        return json.loads(content.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_constant)
+        return json.loads(content.decode(), object_pairs_hook=_without_repeated_keys, parse_constant=_reject_constant)
     except UnicodeDecodeError:
-        raise _invalid("is not UTF-8") from None
+        raise _invalid("is not valid UTF-8") from None
     except json.JSONDecodeError as error:
-        raise _invalid(f"is not JSON (line {error.lineno}, column {error.colno})") from None
+        raise _invalid(f"is not valid JSON (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
         raise _invalid("is nested too deeply") from None
-    except ValueError:  # among others, of a number with thousands of digits
-        raise _invalid("holds a number that cannot be") from None
+    except ValueError:  # for example a number with thousands of digits
+        raise _invalid("contains an invalid number") from None
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _invalid("names a field twice, and only the caller knows which one is meant")
+        raise _invalid("contains the same field twice")
     return values
 
 
-def _no_constant(_name: str) -> NoReturn:
-    raise _invalid("holds NaN or Infinity, which are not JSON")
+def _reject_constant(_name: str) -> NoReturn:
+    raise _invalid("contains NaN or Infinity, which JSON does not allow")
 
 
 def _invalid(message: str) -> RequestValidationError:

@@ -1,4 +1,4 @@
-"""What goes wrong, as answers: one shape, a ``detail`` that a person can act on, and never an echo of the input."""
+"""Turns errors into answers: JSON with a ``detail`` that a person can act on, and never a copy of the input."""
 
 import logging
 import re
@@ -12,80 +12,94 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from pysequence_api.errors import GatewayError
+from pysequence_api.errors import Code, GatewayError, Outcome, Retry
 from pysequence_api.models import MAX_KEY_CHARACTERS
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"
 IDEMPOTENCY_HEADER = "idempotency-key"
+TRANSFERS_PATH = "/api/transfers"
 UNKNOWN_FIELD = "(unknown field)"
-"""Stands for the name of a field that the caller made up."""
+"""Replaces the name of a field that does not exist, because the caller chose it."""
 
 log = logging.getLogger(__name__)
 
 
-class Error(BaseModel):
-    """What went wrong."""
+class Unauthorized(BaseModel):
+    """The API key is missing or wrong."""
 
-    detail: str = Field(description="One line that a person can act on")
+    detail: str = Field(description="What went wrong")
+
+
+class Error(BaseModel):
+    """An error. About a transfer, it says whether money can have moved, and whether to request it again."""
+
+    detail: str = Field(description="What went wrong, and what to do about it")
+    code: Code = Field(description="What went wrong, for programs")
+    attempt_id: str | None = Field(None, description="The attempt to transfer that this is about")
+    outcome: Outcome | None = Field(None, description="Whether the transfer can have moved money")
+    retry: Retry | None = Field(
+        None,
+        description=(
+            "never: do not request the transfer again; same_key, new_key: it may be requested again, with the same or"
+            " with a new idempotency key; later: the same request, later"
+        ),
+    )
+    retry_after_seconds: int | None = Field(None, description="When to ask again, where that is known")
 
 
 class InvalidField(BaseModel):
-    """What is wrong with one part of a request."""
+    """An error in one part of a request."""
 
-    loc: list[str | int] = Field(description="Where: path, query or body, then the name")
+    loc: list[str | int] = Field(description="Where the error is: `path`, `query`, `header` or `body`, then the name")
     msg: str
-    type: str = Field(description="A word for programs, such as `missing`")
+    type: str = Field(description="A code for programs, such as `missing`")
 
 
-class InvalidRequest(BaseModel):
-    """What is wrong with a request."""
+class InvalidRequest(Error):  # noqa: N818 - not an exception, but what is answered
+    """A request that is not valid."""
 
-    detail: str = Field(description="One line that a person can act on")
-    errors: list[InvalidField] = Field(description="The same, for programs")
+    errors: list[InvalidField] = Field(description="The same errors, for programs")
 
 
 Responses = dict[int | str, dict[str, Any]]
 
 _DESCRIPTIONS = {
-    400: "Refused: by a limit, or by Sequence",
+    400: "Rejected by a limit, or refused by Sequence",
     401: "Invalid or missing API key",
-    404: "No such pod, transfer, attempt or organization",
+    404: "The pod, transfer, attempt or organization does not exist",
     408: "The body did not arrive in time",
-    409: "The same transfer is under way, or its outcome is unknown; detail names the attempt",
+    409: "The same transfer is in progress, or its outcome is unknown; `detail` names the attempt",
     413: "The body is too large",
-    422: "The request is not as described here",
-    429: "Transfers are asked for too fast; `Retry-After` says when to ask again",
-    500: "A failure of this program; the server's log has more",
-    502: "Sequence, or the way to it, failed. Of a transfer it may be unknown whether the money moved; detail says so",
-    503: "Too much is asked for at once, or the safeguards cannot be trusted; detail says what to do",
+    422: "The request does not match this description",
+    429: "Too many transfers requested; `Retry-After` says when to try again",
+    500: "An internal error; the server's log has the details",
+    502: "Sequence could not be reached, or failed. `detail` says if the outcome of a transfer is unknown",
+    503: "Too many requests at once, or the safeguards are not available; `detail` says what to do",
 }
+_MODELS = {401: Unauthorized, 422: InvalidRequest}
 READ_STATUSES = (401, 422, 500, 502, 503)
-"""What every read of the account can answer, besides what it was asked for."""
+"""The error statuses of every read of the account."""
 
 
 def responses(*statuses: int) -> Responses:
-    """Describe, for the OpenAPI schema, what else can come back.
-
-    Args:
-        statuses: the HTTP statuses.
-    """
+    """Describe error statuses for the OpenAPI schema."""
     return {
-        status: {"model": InvalidRequest if status == 422 else Error, "description": _DESCRIPTIONS[status]}
+        status: {"model": _MODELS.get(status, Error), "description": _DESCRIPTIONS[status]}
         for status in sorted(statuses)
     }
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Have every exception answered in the one shape. What has no handler here is answered by `RequestLog`."""
+    """Register the error handlers. Errors without a handler here are answered by `RequestLog`."""
     app.add_exception_handler(GatewayError, _answer_gateway_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_exception)
 
 
-async def _answer_gateway_error(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_gateway_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GatewayError)
-    content: dict[str, object] = {"detail": error.detail}
+    content = error.document(about_transfer=request.method == "POST" and request.url.path == TRANSFERS_PATH)
     if error.status == 422:
         content["errors"] = []
     headers = {}
@@ -101,33 +115,42 @@ async def _answer_gateway_error(_request: Request, error: Exception) -> JSONResp
 async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields = [_describe(each) for each in error.errors()[:MAX_LISTED_ERRORS]]
-    # Each once: twenty unknown fields read alike.
+    # Each text once: unknown fields all have the same text.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
-    answer = InvalidRequest(detail="; ".join(texts), errors=fields)
-    return JSONResponse(answer.model_dump(), status_code=422)
+    answer = InvalidRequest(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields)
+    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422)
 
 
 async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if error.status_code == 404:
-        detail = "There is no such path. /openapi.json lists the paths."
+        detail = "This path does not exist. /openapi.json lists all paths."
     elif error.status_code == 405:
-        detail = f"This path takes only {(error.headers or {}).get('Allow', 'other methods')}."
-    return JSONResponse({"detail": detail}, status_code=error.status_code, headers=error.headers)
+        detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
+    code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
+    return JSONResponse({"detail": detail, "code": code}, status_code=error.status_code, headers=error.headers)
+
+
+_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    408: Code.BODY_TOO_LATE,
+    413: Code.BODY_TOO_LARGE,
+}
 
 
 _SUBJECT = re.compile(r"(Value error, |(Input|String|List|Value) (?=should ))")
 _TEXTS = {
     "missing": "is required",
-    "extra_forbidden": "is not a field of this request; /openapi.json lists them",
+    "extra_forbidden": "is not a field of this request; /openapi.json lists the fields",
     "string_pattern_mismatch": "must not be blank",
     "idempotency_key": f"must be 1 to {MAX_KEY_CHARACTERS} visible ASCII characters without spaces",
 }
 
 
 def _describe(error: Mapping[str, Any]) -> InvalidField:
-    """Keep of pydantic's error what says nothing of the input."""
+    """Return pydantic's error without the parts that repeat the input."""
     kind, location = error["type"], list(error["loc"])
     if location[-1] == IDEMPOTENCY_HEADER and kind != "duplicate":
         kind = "idempotency_key"

@@ -1,4 +1,4 @@
-"""An id for every request, a line in the log and a count of each, and an answer where the program itself failed."""
+"""An id, a log line and a count for every request, and the answer to an unexpected error."""
 
 import logging
 import re
@@ -8,25 +8,31 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pysequence_api.api.metrics import RequestMeter
+from pysequence_api.errors import Code
 from pysequence_api.sequence.telemetry import UpstreamWait, measured
-from pysequence_api.web.keys import HEALTH_PATH
+from pysequence_api.web.access import HEALTH_PATH
 
 REQUEST_ID_HEADER = b"x-request-id"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH_CHARACTERS = 200
 MAX_LOGGED_METHOD_CHARACTERS = 20
 MAX_KEYLESS_LINES_PER_MINUTE = 30
-"""What anybody can do without a key must not fill the log."""
+"""Requests without a key must not fill the log."""
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+OTHER_METHOD = "OTHER"
+NO_ROUTE = "none"
+"""Counts all paths that do not exist, so that callers cannot add time series."""
+BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
 log = logging.getLogger("pysequence_api.api")
 
 
 class LineAllowance:
-    """So many lines a minute.
+    """Allows a number of log lines per minute.
 
     Args:
         max_lines: how many.
@@ -36,27 +42,60 @@ class LineAllowance:
     def __init__(self, max_lines: int, clock_seconds: Callable[[], float] = time.monotonic) -> None:
         self._written_at: deque[float] = deque(maxlen=max_lines)
         self._clock_seconds = clock_seconds
-        self._left_out = 0
+        self._skipped = 0
 
     def take(self) -> int | None:
-        """Ask for a line.
+        """Ask to write a line.
 
         Returns:
-            How many were left out before it; ``None`` if it is to be left out as well.
+            How many lines were skipped before it, or ``None`` if this one must be skipped too.
         """
         now = self._clock_seconds()
         times = self._written_at
         if len(times) == times.maxlen and now - times[0] < 60:
-            self._left_out += 1
+            self._skipped += 1
             return None
         times.append(now)
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+        skipped, self._skipped = self._skipped, 0
+        return skipped
+
+
+class RequestCounts:
+    """Counts the requests of one application, for Prometheus."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "pysequence_http_requests",
+            "HTTP requests by route template, method and status.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "pysequence_http_request_seconds",
+            "Duration of HTTP requests.",
+            ["route"],
+            buckets=BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+
+    def add(self, route: str | None, method: str, status: int, duration_seconds: float) -> None:
+        """Count one request.
+
+        Args:
+            route: the route's template, or ``None`` if no route matched.
+            method: as the caller sent it.
+            status: the status of the answer.
+            duration_seconds: the time until the answer was sent.
+        """
+        known_method = method if method in METHODS else OTHER_METHOD
+        self._requests.labels(route or NO_ROUTE, known_method, str(status)).inc()
+        self._durations.labels(route or NO_ROUTE).observe(duration_seconds)
 
 
 @dataclass(slots=True)
 class _Seen:
-    """One request, as far as it has come."""
+    """One request, and what is known of its answer so far."""
 
     scope: Scope
     request_id: str
@@ -71,44 +110,44 @@ class _Seen:
 
     @property
     def is_keyless(self) -> bool:
-        """Whether anybody can send it: it asked for health, or the key or the host was refused before routing."""
+        """Whether it needed no key: a health check, or a request rejected before routing."""
         return self.scope["path"] == HEALTH_PATH or (self.status in {400, 401} and self.route is None)
 
     @property
     def source(self) -> str:
-        """The address that the connection came from. What a header says about it is not believed."""
+        """The address of the connection. Headers such as ``X-Forwarded-For`` are ignored."""
         client = self.scope.get("client")
         return str(client[0]) if client else "unknown"
 
 
 class RequestLog:
-    """Gives every request an id, which comes back as ``X-Request-ID`` and stands in its one line in the log.
+    """Gives every request an id, one log line and a count. The id is sent back as ``X-Request-ID``.
 
-    Neither the query nor a header is logged.
+    Queries and headers are never logged.
 
     Args:
-        app: what answers.
-        meter: counts the requests.
+        app: the application behind it.
+        counts: counts the requests.
     """
 
-    def __init__(self, app: ASGIApp, meter: RequestMeter) -> None:
+    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self._app = app
-        self._meter = meter
+        self._counts = counts
         self._keyless = LineAllowance(MAX_KEYLESS_LINES_PER_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand over, and see to it that there is an answer."""
+        """Pass the request on, and answer 500 if the application fails."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         seen = _Seen(scope, _request_id(scope["headers"]))
-        begin_seconds = time.perf_counter()
+        started_seconds = time.perf_counter()
         with measured() as upstream:
             try:
                 await self._answer(seen, receive, send)
             finally:
-                seen.duration_seconds = time.perf_counter() - begin_seconds
-                self._meter.count(seen.route, scope["method"], seen.status, seen.duration_seconds)
+                seen.duration_seconds = time.perf_counter() - started_seconds
+                self._counts.add(seen.route, scope["method"], seen.status, seen.duration_seconds)
                 self._log(seen, upstream)
 
     async def _answer(self, seen: _Seen, receive: Receive, send: Send) -> None:
@@ -121,17 +160,19 @@ class RequestLog:
         try:
             await self._app(seen.scope, receive, send_with_id)
         except Exception:
-            log.exception("request %s failed in a way that nobody foresaw", seen.request_id)
+            log.exception("unexpected error in request %s", seen.request_id)
             if seen.status:
-                raise  # the answer has begun; the server cuts it off
-            detail = f"Internal error (request {seen.request_id}); the server's log has more."
-            await JSONResponse({"detail": detail}, status_code=500)(seen.scope, receive, send_with_id)
+                raise  # part of the answer was sent; the server closes the connection
+            detail = f"Internal error (request {seen.request_id}). The server's log has the details."
+            await JSONResponse({"detail": detail, "code": Code.INTERNAL_ERROR}, status_code=500)(
+                seen.scope, receive, send_with_id
+            )
 
     def _log(self, seen: _Seen, upstream: UpstreamWait) -> None:
-        left_out: int | None = 0
+        skipped: int | None = 0
         if seen.is_keyless:
-            left_out = self._keyless.take()
-        if left_out is None:
+            skipped = self._keyless.take()
+        if skipped is None:
             return
         fields = {
             "request_id": seen.request_id,
@@ -144,8 +185,8 @@ class RequestLog:
         }
         text = "{method} {route} {status} {duration_ms} ms (upstream {upstream_ms} ms) from {source} {request_id}"
         log.info("%s", text.format(**fields), extra={"fields": fields})
-        if left_out:
-            log.warning("%d requests without a key before this one were not logged", left_out)
+        if skipped:
+            log.warning("%d earlier requests without a key were not logged", skipped)
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -156,6 +197,6 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _path(scope: Scope) -> str:
-    """Give the path as it was sent, in ASCII and without the query."""
+    """Return the path as it was sent, in ASCII and without the query."""
     raw = bytes(scope.get("raw_path") or scope["path"].encode())[:MAX_LOGGED_PATH_CHARACTERS]
     return ascii(raw.partition(b"?")[0].decode("latin-1"))[1:-1]

@@ -1,93 +1,231 @@
-"""Request ids, the line in the log, and failures that nobody foresaw."""
+"""Only requests with the key, for an allowed host name, reach the application."""
 
-import logging
-import re
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 
+import httpx
 import pytest
+from starlette.types import Message, Scope
 
-from pysequence_api.errors import GatewayError
-from tests.api.conftest import KEY, Api
+from pysequence_api.api import create_app
+from pysequence_api.errors import SettingsError
+from pysequence_api.gateway import open_gateway
+from pysequence_api.settings import Settings
+from tests.api.server import Server
+from tests.world import API_KEY, World, open_world
 
 pytestmark = pytest.mark.anyio
-LINE = re.compile(r"[A-Z]+ \S+ [0-9]{3} [0-9]+ ms \(upstream [0-9]+ ms\) from \S+ [A-Za-z0-9._-]+")
+
+ALLOWED_HOSTS = "pods.example.net, 127.0.0.1,[::1]"
+PATHS = [
+    "/api/pods",
+    "/api/pods/balance",
+    "/api/pods/rent/balance",
+    "/api/pods/detail/x",
+    "/api/pods/x/y",
+    "/api/accounts",
+    "/api/activity/summary",
+    "/api/activity",
+    "/api/transfers/x",
+    "/api/activity/x/y",
+    "/api/limits",
+    "/docs",
+    "/redoc",
+    "/openapi.json",
+    "/",
+    "/nothing",
+    "/api/health/",
+    "/api/health%0A",
+    "/api/health/x",
+    "/API/HEALTH",
+    "//api/health",
+]
+WRONG_KEYS: list[list[tuple[bytes, bytes]]] = [
+    [],
+    [(b"X-API-Key", b"")],
+    [(b"X-API-Key", b"wrong")],
+    [(b"X-API-Key", b"sandbox2")],
+    [(b"X-API-Key", b"sandbo")],
+    [(b"X-API-Key", b"SANDBOX")],
+    [(b"X-API-Key", "sändbox".encode())],
+    [(b"X-API-Key", b"\xff\xfe")],
+    [(b"X-API-Key", b"x" * 10_000)],
+    [(b"X-API-Key", b"sandbox"), (b"X-API-Key", b"sandbox")],
+    [(b"X-API-Key", b"sandbox"), (b"x-api-key", b"wrong")],
+    [(b"Authorization", b"Bearer sandbox")],
+]
+
+
+def assert_rejected(answer: httpx.Response) -> None:
+    assert answer.status_code == 401
+    assert answer.json() == {"detail": "Invalid API key"}
+    assert answer.headers["x-request-id"]
+
+
+@pytest.fixture
+async def keyless_client(shared_world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without a key."""
+    transport = httpx.ASGITransport(create_app(shared_world.gateway))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_every_path_needs_the_key(keyless_client: httpx.AsyncClient, method: str, path: str) -> None:
+    assert_rejected(await keyless_client.request(method, f"http://api{path}"))
+
+
+@pytest.mark.parametrize("headers", WRONG_KEYS)
+async def test_wrong_key_is_rejected(
+    shared_world: World, keyless_client: httpx.AsyncClient, headers: list[tuple[bytes, bytes]]
+) -> None:
+    before = len(shared_world.sandbox.journal.read().requests)
+    assert_rejected(await keyless_client.get("/api/pods", headers=headers))
+    assert_rejected(await keyless_client.post("/api/transfers", headers=headers, content=b"{"))
+    assert len(shared_world.sandbox.journal.read().requests) == before
+    assert shared_world.files.trail() == []
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    "headers",
     [
-        ("GET", "/api/health", 200),
-        ("GET", "/api/pods", 200),
-        ("GET", "/api/nothing", 404),
-        ("GET", "/api/transfers/nothing", 404),
-        ("DELETE", "/api/pods", 405),
-        ("GET", "/api/activity?first=0", 422),
-        ("POST", "/api/transfers", 422),
-        ("GET", "/docs", 200),
+        b"",
+        b"X-API-Key:\r\n",
+        b"X-API-Key: s\xc3\xa4ndbox\r\n",
+        b"X-API-Key: \xff\xfe\r\n",
+        b"X-API-Key: sandbox\r\nX-API-Key: sandbox\r\n",
+        b"X-API-Key: sandbox\r\nx-api-key: other\r\n",
+        b"X-API-Key: sandbox, sandbox\r\n",
+        b"X_API_Key: sandbox\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n",
     ],
 )
-async def test_every_answer_has_an_id(shared_api: Api, method: str, path: str, status: int) -> None:
-    first, second = await shared_api.client.request(method, path), await shared_api.client.request(method, path)
-    assert first.status_code == second.status_code == status
-    ids = {answer.headers["x-request-id"] for answer in (first, second)}
-    assert len(ids) == 2
-    assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in ids)
-    own = await shared_api.client.request(method, path, headers={"X-Request-ID": "my.own_id-7"})
-    assert own.headers.get_list("x-request-id") == ["my.own_id-7"]
+async def test_wrong_key_is_rejected_over_a_connection(sandbox_server: Server, headers: bytes) -> None:
+    request = b"GET /api/pods HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n"
+    status, received, body = await sandbox_server.send_bytes(request)
+    assert (status, json.loads(body)) == (401, {"detail": "Invalid API key"})
+    assert received["x-request-id"]
+    assert "server" not in received
 
 
-@pytest.mark.parametrize("value", [b"", b"two words", b"a" * 65, b"line\tbreak", "é".encode(), b'"quoted"', b"a,b"])
-async def test_ids_that_are_not_plain_are_replaced(shared_api: Api, value: bytes) -> None:
-    answer = await shared_api.client.get("/api/health", headers=[(b"X-Request-ID", value)])
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+async def test_key_in_the_query_is_rejected(keyless_client: httpx.AsyncClient) -> None:
+    assert_rejected(await keyless_client.get("/api/pods", params={"X-API-Key": API_KEY, "api_key": API_KEY}))
 
 
-async def test_two_ids_are_replaced(shared_api: Api) -> None:
-    answer = await shared_api.client.get("/api/health", headers=[("X-Request-ID", "a"), ("X-Request-ID", "b")])
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+async def test_health_needs_no_key(keyless_client: httpx.AsyncClient) -> None:
+    for headers in WRONG_KEYS:
+        assert (await keyless_client.get("/api/health", headers=headers)).json() == {"status": "ok"}
 
 
-async def test_one_line_for_each_request(shared_api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="pysequence_api.api")
-    paths = {
-        "/api/pods/Rent/balance?secret=1": "/api/pods/{pod_name}/balance",
-        "/api/transfers/some-id?secret=2": "/api/transfers/{transfer_id}",
-        "/api/nothing%0Aelse?secret=3": "/api/nothing%0Aelse",
-        "/api/health": "/api/health",
+@pytest.mark.parametrize("target", [b"/api/health", b"/api/health?x=1"])
+async def test_health_needs_no_key_over_a_connection(sandbox_server: Server, target: bytes) -> None:
+    request = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    status, received, body = await sandbox_server.send_bytes(request)
+    assert (status, json.loads(body)) == (200, {"status": "ok"})
+    assert received["x-request-id"]
+
+
+async def test_the_key_opens_the_documentation(shared_client: httpx.AsyncClient) -> None:
+    assert (await shared_client.get("/docs")).status_code == 200
+    assert (await shared_client.get("/openapi.json")).status_code == 200
+
+
+async def test_body_is_not_read_without_the_key(shared_world: World) -> None:
+    app = create_app(shared_world.gateway)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body was read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(_scope("http", method="POST", path="/api/transfers"), receive, send)
+    assert sent[0]["status"] == 401
+
+
+async def test_server_does_not_wait_for_a_body_without_the_key(sandbox_server: Server) -> None:
+    head = b"POST /api/transfers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    status, _, body = await sandbox_server.send_bytes(head + b"Content-Length: 1000000\r\n\r\n")
+    assert (status, json.loads(body)) == (401, {"detail": "Invalid API key"})
+
+
+async def test_websockets_are_rejected(shared_world: World) -> None:
+    app = create_app(shared_world.gateway)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(_scope("websocket", path="/api/pods"), receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_no_application_without_a_key(tmp_path: Path) -> None:
+    async with open_gateway(Settings.load(data_dir=tmp_path, access_token="token")) as gateway:
+        with pytest.raises(SettingsError, match="SEQUENCE_API_KEY"):
+            create_app(gateway)
+
+
+def test_empty_key_counts_as_unset() -> None:
+    with pytest.raises(SettingsError, match="SEQUENCE_API_KEY"):
+        Settings.load(api_key="", required=["api_key"])
+
+
+@pytest.mark.parametrize("host", ["pods.example.net", "PODS.example.net:8720", "127.0.0.1:1", "[::1]:8720", "[::1]"])
+async def test_allowed_hosts(tmp_path: Path, host: str) -> None:
+    async with open_world(tmp_path, allowed_hosts=ALLOWED_HOSTS) as world, world.http() as client:
+        assert (await client.get("/api/limits", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8720", "[::1]", "localhost"])
+async def test_loopback_names_are_always_allowed(tmp_path: Path, host: str) -> None:
+    async with open_world(tmp_path, allowed_hosts="pods.example.net") as world, world.http() as client:
+        assert (await client.get("/api/limits", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "pods.example.net.evil.example", "example.net", "[::2]", "", "::1"])
+async def test_other_hosts_are_rejected(tmp_path: Path, host: str) -> None:
+    async with open_world(tmp_path, allowed_hosts=ALLOWED_HOSTS) as world, world.http() as client:
+        answer = await client.get("/api/limits", headers={"Host": host})
+        assert answer.status_code == 400
+        assert "SEQUENCE_ALLOWED_HOSTS" in answer.json()["detail"]
+        assert answer.headers["x-request-id"]
+        assert (await client.get("/api/health", headers={"Host": host})).status_code == 200
+
+
+async def test_every_host_is_allowed_by_default(shared_client: httpx.AsyncClient) -> None:
+    assert (await shared_client.get("/api/limits", headers={"Host": "whatever.example"})).status_code == 200
+
+
+@pytest.mark.parametrize("hosts", ["https://pods.example.net", "a, ,b", "pods.example.net:8720", "a b"])
+def test_invalid_allowed_hosts(monkeypatch: pytest.MonkeyPatch, hosts: str) -> None:
+    monkeypatch.setenv("SEQUENCE_ALLOWED_HOSTS", hosts)
+    with pytest.raises(SettingsError, match="SEQUENCE_ALLOWED_HOSTS"):
+        Settings.load()
+
+
+def test_allowed_hosts_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_ALLOWED_HOSTS", ALLOWED_HOSTS)
+    assert Settings.load().allowed_hosts == ("pods.example.net", "127.0.0.1", "[::1]")
+    monkeypatch.setenv("SEQUENCE_ALLOWED_HOSTS", "")
+    assert Settings.load().allowed_hosts == ()
+
+
+def _scope(kind: str, **more: str) -> Scope:
+    return {
+        "type": kind,
+        "http_version": "1.1",
+        "query_string": b"",
+        "raw_path": b"",
+        "root_path": "",
+        "headers": [],
+        "client": None,
+        "server": None,
+        **more,
     }
-    for path in paths:
-        await shared_api.client.get(path, headers={"X-Request-ID": "this-one"})
-    lines = [record.getMessage() for record in caplog.records if record.name == "pysequence_api.api"]
-    assert [line.split()[1] for line in lines] == list(paths.values())
-    assert all(LINE.fullmatch(line) and line.endswith(" this-one") for line in lines)
-    assert "secret" not in "".join(lines)
-    assert KEY not in "".join(lines)
-
-
-async def test_a_failure_that_nobody_foresaw(
-    shared_api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def fail(*_: object) -> None:
-        raise ZeroDivisionError("the account number is 123456789")
-
-    monkeypatch.setattr(type(shared_api.gateway.client), "activity_summary", fail)
-    answer = await shared_api.client.get("/api/activity/summary", headers={"X-Request-ID": "this-one"})
-    assert answer.status_code == 500
-    assert answer.json() == {"detail": "Internal error (request this-one); the server's log has more."}
-    assert answer.headers["x-request-id"] == "this-one"
-    assert "ZeroDivisionError" in caplog.text
-
-
-async def test_errors_know_their_answers(shared_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = [GatewayError]
-    for kind in kinds:
-        kinds.extend(kind.__subclasses__())
-    for kind in kinds:
-
-        async def fail(*_: object, kind: type[GatewayError] = kind) -> None:
-            raise kind("What to do.", attempt_id="attempt", retry_after_seconds=7)
-
-        monkeypatch.setattr(type(shared_api.gateway.client), "activity_summary", fail)
-        answer = await shared_api.client.get("/api/activity/summary")
-        assert answer.status_code == kind.status
-        assert answer.json()["detail"] == "What to do. (attempt attempt)"
-        assert answer.headers["retry-after"] == "7"

@@ -1,13 +1,15 @@
-"""The numbers that a monitoring system reads."""
+"""``/metrics`` counts requests, transfers, waits and the token, and contains no secret."""
 
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from pysequence_api.api import create_app
-from tests.api.conftest import KEY, Api, OpenApi
+from tests.api.calls import post_transfer, transfer_body
+from tests.world import API_KEY, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +17,7 @@ GRAPHQL_ERROR = {"kind": "graphql_error", "message": "no"}
 
 
 async def numbers(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
-    """Read them, by name and the values of the labels, which stand in the order of their names."""
+    """Read the metrics, by name and values of the labels in the order of their names."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
@@ -27,12 +29,12 @@ async def numbers(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
     }
 
 
-async def test_requests_by_route_method_and_status(api: Api) -> None:
-    await api.client.get("/api/pods/Rent/balance")
-    await api.client.get("/api/pods/nothing-like-it/balance")
-    await api.client.get("/made-up-by-a-stranger", headers={"X-API-Key": "wrong"})
-    await api.client.request("MADEUP", "/api/pods")
-    found = await numbers(api.client)
+async def test_requests_by_route_method_and_status(client: httpx.AsyncClient) -> None:
+    await client.get("/api/pods/Rent/balance")
+    await client.get("/api/pods/nothing-like-it/balance")
+    await client.get("/does-not-exist", headers={"X-API-Key": "wrong"})
+    await client.request("MADEUP", "/api/pods")
+    found = await numbers(client)
     requests = {key: value for key, value in found.items() if key[0] == "http_requests_total"}
     template = "/api/pods/{pod_name}/balance"
     assert requests == {
@@ -44,13 +46,14 @@ async def test_requests_by_route_method_and_status(api: Api) -> None:
     assert found["http_request_seconds_count", template] == 2
 
 
-async def test_upstream_requests_by_operation_and_outcome(api: Api) -> None:
-    await api.client.get("/api/pods")
-    api.arm("ActivitySummary", {"kind": "status", "status": 503})
-    assert (await api.client.get("/api/activity/summary")).status_code == 502
-    api.arm("ActivitySummary", GRAPHQL_ERROR)
-    assert (await api.client.get("/api/activity/summary")).status_code == 502
-    found = await numbers(api.client)
+async def test_upstream_requests_by_operation_and_outcome(world: World) -> None:
+    async with world.http(await world.open_process()) as client:
+        await client.get("/api/pods")
+        world.fail({"kind": "status", "status": 503}, operation="ActivitySummary")
+        assert (await client.get("/api/activity/summary")).status_code == 502
+        world.fail(GRAPHQL_ERROR, operation="ActivitySummary")
+        assert (await client.get("/api/activity/summary")).status_code == 502
+        found = await numbers(client)
     assert found["upstream_requests_total", "SelectSourceAndDestination", "ok"] == 1
     assert found["upstream_requests_total", "ActivitySummary", "UnexpectedStatusError"] == 1
     assert found["upstream_requests_total", "ActivitySummary", "GraphQLError"] == 1
@@ -59,26 +62,29 @@ async def test_upstream_requests_by_operation_and_outcome(api: Api) -> None:
     assert found["pacing_wait_seconds_count",] == 3
 
 
-async def test_the_wait_for_a_turn(open_api: OpenApi) -> None:
-    async with open_api(request_interval_seconds=0.2) as api:
-        await api.client.get("/api/pods")
-        await api.client.get("/api/activity/summary")
-        found = await numbers(api.client)
+async def test_pacing_wait(tmp_path: Path) -> None:
+    async with (
+        open_world(tmp_path, request_interval_seconds=0.2) as world,
+        world.http(await world.open_process()) as client,
+    ):
+        await client.get("/api/pods")
+        await client.get("/api/activity/summary")
+        found = await numbers(client)
     assert found["pacing_wait_seconds_count",] == 2
     assert found["pacing_wait_seconds_sum",] > 0.1
 
 
-async def test_transfers_by_end_and_cents(open_api: OpenApi) -> None:
-    async with open_api(max_transfer_attempts_per_minute=5) as api:
-        assert (await api.transfer(5_000)).status_code == 200
-        assert (await api.transfer(1_500_000)).status_code == 400
-        api.arm("CreatePayment", {"kind": "status", "status": 429})
-        assert (await api.transfer(6_000)).status_code == 502
-        api.arm("CreatePayment", {"kind": "status", "status": 504}, when="after")
-        assert (await api.transfer(7_000)).status_code == 502
-        assert (await api.transfer(7_000)).status_code == 409
-        assert (await api.transfer(100)).status_code == 429
-        found = await numbers(api.client)
+async def test_transfers_by_result_and_cents(tmp_path: Path) -> None:
+    async with open_world(tmp_path, max_transfer_attempts_per_minute=5) as world, world.http() as client:
+        assert (await post_transfer(client, 5_000)).status_code == 200
+        assert (await post_transfer(client, 1_500_000)).status_code == 400
+        world.fail({"kind": "status", "status": 429})
+        assert (await post_transfer(client, 6_000)).status_code == 502
+        world.fail({"kind": "status", "status": 504}, when="after")
+        assert (await post_transfer(client, 7_000)).status_code == 502
+        assert (await post_transfer(client, 7_000)).status_code == 409
+        assert (await post_transfer(client, 100)).status_code == 429
+        found = await numbers(client)
     ends = {key[1]: value for key, value in found.items() if key[0] == "transfers_total"}
     assert {end: count for end, count in ends.items() if count} == {
         "completed": 1,
@@ -95,48 +101,51 @@ async def test_transfers_by_end_and_cents(open_api: OpenApi) -> None:
     assert found["safeguards_available",] == 1
 
 
-async def test_a_replayed_answer_is_no_second_transfer(api: Api) -> None:
-    order = await api.order()
+async def test_replayed_answer_is_not_a_second_transfer(client: httpx.AsyncClient) -> None:
+    order = await transfer_body(client)
     for _ in range(2):
-        await api.client.post("/api/transfers", json=order, headers={"Idempotency-Key": "once"})
-    found = await numbers(api.client)
+        await client.post("/api/transfers", json=order, headers={"Idempotency-Key": "once"})
+    found = await numbers(client)
     assert (found["transfers_total", "completed"], found["transfers_total", "replayed"]) == (1, 1)
 
 
-async def test_damage_is_an_alarm(api: Api) -> None:
-    assert (await api.transfer()).status_code == 200
-    (api.directory / ".daily_limits.json").write_text("{")
-    found = await numbers(api.client)
+async def test_damaged_ledger_is_visible(world: World, client: httpx.AsyncClient) -> None:
+    assert (await post_transfer(client)).status_code == 200
+    world.files.damage(".daily_limits.json", b"{")
+    found = await numbers(client)
     assert found["safeguards_available",] == 0
     assert ("left_today_cents",) not in found
 
 
-async def test_the_token(api: Api) -> None:
-    found = await numbers(api.client)
+async def test_token(world: World) -> None:
+    process = await world.open_process(access_token=SecretStr(world.sandbox.issue_tokens().access_token))
+    async with world.http(process) as client:
+        found = await numbers(client)
     assert found["token_present",] == 1
     assert 0 <= found["token_age_seconds",] < 60
     assert 0 < found["token_left_seconds",] <= 86_400
-    (api.directory / ".tokens.json").unlink()
-    found = await numbers(api.client)
+    process = await world.open_process(access_token=None)
+    async with world.http(process) as client:
+        found = await numbers(client)
     assert found["token_present",] == 0
     assert ("token_left_seconds",) not in found
 
 
-async def test_it_needs_the_key(shared_api: Api) -> None:
-    answer = await shared_api.client.get("/metrics", headers={"X-API-Key": "wrong"})
+async def test_metrics_need_the_key(shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.get("/metrics", headers={"X-API-Key": "wrong"})
     assert answer.status_code == 401
 
 
-async def test_two_applications_count_apart(shared_api: Api) -> None:
-    transport = httpx.ASGITransport(create_app(shared_api.gateway))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"X-API-Key": KEY}) as other:
+async def test_two_applications_count_separately(shared_world: World, shared_client: httpx.AsyncClient) -> None:
+    transport = httpx.ASGITransport(create_app(shared_world.gateway))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"X-API-Key": API_KEY}) as other:
         await other.get("/api/health")
         assert ("http_requests_total", "GET", "/api/health", "200") in await numbers(other)
-    assert ("http_requests_total", "GET", "/api/health", "200") not in await numbers(shared_api.client)
+    assert ("http_requests_total", "GET", "/api/health", "200") not in await numbers(shared_client)
 
 
-async def test_no_secret_is_in_it(api: Api, tmp_path: Path) -> None:
-    await api.client.get("/api/pods?secret=canary", headers={"X-Request-ID": "canary"})
-    text = (await api.client.get("/metrics")).text
+async def test_metrics_contain_no_secret(client: httpx.AsyncClient) -> None:
+    await client.get("/api/pods?secret=canary", headers={"X-Request-ID": "canary"})
+    text = (await client.get("/metrics")).text
     assert "canary" not in text
-    assert KEY not in text
+    assert API_KEY not in text

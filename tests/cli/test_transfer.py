@@ -1,4 +1,4 @@
-"""A confirmation worth reading, a rehearsal that changes nothing, and a screen that says what is waited for."""
+"""The plan of a transfer, dry runs, and the status line while requests wait."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pysequence_api.cli.words import cents_in_words
+from pysequence_api.cli.drawing import cents_in_words
 from pysequence_api.errors import GatewayError
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.telemetry import Phase, observed, report
-from tests.cli.in_process import call, draw
-from tests.cli.processes import without_escapes
+from tests.cli.commands import call, draw
+from tests.processes import without_escapes
 from tests.world import open_world
 
 pytestmark = pytest.mark.usefixtures("directory")
@@ -42,19 +42,19 @@ def files(directory: Path) -> dict[str, bytes]:
         (200_000, "two thousand dollars"),
     ],
 )
-def test_an_amount_in_words_shows_a_slipped_digit(cents: int, words: str) -> None:
+def test_an_amount_in_words(cents: int, words: str) -> None:
     assert cents_in_words(cents) == words
 
 
-def test_the_confirmation_shows_balances_before_and_after() -> None:
+def test_the_plan_shows_balances_before_and_after() -> None:
     shown = call("transfer", "Groceries", "Rent", "$25", "--dry-run").stderr
-    assert "balance $876.43, after this $851.43" in shown
-    assert "balance $4,125.00, after this $4,150.00" in shown
+    assert "balance $876.43, $851.43 after this" in shown
+    assert "balance $4,125.00, $4,150.00 after this" in shown
     assert "twenty-five dollars" in shown
-    assert "after this $24,975.00" in shown
+    assert "$24,975.00 after this" in shown
 
 
-def test_a_rehearsal_changes_nothing(directory: Path) -> None:
+def test_a_dry_run_changes_nothing(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$25", "--yes")
     before = files(directory)
     document: dict[str, Any] = json.loads(call("transfer", "Groceries", "Rent", "$25", "--dry-run", "--json").stdout)
@@ -62,11 +62,10 @@ def test_a_rehearsal_changes_nothing(directory: Path) -> None:
     assert document["source"]["balance_after_cents"] == document["source"]["balance_cents"] - 2500
     assert document["daily_remaining_cents"] == 2_495_000
     assert files(directory) == before
-    assert "Nothing was sent." in call("transfer", "Groceries", "Rent", "$25", "--dry-run").stdout
 
 
 @pytest.mark.parametrize(("amount", "limit"), [("$15,000", "per-transfer limit"), ("$3,000", "daily remaining limit")])
-def test_a_rehearsal_of_what_would_be_refused_is_3_and_leaves_no_trace(
+def test_a_dry_run_of_what_would_be_rejected_is_3_and_records_nothing(
     amount: str, limit: str, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEQUENCE_MAX_DAILY_TRANSFER_CENTS", "200000")
@@ -76,52 +75,52 @@ def test_a_rehearsal_of_what_would_be_refused_is_3_and_leaves_no_trace(
     assert files(directory) == {".audit.jsonl": b""}
 
 
-def test_a_rehearsal_warns_of_too_little_money() -> None:
+def test_a_dry_run_warns_of_a_low_balance() -> None:
     result = call("transfer", "Empty Envelope", "Rent", "$5", "--dry-run", "--json")
-    assert "holds less" in result.stderr
-    assert any("holds less" in warning for warning in json.loads(result.stdout)["warnings"])
+    [warning] = json.loads(result.stdout)["warnings"]
+    assert warning in result.stderr
 
 
-def test_a_rehearsal_with_a_used_key_says_so() -> None:
+def test_a_dry_run_knows_a_used_idempotency_key() -> None:
     arguments = ("transfer", "Groceries", "Rent", "$25", "--idempotency-key", "once")
     call(*arguments, "--yes")
-    assert "was used before" in call(*arguments, "--dry-run").stdout
     assert json.loads(call(*arguments, "--dry-run", "--json").stdout)["would_be_sent"] is False
+    assert "Would transfer" not in call(*arguments, "--dry-run").stdout
     call("transfer", "Groceries", "Rent", "$26", "--idempotency-key", "once", "--dry-run", code=3)
 
 
-def test_a_damaged_ledger_refuses_a_rehearsal_too(directory: Path) -> None:
+def test_a_dry_run_with_a_damaged_ledger_is_3(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     (directory / ".daily_limits.json").write_text("{")
     call("transfer", "Groceries", "Rent", "$1", "--dry-run", code=3)
 
 
 @pytest.mark.parametrize(("source", "near"), [("Grozeries", "'Groceries'"), ("Emergancy Fund", "'Emergency Fund'")])
-def test_a_typo_proposes_the_nearest_and_sends_nothing(source: str, near: str) -> None:
-    assert f"Did you mean {near}" in call("transfer", source, "Rent", "$1", "--yes", code=2).stderr
+def test_a_typo_is_2_and_similar_names_are_suggested(source: str, near: str) -> None:
+    assert near in call("transfer", source, "Rent", "$1", "--yes", code=2).stderr
     assert near in call("transfer", source, "Rent", "$1", "--yes", "--source-type", "POD", code=2).stderr
     assert call("audit", "tail").stdout == ""
 
 
-def test_the_limits_are_bars_with_this_transfer_in_them() -> None:
+def test_the_bars_of_the_limits_include_the_transfer() -> None:
     drawn = draw("transfer", "Emergency Fund", "Rent", "$9,800.00", "--dry-run")
     text = without_escapes(drawn)
     assert "▓" * 20 + " at most $10,000.00" in text
-    assert "\x1b[1;31m" in drawn, "a limit that is nearly reached is red"
+    assert "\x1b[1;31m" in drawn, "a limit that is almost reached is red"
     assert "▓" * 8 + "░" * 12 in text
 
 
-def test_what_is_waited_for_is_on_the_screen() -> None:
+def test_the_status_line_says_what_requests_wait_for() -> None:
     slow = {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0.8"}
     drawn = draw("transfer", "Groceries", "Rent", "$25", "--yes", variables=slow)
     waiting, _, rest = drawn.rpartition("\r\x1b[K")
     assert "waiting for its turn" in waiting
-    assert "waiting" not in rest, "it is taken away again"
+    assert "waiting" not in rest, "the line is removed at the end"
     assert "Transferred $25.00 from Groceries to Rent." in rest
 
 
 @pytest.mark.anyio
-async def test_a_transfer_tells_what_it_waits_for(tmp_path: Path) -> None:
+async def test_a_transfer_reports_what_it_waits_for(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path / "sequence.sqlite")
     seen: list[Phase] = []
     try:
@@ -137,7 +136,7 @@ async def test_a_transfer_tells_what_it_waits_for(tmp_path: Path) -> None:
     assert seen[-3:] == [Phase.TURN, Phase.ANSWER, Phase.SIGN_IN]
 
 
-def test_nobody_has_to_look() -> None:
+def test_reports_without_an_observer_are_ignored() -> None:
     report(Phase.TURN)
     seen: list[Phase] = []
     with observed(seen.append):

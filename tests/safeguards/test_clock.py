@@ -17,7 +17,7 @@ PROBE = "ActivitySummary"
 @pytest.mark.parametrize("seconds", [-86_400, -121, 125, 10 * 365 * 86_400])
 async def test_a_clock_that_is_off_stops_transfers(world: World, seconds: float) -> None:
     off = {"kind": "date_offset_seconds", "seconds": seconds}
-    world.fail(off, operation="*", count=2, when="after")
+    world.fail(off, operation="*", count=3, when="after")
     await world.gateway.client.pods()
     with pytest.raises(SafeguardsUnavailableError, match="clock"):
         await world.transfer()

@@ -406,9 +406,7 @@ async def test_what_a_killed_process_left_is_ended(
     assert world.files.events(attempt_id) == (["failed"] if state is State.RESERVED else ["requested", "failed"])
 
 
-async def test_what_ended_beside_an_old_unknown_one_ends_once(
-    world: World, traveller: time_machine.Traveller
-) -> None:
+async def test_what_ended_beside_an_old_unknown_one_ends_once(world: World, traveller: time_machine.Traveller) -> None:
     await world.lose(moved=False)
     world.fail({"kind": "refuse", "message": "no"})
     with pytest.raises(RefusedError):

@@ -13,9 +13,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.api.conftest import Api, free_port, opened_api
+from pysequence_api.errors import OutcomeUnknownError
+from tests.api.server import free_port
 from tests.shipping.documented import Block
 from tests.shipping.files import ROOT
+from tests.world import open_world
 
 KEY = "a-key-of-the-documentation"
 COMMAND_TIMEOUT_SECONDS = 120
@@ -70,23 +72,20 @@ def listening(command: list[str], environment: dict[str, str], directory: Path) 
 
 async def _prepare(directory: Path) -> dict[str, str]:
     """Make one accepted transfer and one of unknown outcome, and return the variables of the documentation."""
-    async with opened_api(directory) as api:
-        completed = (await api.transfer(1_000)).json()
-        api.arm("CreatePayment", {"kind": "status", "status": 504}, "hide_new_transfer")
-        assert (await api.transfer(2_000)).status_code == 502
-        return await _variables(api, completed["attempt_id"])
-
-
-async def _variables(api: Api, attempt_id: str) -> dict[str, str]:
-    limits = (await api.client.get("/api/limits")).json()
-    order = await api.order()
-    return {
-        "SOURCE_ID": order["source_id"],
-        "DESTINATION_ID": order["destination_id"],
-        "ATTEMPT_ID": attempt_id,
-        "UNKNOWN_ATTEMPT_ID": limits["unsettled"][0]["attempt_id"],
-        "NOTED_HEAD": limits["audit_head"],
-    }
+    async with open_world(directory) as world:
+        completed = await world.transfer(1_000)
+        world.fail({"kind": "status", "status": 504}, "hide_new_transfer")
+        with pytest.raises(OutcomeUnknownError) as unknown:
+            await world.transfer(2_000)
+        limits = await world.gateway.transfers.limits()
+        order = world.order()
+        return {
+            "SOURCE_ID": order.source_id,
+            "DESTINATION_ID": order.destination_id,
+            "ATTEMPT_ID": completed.attempt_id,
+            "UNKNOWN_ATTEMPT_ID": unknown.value.attempt_id or "",
+            "NOTED_HEAD": limits.audit_head or "",
+        }
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
             patch.delenv(name)
         patch.chdir(directory)
-        variables = anyio.run(_prepare, directory / "data")
+        data = directory / "data" / "sandbox"
+        data.mkdir(parents=True)
+        variables = anyio.run(_prepare, data)
         port = free_port()
         environment = dict(os.environ) | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",

@@ -17,7 +17,7 @@ import pysequence_api
 from pysequence_api.cli import app
 from pysequence_api.errors import GatewayError
 from pysequence_api.settings import Settings
-from tests.api.conftest import free_port, opened_api
+from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
@@ -31,6 +31,7 @@ from tests.shipping.files import (
     UPSTREAM,
     variables,
 )
+from tests.world import open_world
 
 PAGES = [README, OPERATIONS, SECURITY, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
@@ -71,8 +72,8 @@ def error_classes(root: type[GatewayError] = GatewayError) -> Iterator[type[Gate
 
 
 async def _schema(directory: Path) -> dict[str, Any]:
-    async with opened_api(directory) as api:
-        schema: dict[str, Any] = (await api.client.get("/openapi.json")).json()
+    async with open_world(directory) as world, world.http() as client:
+        schema: dict[str, Any] = (await client.get("/openapi.json")).json()
         return schema
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pysequence_api.cli import app
-from tests.api.conftest import free_port
+from tests.api.server import free_port
 from tests.shipping.conftest import Site
 
 HEAVY = {"fastapi", "uvicorn", "httpx", "playwright", "ariadne", "prometheus_client"}

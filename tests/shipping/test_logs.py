@@ -14,7 +14,7 @@ import pytest
 
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.settings import Settings
-from tests.api.conftest import free_port
+from tests.api.server import free_port
 from tests.shipping.conftest import KEY, Site
 
 REQUEST_FIELDS = {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source"}

@@ -44,9 +44,9 @@ async def test_status_for_people_needs_no_network(world: SignInWorld) -> None:
     assert shown.code == 0
     facts = dict(line.split("  ", 1) for line in shown.out.splitlines())
     assert facts["Signed in"].strip() == "yes"
-    assert facts["Who"].strip() == EMAIL
-    assert facts["Got by"].strip() == "another program, or an earlier version"
-    assert facts["Renewed by"].strip() == "refresh token"
+    assert facts["Account"].strip() == EMAIL
+    assert facts["Token from"].strip() == "another program, or an earlier version"
+    assert facts["Renewed with"].strip() == "refresh token"
 
 
 async def test_status_of_the_token_in_the_environment(world: SignInWorld) -> None:

@@ -16,7 +16,12 @@ from pysequence_api.models import (
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
+    ExternalAccount,
+    Party,
+    Pod,
     PodDetail,
+    Port,
+    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
@@ -44,6 +49,7 @@ ORIGIN = "https://app.getsequence.io"
 MAX_PAGE_TRANSFERS = 100
 
 Variables = dict[str, Any]
+OnName = Callable[[str | None, str | None], None]
 _Key = tuple[Operation, str, Priority]
 
 
@@ -57,7 +63,10 @@ class GraphQLSequenceClient(SequenceClient):
         pacer: where requests get their turn.
     """
 
-    def __init__(self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer) -> None:
+    def __init__(
+        self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer, on_name: OnName
+    ) -> None:
+        self._on_name = on_name
         self._reads = reads
         self._transfers = transfers
         self._tokens = tokens
@@ -68,13 +77,21 @@ class GraphQLSequenceClient(SequenceClient):
         self._running_reads: set[SharedTask[Answer]] = set()
 
     @classmethod
-    def open(cls, settings: Settings, data_directory: Path, transport: httpx.AsyncBaseTransport | None = None) -> Self:
+    def open(
+        cls,
+        settings: Settings,
+        data_directory: Path,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        on_name: OnName = lambda _id, _name: None,
+    ) -> Self:
         """Return a client. This sends nothing and touches no file.
 
         Args:
             settings: addresses, pacing, deadlines, and the credentials for signing in.
             data_directory: the directory of the token cache and the pacing files.
             transport: used instead of the network, for example the sandbox in this process. The caller closes it.
+            on_name: called with the id and the name of each pod, port and account in an answer.
 
         Raises:
             SettingsError: a proxy or certificate variable of the environment, or ``SEQUENCE_TOTP``, cannot be used.
@@ -98,6 +115,7 @@ class GraphQLSequenceClient(SequenceClient):
                 interval_seconds=settings.request_interval_seconds,
                 jitter_seconds=settings.request_jitter_seconds,
             ),
+            on_name=on_name,
         )
 
     @property
@@ -114,10 +132,12 @@ class GraphQLSequenceClient(SequenceClient):
         """Return the age of the access token; see `SequenceClient.token_life`."""
         return await self._tokens.life()
 
-    async def accounts(self, organization_id: str | None = None) -> Accounts:
+    async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
-        answer = await self._read(Operation.ACCOUNTS, {})
-        return read_accounts(answer.node(), organization_id)
+        answer = await self._read(Operation.ACCOUNTS, {}, Priority.URGENT if urgent else Priority.READ)
+        accounts = read_accounts(answer.node(), organization_id)
+        self._learn(*accounts.pods, *accounts.ports, *accounts.accounts)
+        return accounts
 
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
         """Read one pod; see `SequenceClient.pod_detail`."""
@@ -149,13 +169,17 @@ class GraphQLSequenceClient(SequenceClient):
             "first": first,
         }
         answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
-        return read_activity(answer.node(f"No organization {quoted(organization_id)}."), organization_id)
+        page = read_activity(answer.node(f"No organization {quoted(organization_id)}."), organization_id)
+        self._learn_from(*page.transfers)
+        return page
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
         """Read one transfer; see `SequenceClient.transfer_detail`."""
         answer = await self._read(Operation.TRANSFER, {"organizationId": organization_id, "id": transfer_id})
         data = answer.node(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
-        return read_transfer_detail(data, organization_id, transfer_id)
+        detail = read_transfer_detail(data, organization_id, transfer_id)
+        self._learn_from(detail)
+        return detail
 
     async def prepare_transfer(self, order: TransferOrder) -> PreparedTransfer:
         """Wait for a turn and a token; see `SequenceClient.prepare_transfer`."""
@@ -175,6 +199,10 @@ class GraphQLSequenceClient(SequenceClient):
         """Renew the access token in time; see `SequenceClient.stay_signed_in`."""
         await self._tokens.keep_fresh()
 
+    def stop(self) -> None:
+        """Release waiting reads; see `SequenceClient.stop`."""
+        self._pacer.stop()
+
     async def aclose(self) -> None:
         """Cancel running reads and close the connections."""
         for read in tuple(self._running_reads):
@@ -182,6 +210,14 @@ class GraphQLSequenceClient(SequenceClient):
         await self._tokens.aclose()
         for endpoint in (self._reads, self._transfers):
             await endpoint.aclose()
+
+    def _learn(self, *parties: Pod | Port | ExternalAccount | Party) -> None:
+        for party in parties:
+            self._on_name(party.id, party.name)
+
+    def _learn_from(self, *transfers: Transfer) -> None:
+        for transfer in transfers:
+            self._learn(transfer.source, transfer.destination)
 
     async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
         """Read. Equal reads that wait at the same time become one request."""
@@ -293,7 +329,9 @@ class _PreparedPayment(PreparedTransfer):
         if self._sent_at_seconds is None:
             self._sent_at_seconds = steady_seconds()
         with waiting():
-            return read_payment(await self._client._send_once(self._request, self._permit))
+            receipt = read_payment(await self._client._send_once(self._request, self._permit))
+        self._client._learn_from(*receipt.transfers)
+        return receipt
 
     async def renew(self) -> None:
         """Get a new token and a new turn; see `PreparedTransfer.renew`."""

@@ -47,6 +47,7 @@ query SelectSourceAndDestination {
     memberships {
       organization {
         id
+        kycs { id }
         pods { id name type metadata { balance { cents } } }
         ports { id name metadata { balance { cents } } }
         accounts {

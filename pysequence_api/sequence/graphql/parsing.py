@@ -49,6 +49,7 @@ def read_accounts(data: Node, organization_id: str | None) -> Accounts:
     """
     memberships, complete = data.child("me").children("memberships")
     organizations = [membership.child("organization") for membership in memberships]
+    kyc_ids = _read_kyc_ids(organizations) if complete else None
     known = {identifier: node for node in organizations if (identifier := node.identifier())}
     complete = complete and len(known) == len(organizations)
     if organization_id is not None:
@@ -70,7 +71,19 @@ def read_accounts(data: Node, organization_id: str | None) -> Accounts:
         accounts=tuple(accounts),
         organization_ids=tuple(known),
         complete=complete,
+        kyc_ids=kyc_ids,
     )
+
+
+def _read_kyc_ids(organizations: list[Node]) -> tuple[str, ...] | None:
+    kyc_ids: list[str] = []
+    for organization in organizations:
+        kycs, complete = organization.children("kycs")
+        found = [identifier for kyc in kycs if (identifier := kyc.identifier())]
+        if not complete or len(found) != len(kycs):
+            return None
+        kyc_ids += found
+    return tuple(kyc_ids) or None
 
 
 def read_summary(data: Node) -> ActivitySummary:

@@ -1,4 +1,7 @@
-"""The command in processes of its own: through pipes, on a pseudo-terminal, and a Sequence to talk to."""
+"""The program as a process of its own: through pipes, on a pseudo-terminal, and with a Sequence to talk to.
+
+`tests.world` runs it in this process.
+"""
 
 import fcntl
 import os
@@ -36,15 +39,17 @@ Environment = dict[str, str]
 
 
 def environment(directory: Path, **variables: str) -> Environment:
-    """The environment of a process: a data directory, and no settings but these."""
+    """Return the environment of a process: a data directory, and no settings but these."""
     dropped = ("SEQUENCE_", "COLUMNS", "LINES", "NO_COLOR")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     ours = {"SEQUENCE_DATA_DIR": str(directory), "PYTHONPATH": str(ROOT)}
     return inherited | {"TERM": "xterm-256color", "TZ": "Europe/Berlin", "LC_ALL": "C.UTF-8"} | ours | variables
 
 
-def run(env: Environment, *arguments: str, command: tuple[str, ...] = COMMAND) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end through pipes, with nothing to read."""
+def run_process(
+    env: Environment, *arguments: str, command: tuple[str, ...] = COMMAND
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, with pipes and without input."""
     return subprocess.run(
         [*command, *arguments],
         env=env,
@@ -57,10 +62,10 @@ def run(env: Environment, *arguments: str, command: tuple[str, ...] = COMMAND) -
 
 
 @contextmanager
-def started(
+def start_process(
     env: Environment, *arguments: str, command: tuple[str, ...] = COMMAND, **more: Any
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command meanwhile; what is left of it is killed."""
+    """Run a command in the background, and kill it at the end if it still runs."""
     streams: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
@@ -75,22 +80,22 @@ def started(
                 process.kill()
 
 
-class Seat:
-    """A pseudo-terminal with a command on it, as a person meets it."""
+class PseudoTerminal:
+    """A terminal with a command on it, as a person uses it."""
 
     def __init__(self, process: "subprocess.Popen[str]", descriptor: int) -> None:
         self.process = process
         self._descriptor = descriptor
-        self._read = b""
+        self._output = b""
 
     @property
     def raw(self) -> str:
-        """All that was written to the screen so far."""
-        return self._read.decode("utf-8", "replace")
+        """Everything written so far."""
+        return self._output.decode("utf-8", "replace")
 
     @property
     def text(self) -> str:
-        """The same without colours."""
+        """Everything written so far, without colors."""
         return without_escapes(self.raw).replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
@@ -102,45 +107,47 @@ class Seat:
         _resize(self._descriptor, columns, lines)
 
     def wait_for(self, text: str) -> None:
-        """Wait until something was shown."""
+        """Wait until a text was written."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while text not in self.text:
-            assert self._more(deadline), f"{text!r} never came: {self.text}"
+            assert self._read(deadline), f"{text!r} was never written: {self.text}"
 
-    def end(self) -> int:
-        """Wait for the end, and give the exit code."""
+    def wait_for_exit(self) -> int:
+        """Wait until the command exits, and return its exit code."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self._more(deadline):
+        while self._read(deadline):
             pass
         return self.process.wait(TIMEOUT_SECONDS)
 
-    def _more(self, deadline: float) -> bool:
+    def _read(self, deadline: float) -> bool:
         ready, _, _ = select.select([self._descriptor], [], [], max(0, deadline - time.monotonic()))
-        assert ready, f"nothing more came: {self.text}"
+        assert ready, f"nothing more was written: {self.text}"
         try:
             block = os.read(self._descriptor, 65536)
         except OSError:
-            return False  # nobody has the other end open any more
-        self._read += block
+            return False  # the other end is closed
+        self._output += block
         return bool(block)
 
 
 def without_escapes(text: str) -> str:
-    """What is left of a text when a terminal has obeyed it."""
+    """Return a text without escape sequences."""
     return ESCAPES.sub("", text)
 
 
 @contextmanager
-def seated(env: Environment, *arguments: str, columns: int = 100, lines: int = 24) -> Iterator[Seat]:
-    """Run a command on a pseudo-terminal, as its foreground."""
+def start_on_terminal(
+    env: Environment, *arguments: str, columns: int = 100, lines: int = 24
+) -> Iterator[PseudoTerminal]:
+    """Run a command in the foreground of a pseudo-terminal."""
     ours, theirs = pty.openpty()
     _resize(theirs, columns, lines)
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     command = (sys.executable, "-c", ON_ITS_OWN_TERMINAL)
     try:
-        with started(env, *arguments, command=command, start_new_session=True, **streams) as process:
+        with start_process(env, *arguments, command=command, start_new_session=True, **streams) as process:
             os.close(theirs)
-            yield Seat(process, ours)
+            yield PseudoTerminal(process, ours)
     finally:
         os.close(ours)
 
@@ -150,33 +157,33 @@ def _resize(descriptor: int, columns: int, lines: int) -> None:
 
 
 def wait_until_written(path: Path, text: str) -> None:
-    """Wait until a file holds something."""
+    """Wait until a file contains a text."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < deadline, f"{text!r} never came into {path}"
+        assert time.monotonic() < deadline, f"{text!r} was never written to {path}"
         time.sleep(0.01)
 
 
 @dataclass
-class Sequence:
-    """A simulated Sequence over HTTP, in a process of its own."""
+class SandboxProcess:
+    """The simulated Sequence over HTTP, in a process of its own."""
 
     url: str
     variables: dict[str, str]
-    screen: list[str]
+    lines: list[str]
 
     def environment(self, directory: Path, **variables: str) -> Environment:
-        """The environment of a process that talks to it."""
-        paceless = {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0", "SEQUENCE_REQUEST_JITTER_SECONDS": "0"}
-        return environment(directory, **self.variables | paceless | {"SEQUENCE_DATA_DIR": str(directory)} | variables)
+        """Return the environment of a process that talks to it."""
+        no_pacing = {"SEQUENCE_REQUEST_INTERVAL_SECONDS": "0", "SEQUENCE_REQUEST_JITTER_SECONDS": "0"}
+        return environment(directory, **self.variables | no_pacing | {"SEQUENCE_DATA_DIR": str(directory)} | variables)
 
-    def arm(self, what: Any, when: str = "before") -> None:
-        """Have the next transfer go wrong."""
+    def fail(self, what: Any, when: str = "before") -> None:
+        """Make the next transfer fail."""
         fault = {"operation": "CreatePayment", "when": when, "what": what}
         httpx.post(f"{self.url}/sandbox/faults", json=fault, trust_env=False).raise_for_status()
 
     def moved(self) -> list[dict[str, Any]]:
-        """What really moved."""
+        """List what really moved."""
         transfers: list[dict[str, Any]] = httpx.get(f"{self.url}/sandbox/transfers", trust_env=False).json()[
             "transfers"
         ]
@@ -184,17 +191,17 @@ class Sequence:
 
 
 @contextmanager
-def serve_sandbox(directory: Path) -> Iterator[Sequence]:
+def start_sandbox(directory: Path) -> Iterator[SandboxProcess]:
     """Run ``sandbox serve``."""
-    with started(environment(directory), "sandbox", "serve", "--port", "0") as process:
+    with start_process(environment(directory), "sandbox", "serve", "--port", "0") as process:
         assert process.stdout is not None
-        screen: list[str] = []
-        while not (screen and screen[-1].startswith("SEQUENCE_DATA_DIR=")):
+        lines: list[str] = []
+        while not (lines and lines[-1].startswith("SEQUENCE_DATA_DIR=")):
             line = process.stdout.readline()
-            assert line, f"it ended: {process.communicate()}"
-            screen.append(line.rstrip("\n"))
-        variables = dict(line.split("=", 1) for line in screen if not line.startswith("#"))
-        yield Sequence(variables["SEQUENCE_AUTH_URL"], variables, screen)
+            assert line, f"it exited: {process.communicate()}"
+            lines.append(line.rstrip("\n"))
+        variables = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+        yield SandboxProcess(variables["SEQUENCE_AUTH_URL"], variables, lines)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=TIMEOUT_SECONDS)
         assert process.returncode == 0, log

@@ -1,4 +1,4 @@
-"""The command in this process: as a script uses it, and on a screen that somebody looks at."""
+"""Commands in this process: through pipes, as a script runs them, and on a terminal, as a person sees them."""
 
 import io
 import json
@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pysequence_api.cli import app, output
+from pysequence_api.cli import app, terminal
 
 RUNNER = CliRunner()
-NOBODYS_PORT = "1"
-"""Where nobody listens."""
+UNUSED_PORT = "1"
+"""No server listens here."""
 WINDOW = {"TERM": "xterm-256color", "LINES": "50", "TZ": "Europe/Berlin"}
 
 
 def call(*arguments: str, code: int = 0, runner: CliRunner = RUNNER) -> Result:
-    """Run a command through pipes."""
+    """Run a command through pipes, and check its exit code."""
     result = runner.invoke(app, arguments)
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
@@ -26,41 +26,41 @@ def call(*arguments: str, code: int = 0, runner: CliRunner = RUNNER) -> Result:
 
 
 def call_json(*arguments: str) -> Any:
-    """Run a command through pipes, and read its result."""
+    """Run a command through pipes, and return its JSON document."""
     return json.loads(call(*arguments, "--json").stdout)
 
 
 class Screen(io.StringIO):
-    """A stream that says whether it is a terminal."""
+    """A stream that is a terminal, or not."""
 
-    def __init__(self, *, watched: bool = True) -> None:
+    def __init__(self, *, is_terminal: bool = True) -> None:
         super().__init__()
-        self._watched = watched
+        self._is_terminal = is_terminal
 
     def isatty(self) -> bool:
-        return self._watched
+        return self._is_terminal
 
 
 def draw(
     *arguments: str,
-    watched: bool = True,
+    is_terminal: bool = True,
     columns: int = 100,
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a command with both its streams on one screen, and give all that was written there.
+    """Run a command with both its streams on one screen, and return everything written there.
 
     Args:
         *arguments: the command.
-        watched: whether the screen is a terminal.
+        is_terminal: whether the screen is a terminal.
         columns: the width of the window.
-        variables: more of the environment.
+        variables: more environment variables.
     """
-    screen = Screen(watched=watched)
+    screen = Screen(is_terminal=is_terminal)
     try:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("sys.stdout", screen)
             patched.setattr("sys.stderr", screen)
-            patched.setitem(output._choices, "color", True)
+            patched.setitem(terminal._state, "color", True)
             patched.delenv("NO_COLOR", raising=False)
             for name, value in (WINDOW | {"COLUMNS": str(columns)} | dict(variables or {})).items():
                 patched.setenv(name, value)

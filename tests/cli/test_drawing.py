@@ -1,4 +1,4 @@
-"""What is drawn, for a person and for a pipe."""
+"""Drawing on a terminal and into a pipe."""
 
 import io
 import json
@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from pysequence_api.cli.output import Column, note, print_bar, print_facts, print_json, print_table, safe
-from pysequence_api.models import Accounts, Pod
-from pysequence_api.sequence.client import total_of
-from tests.cli.in_process import Screen
+from pysequence_api.cli.drawing import Column, print_bar, print_facts, print_table
+from pysequence_api.cli.terminal import note, print_json, safe
+from tests.cli.commands import Screen
 
 EVIL = "[red]Rent[/red] \x1b[2J\x9b31m\u202eevil\nError: no :smile:"
-WRITTEN_OUT = "[red]Rent[/red] \\x1b[2J\\x9b31m\\u202eevil\\nError: no :smile:"
+ESCAPED = "[red]Rent[/red] \\x1b[2J\\x9b31m\\u202eevil\\nError: no :smile:"
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +35,12 @@ def to_pipe(draw: Callable[..., None], *arguments: Any, **more: Any) -> str:
     return pipe.getvalue()
 
 
-def test_what_would_steer_a_terminal_is_written_out() -> None:
-    assert safe(EVIL) == WRITTEN_OUT
+def test_control_characters_are_escaped() -> None:
+    assert safe(EVIL) == ESCAPED
     assert safe("Café ☕ 50% / 日本 👩\u200d🚀") == "Café ☕ 50% / 日本 👩\u200d🚀"
 
 
-def test_a_pipe_gets_aligned_text_of_which_nothing_is_cut_off() -> None:
+def test_a_table_in_a_pipe_is_aligned_and_complete() -> None:
     rows = [("日本" * 60, "$1.00"), ("b" * 3, "$10.00")]
     heading, first, second = to_pipe(print_table, (Column("Name"), Column("Balance", right=True)), rows).splitlines()
     assert first == "日本" * 60 + "    $1.00"
@@ -49,7 +48,7 @@ def test_a_pipe_gets_aligned_text_of_which_nothing_is_cut_off() -> None:
     assert heading.split() == ["NAME", "BALANCE"]
 
 
-def test_names_are_no_markup_in_a_table_for_a_person() -> None:
+def test_names_are_not_markup_in_a_table_on_a_terminal() -> None:
     drawn = to_screen(print_table, (Column("Name"),), [(EVIL,)])
     flat = "".join(character for character in drawn if character not in " │\n")
     assert "[red]Rent[/red]" in flat
@@ -59,46 +58,36 @@ def test_names_are_no_markup_in_a_table_for_a_person() -> None:
     assert "\u202e" not in drawn
 
 
-def test_nothing_is_cut_off_in_a_narrow_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_in_a_narrow_window_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     drawn = to_screen(print_table, (Column("Name"), Column("Id")), [("x" * 30, "y" * 30)], total=("Total", "1"))
     assert (drawn.count("x"), drawn.count("y")) == (30, 30)
     assert "…" not in drawn
 
 
-def test_facts_are_no_markup_either() -> None:
-    assert to_pipe(print_facts, [("Name", EVIL)]) == f"Name  {WRITTEN_OUT}\n"
+def test_names_are_not_markup_in_facts() -> None:
+    assert to_pipe(print_facts, [("Name", EVIL)]) == f"Name  {ESCAPED}\n"
     assert "[red]" in to_screen(print_facts, [("Name", EVIL)])
 
 
-def test_a_terminal_that_only_prints_gets_a_plain_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_gets_a_plain_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert to_screen(print_table, (Column("Name"),), [("Rent",)]) == "NAME\nRent\n"
 
 
 @pytest.mark.parametrize(("used", "maximum"), [(0, 0), (5, 0), (0, 100), (100, 100), (300, 100)])
-def test_a_bar_can_be_drawn_of_any_limit(used: int, maximum: int) -> None:
+def test_a_bar_is_drawn_for_any_limit_but_only_on_a_terminal(used: int, maximum: int) -> None:
     assert to_screen(print_bar, used, maximum).endswith("\n")
     assert to_pipe(print_bar, used, maximum) == ""
 
 
-def test_json_is_one_document_that_steers_no_terminal() -> None:
+def test_json_is_one_document_without_control_characters() -> None:
     written = to_pipe(print_json, {"name": EVIL})
     assert json.loads(written) == {"name": EVIL}
     assert written.replace("\n", "").isprintable()
     assert written.isascii()
 
 
-def test_a_note_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_without_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     note("hello")
-
-
-def test_a_total_says_what_it_leaves_out() -> None:
-    pods = tuple(
-        Pod(id=name, name=name, organization_id="o", balance_cents=cents) for name, cents in [("a", 5), ("b", None)]
-    )
-    total = total_of(Accounts(pods=pods, ports=(), accounts=(), organization_ids=("o",), complete=True))
-    assert (total.total_balance_cents, [pod.id for pod in total.left_out], total.complete) == (5, ["b"], False)
-    unknown = total_of(Accounts(pods=pods[1:], ports=(), accounts=(), organization_ids=("o",), complete=True))
-    assert unknown.total_balance_cents is None

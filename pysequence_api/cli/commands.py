@@ -1,0 +1,52 @@
+"""All commands, in the order in which the help lists them."""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command, or a group of commands.
+
+    Attributes:
+        path: its name, after the names of its groups.
+        help: what the list of commands says; the first line of the function's docstring.
+        target: ``module:function`` in `pysequence_api.cli`, imported when the command runs; empty for a group that
+            does nothing without one of its commands.
+    """
+
+    path: str
+    help: str
+    target: str = ""
+
+
+COMMANDS = (
+    Command("pods", "List pods, their balances and the total.", "pods:list_pods"),
+    Command("pods show", "Show one pod.", "pods:show"),
+    Command("accounts", "List pods, ports and external accounts.", "accounts:list_accounts"),
+    Command("activity", "List transfers, newest first.", "activity:list_activity"),
+    Command("activity summary", "Show the totals of this month.", "activity:summary"),
+    Command("transfer", "Move money, after a confirmation.", "transfer:transfer"),
+    Command("transfers", "Look up one transfer."),
+    Command("transfers show", "Show one transfer and its payments.", "transfers:show"),
+    Command("transfers status", "Show the status of a transfer attempt.", "transfers:status"),
+    Command("limits", "Show and repair the transfer limits."),
+    Command("limits show", "Show the limits and what is left today.", "limits:show"),
+    Command("limits reconcile", "Look up transfers with an unknown outcome.", "limits:reconcile"),
+    Command("limits resolve", "Record the outcome of a transfer yourself.", "limits:resolve"),
+    Command("limits repair", "Rebuild the ledger from the audit trail.", "limits:repair"),
+    Command("audit", "Read and verify the audit trail."),
+    Command("audit tail", "Show the end of the audit trail.", "audit:tail"),
+    Command("audit verify", "Verify the hash chain of the audit trail.", "audit:verify"),
+    Command("audit export", "Export the audit trail as CSV or JSON.", "audit:export"),
+    Command("auth", "Sign in to GetSequence."),
+    Command("auth login", "Sign in and store the tokens.", "auth:login"),
+    Command("auth status", "Show the sign-in status.", "auth:status"),
+    Command("auth logout", "Remove the stored tokens.", "auth:logout"),
+    Command("serve", "Run the HTTP server.", "serve:serve"),
+    Command("health", "Check whether a server is healthy.", "health:health"),
+    Command("doctor", "Find problems and say how to fix them.", "doctor:doctor"),
+    Command("openapi", "Print the OpenAPI schema of the HTTP API.", "openapi:openapi"),
+    Command("key", "Create API keys."),
+    Command("key new", "Print a new API key.", "key:new"),
+    Command("sandbox", "Run a simulated Sequence without real money."),
+    Command("sandbox serve", "Run the simulated Sequence over HTTP.", "sandbox:serve"),
+)

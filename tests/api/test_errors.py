@@ -1,0 +1,95 @@
+"""Errors are answers in one shape, and no answer may be cached or names the software."""
+
+import json
+
+import httpx
+import pytest
+
+from pysequence_api.errors import GatewayError
+from pysequence_api.web.listening import UNREADABLE_REQUEST
+from tests.api.server import Server
+from tests.world import API_KEY, World
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_unexpected_error_is_500_without_details(
+    shared_world: World,
+    shared_client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError("the account number is 123456789")
+
+    monkeypatch.setattr(type(shared_world.gateway.client), "activity_summary", fail)
+    answer = await shared_client.get("/api/activity/summary", headers={"X-Request-ID": "this-one"})
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"detail"}
+    assert "this-one" in answer.json()["detail"]
+    assert "123456789" not in answer.text
+    assert answer.headers["x-request-id"] == "this-one"
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_every_error_class_has_its_answer(
+    shared_world: World, shared_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = [GatewayError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    for kind in kinds:
+
+        async def fail(*_: object, kind: type[GatewayError] = kind) -> None:
+            raise kind("What to do.", attempt_id="attempt-7", retry_after_seconds=7)
+
+        monkeypatch.setattr(type(shared_world.gateway.client), "activity_summary", fail)
+        answer = await shared_client.get("/api/activity/summary")
+        assert answer.status_code == kind.status
+        assert answer.json()["detail"].startswith("What to do.")
+        assert "attempt-7" in answer.json()["detail"]
+        assert answer.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/nothing", "/", "/api/pods/", "/api/health/", "/api/pods//balance", "//api/pods"]
+)
+async def test_unknown_path_is_404(shared_client: httpx.AsyncClient, path: str) -> None:
+    answer = await shared_client.get(f"http://api{path}")
+    assert answer.status_code == 404
+    assert set(answer.json()) == {"detail"}
+    assert "/openapi.json" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", "/api/pods", "GET"), ("DELETE", "/api/transfers/x", "GET"), ("GET", "/api/transfers", "POST")],
+)
+async def test_wrong_method_is_405(shared_client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
+    answer = await shared_client.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    assert set(answer.json()) == {"detail"}
+    assert allowed in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"]
+)
+async def test_unreadable_request_is_400(sandbox_server: Server, request_bytes: bytes) -> None:
+    status, headers, body = await sandbox_server.send_bytes(request_bytes)
+    assert (status, json.loads(body)) == (400, UNREADABLE_REQUEST)
+    assert headers["cache-control"] == "no-store"
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [("/api/pods", API_KEY), ("/api/pods", "wrong"), ("/nothing", API_KEY), ("/api/health", ""), ("/docs", API_KEY)],
+)
+async def test_no_answer_may_be_cached_or_names_the_software(sandbox_server: Server, path: str, key: str) -> None:
+    async with sandbox_server.client() as client:
+        answer = await client.get(path, headers={"X-API-Key": key})
+    assert answer.headers["cache-control"] == "no-store"
+    assert "server" not in answer.headers
+    assert "x-powered-by" not in answer.headers
