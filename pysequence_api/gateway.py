@@ -113,13 +113,10 @@ async def open_gateway(
     records = open_records(directory, clock)
     names = Names(records)
     max_cents = MaxCents.of(settings)
-    organization_id, kyc_id = settings.org_id, settings.kyc_id
     async with AsyncExitStack() as stack:
         stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, clock)
-        if settings.sandbox:
-            organization_id, kyc_id = organization_id or ORGANIZATION_ID, kyc_id or KYC_ID
-            if transport is None:
-                settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
+        if settings.sandbox and transport is None:
+            settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         client = GraphQLSequenceClient.open(settings, directory, transport, on_name=names.learn)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
@@ -128,7 +125,7 @@ async def open_gateway(
             records,
             names,
             max_cents,
-            organization_id=organization_id,
+            organization_id=settings.org_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
             request_timeout_seconds=settings.request_timeout_seconds,
             clock=clock,
@@ -137,7 +134,7 @@ async def open_gateway(
         )
         await stack.enter_async_context(_copies_kept(records, names, clock))
         stack.push_async_callback(transfers.aclose)
-        yield Gateway(settings, client, transfers, follow_up, records, max_cents, organization_id, kyc_id)
+        yield Gateway(settings, client, transfers, follow_up, records, max_cents, settings.org_id, settings.kyc_id)
 
 
 @asynccontextmanager
@@ -222,12 +219,14 @@ async def _open_sandbox(
     settings: Settings, directory: Path
 ) -> AsyncIterator[tuple[Settings, httpx.AsyncBaseTransport]]:
     """Run the simulated Sequence in this process, with a token for it in the sandbox's own cache."""
+    from pysequence_api import sandbox  # noqa: PLC0415 - a GraphQL engine, which real money does not need
+
     try:
-        sandbox = await anyio.to_thread.run_sync(Sandbox, directory / SANDBOX_DATABASE_NAME)
-    except SandboxFileError as error:
+        simulated = await anyio.to_thread.run_sync(sandbox.Sandbox, directory / SANDBOX_DATABASE_NAME)
+    except sandbox.SandboxFileError as error:
         raise SettingsError(str(error)) from error
     try:
-        issued = sandbox.issue_tokens()
+        issued = simulated.issue_tokens()
         tokens = {
             "access_token": issued.access_token,
             "refresh_token": issued.refresh_token,
@@ -235,10 +234,14 @@ async def _open_sandbox(
         }
         await anyio.to_thread.run_sync(_cache_tokens, directory, json.dumps(tokens).encode())
         # The transport answers every address; what is set for the real account stays out of it.
-        real = {name: Settings.model_fields[name].default for name in REAL_SETTINGS}
-        yield settings.model_copy(update=real | {"auth0_client_id": CLIENT_ID}), sandbox.transport()
+        values = {name: Settings.model_fields[name].default for name in REAL_SETTINGS} | {
+            "auth0_client_id": sandbox.CLIENT_ID,
+            "org_id": settings.org_id or sandbox.ORGANIZATION_ID,
+            "kyc_id": settings.kyc_id or sandbox.KYC_ID,
+        }
+        yield settings.model_copy(update=values), simulated.transport()
     finally:
-        await sandbox.aclose()
+        await simulated.aclose()
 
 
 def _cache_tokens(directory: Path, content: bytes) -> None:

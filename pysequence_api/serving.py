@@ -12,7 +12,7 @@ from pysequence_api.api.app import create_app
 from pysequence_api.errors import NotAuthorizedError, SafeguardsUnavailableError, SequenceError, SignInError
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.attempts import Writer
-from pysequence_api.records.upkeep import check
+from pysequence_api.records.check import check
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
 from pysequence_api.web.listening import bind, create_server
 

@@ -125,8 +125,9 @@ def verify(
 ) -> None:
     """Verify the hash chain of the audit trail.
 
-    Detects edits to earlier lines and a missing end. Somebody who can write all files could also build a new chain. To
-    detect that, save the head that `limits show` prints somewhere else, and pass it with --expect.
+    Detects edits to earlier lines, and compares the trail with the database. Somebody who can write all files could
+    also build a new chain. To detect that, save the head that `limits show` prints somewhere else, and pass it with
+    --expect.
 
     \b
     Example:
@@ -139,11 +140,13 @@ def verify(
     """
     if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
         raise InvalidRequestError("--expect needs a head: the 64 digits that `audit verify` and `limits show` print.")
-    store = open_records(Settings.load()).store
-    with store.held(), progress("verifying", "bytes", store.audit.size_bytes()) as advance:
-        found = store.audit.verify(expect=expect and expect.lower(), progress=advance)
+    records = open_records(Settings.load().data_directory)
+    with progress("verifying", "bytes", records.trail.size_bytes()) as advance:
+        found = records.trail.verify(expect=expect and expect.lower(), progress=advance)
+    problems = check(records).problems if records.path.exists() else ()
     if as_json:
-        print_json({"intact": found.intact} | found.model_dump(mode="json"))
+        intact = found.intact and not problems
+        print_json({"intact": intact} | found.model_dump(mode="json") | {"records": problems})
     elif found.problem is not None:
         print_line(f"Line {found.line} {found.problem}.")
     else:
@@ -151,7 +154,9 @@ def verify(
         print_line(f"{found.entries} entries, {since}, head {found.head}")
     for number in found.cut_short:
         note(f"Line {number} was cut short by a crash. This is not tampering.")
-    if not found.intact:
+    for problem in problems:
+        note(problem)
+    if problems or not found.intact:
         raise typer.Exit(SafeguardError.exit_code)
 
 
@@ -263,9 +268,7 @@ def _print_csv(cells: Any) -> None:
 # Following the trail.
 
 
-def _follow(
-    trail: Trail, count: int, is_wanted: Callable[[Line], bool], print_one: Callable[[Line], None]
-) -> None:
+def _follow(trail: Trail, count: int, is_wanted: Callable[[Line], bool], print_one: Callable[[Line], None]) -> None:
     screen = LiveScreen(print_one) if is_interactive(sys.stdout) else None
     show, wait = (screen.show, screen.wait) if screen else (print_one, _wait_for_reader)
     try:

@@ -1,11 +1,9 @@
 """``limits``: what may still move today, and transfers whose outcome is not known yet."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +23,6 @@ from pysequence_api.cli.drawing import (
 from pysequence_api.cli.running import Interrupts, confirm_or_exit, run
 from pysequence_api.cli.terminal import UNKNOWN, is_interactive, note, print_json, print_line, safe
 from pysequence_api.cli.transfers import print_status
-from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.money import format_cents

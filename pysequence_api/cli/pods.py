@@ -7,7 +7,6 @@ import typer
 
 from pysequence_api.account.names import find_pod
 from pysequence_api.account.totals import total_of
-from pysequence_api.cli.accounts import read_accounts
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, Column, print_facts, print_table, transfer_row
 from pysequence_api.cli.running import Interrupts, open_with_status, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, print_line, warn
@@ -71,12 +70,12 @@ def show(
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:
     async with open_with_status(settings) as gateway:
-        return await read_accounts(gateway)
+        return await gateway.client.accounts()
 
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
     async with open_with_status(settings) as gateway:
-        pod = find_pod(name, (await read_accounts(gateway)).pods)
+        pod = find_pod(name, await gateway.client.pods())
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 
 

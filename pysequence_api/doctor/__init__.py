@@ -11,10 +11,9 @@ from pysequence_api.doctor.account import check_account
 from pysequence_api.doctor.files import (
     check_directory,
     check_file_system,
-    check_ledger,
     check_modes,
+    check_records,
     check_space,
-    check_trail,
 )
 from pysequence_api.doctor.finding import Finding, Level, problem_of
 from pysequence_api.doctor.server import check_server
@@ -40,8 +39,7 @@ def check_everything() -> Iterator[Finding]:
         ("file modes", lambda: check_modes(directory)),
         ("space", lambda: check_space(directory)),
         ("file system", lambda: check_file_system(directory)),
-        ("ledger", lambda: check_ledger(settings)),
-        ("audit chain", lambda: check_trail(settings)),
+        ("records", lambda: check_records(settings)),
         ("Sequence", lambda: check_account(settings)),
         ("server", lambda: check_server(settings)),
     )

@@ -9,15 +9,18 @@ from pathlib import Path
 
 from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
-from pysequence_api.gateway import open_records
 from pysequence_api.money import format_cents
+from pysequence_api.records import open_records
+from pysequence_api.records.check import check
+from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.transfers import read_limits
 from pysequence_api.settings import Settings, variable
 
 MIN_FREE_BYTES = 1024**2
 """With less, a transfer may not be recorded, and is then rejected."""
 WARN_FREE_BYTES = 100 * 1024**2
 OTHERS = 0o077
-SECRET_FILES = (".daily_limits.json", ".audit.jsonl", ".audit.head.json", ".tokens.json", ".names.json")
+SECRET_FILES = (".records.db", ".daily_limits.json", ".audit.jsonl", ".tokens.json", ".sign-in.json")
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "afs", "fuse.sshfs", "lustre"}
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -102,45 +105,31 @@ def file_system_of(path: Path, mounts: str) -> str | None:
     return kind
 
 
-def check_ledger(settings: Settings) -> Iterator[Finding]:
-    """Check whether the ledger is valid, and whether transfers are unsettled."""
+def check_records(settings: Settings) -> Iterator[Finding]:
+    """Check the database, the audit trail against it, and whether transfers are unsettled or frozen."""
+    name = "records"
     if not settings.data_directory.exists():
-        yield ok("ledger", "nothing recorded yet")
+        yield ok(name, "nothing recorded yet")
         return
+    records = open_records(settings.data_directory)
     try:
-        limits = open_records(settings).limits()
+        limits = read_limits(records, MaxCents.of(settings))
+        found = check(records) if records.path.exists() else None
     except SafeguardsUnavailableError as error:
-        yield problem("ledger", " ".join(str(error).split()), "pysequence-api limits repair", type(error))
+        yield problem(name, " ".join(str(error).split()), "pysequence-api records check", type(error))
         return
+    for text in found.problems if found else ():
+        yield problem(name, text, "pysequence-api records check", SafeguardsUnavailableError)
+    if limits.frozen:
+        yield warning(name, f"transfers are frozen ({limits.frozen_reason})", "pysequence-api unfreeze")
     waiting = [one for one in limits.unsettled if not one.running]
     if waiting:
         one = len(waiting) == 1
         said = "1 transfer is unsettled and counts" if one else f"{len(waiting)} transfers are unsettled and count"
-        yield warning("ledger", f"{said} as used", "pysequence-api limits reconcile")
-    else:
+        yield warning(name, f"{said} as used", "pysequence-api limits reconcile")
+    if not waiting and not limits.frozen and not (found and found.problems):
         used, left = format_cents(limits.used_cents), format_cents(limits.remaining_cents)
-        yield ok("ledger", f"{used} used today, {left} left")
-
-
-def check_trail(settings: Settings) -> Iterator[Finding]:
-    """Verify the hash chain of the audit trail."""
-    path, ledger_path = (settings.data_directory / name for name in (".audit.jsonl", ".daily_limits.json"))
-    if not path.exists() or not path.stat().st_size:
-        if ledger_path.exists():
-            fix = "Restore it from a copy, unless you moved it away yourself."
-            yield warning("audit chain", f"{path.name} is empty or missing, but there is a ledger", fix)
-        else:
-            yield ok("audit chain", "nothing recorded yet")
-        return
-    store = open_records(settings).store
-    with store.held():
-        found = store.audit.verify()
-    if found.problem is not None:
-        said = f"line {found.line} {found.problem}"
-        fix = "Restore the files from a copy. For details: pysequence-api audit verify"
-        yield problem("audit chain", said, fix, SafeguardsUnavailableError)
-    else:
-        yield ok("audit chain", f"{found.entries} entries, hash chain intact")
+        yield ok(name, f"{used} used today, {left} left; {found.events if found else 0} audit events, intact")
 
 
 def _nearest(directory: Path) -> Path:

@@ -66,6 +66,7 @@ class Database:
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
         self._reads_memory = False
+        self._closed = False
         self._private = ExitStack()
         """The private copy that is read where SQLite cannot read the file itself."""
         self._opened_files: dict[Path, tuple[int, int]] = {}
@@ -85,6 +86,8 @@ class Database:
             SafeguardsUnavailableError: the database cannot be opened, trusted or written; nothing was changed.
         """
         with self.held(timeout_seconds):
+            if self._closed:
+                raise unavailable("the records are closed, because the program ends")
             connection = self._open_for_writing()
             distrust = self._trail_copy.bring_up_to_date(connection)
             try:
@@ -182,6 +185,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connections, and release this process's place among the owners."""
+        self._closed = True
         self.close_reading()
         if self._writing is not None:
             with self.held():
@@ -191,6 +195,7 @@ class Database:
 
     def abandon(self) -> None:
         """Leave everything as the sudden end of the process would."""
+        self._closed = True
         self._writing = self._reading = None
         self.owners.abandon()
 

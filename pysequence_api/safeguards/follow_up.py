@@ -394,9 +394,9 @@ class _Decisions:
     free: dict[str, Transfer] = field(init=False)
     """The transfers that no attempt has, by id."""
     by_id: dict[str, Transfer] = field(init=False)
-    restored_at: datetime = field(init=False)
     missing: list[Attempt] = field(default_factory=list)
     """Attempts without a transfer. What that means is decided when every other one has claimed its own."""
+    restored_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         self.by_id = {transfer.id: transfer for transfer in self.lookup.transfers}

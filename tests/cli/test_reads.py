@@ -5,7 +5,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from pysequence_api.records.names import FILE_NAME, MAX_NAMES, Names
 
 from pysequence_api.cli import activity
 from pysequence_api.records.names import FILE_NAME, MAX_NAMES, Names

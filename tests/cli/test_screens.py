@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pysequence_api.records.names import Names
 
 from pysequence_api.cli.limits import latest_transfers
 from pysequence_api.records.audit import AuditTrail, Channel, Event, EventType
