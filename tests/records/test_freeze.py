@@ -36,7 +36,7 @@ async def test_what_waits_for_its_turn_is_released_and_what_was_sent_ends(world:
     other = await world.open_process()
     world.fail({"kind": "delay", "seconds": 1.0})
     sent = asyncio.create_task(world.transfer(1_000))
-    await until(lambda: bool(world.gateway.transfers.sent))
+    await until(lambda: world.states() == ["sending"])
     other.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
     waiting = asyncio.create_task(world.transfer(2_000, process=other))
     await until(lambda: len(world.attempts()) == 2)
