@@ -61,6 +61,8 @@ class Database:
         self._fill = fill
         self._lock_path = directory / LOCK_FILE_NAME
         self._mutex = threading.Lock()
+        self._reading_mutex = threading.RLock()
+        """Closing a connection that another thread reads would crash the process."""
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
         self._reads_memory = False
@@ -115,15 +117,16 @@ class Database:
         Raises:
             SafeguardsUnavailableError: it cannot be read.
         """
-        if self._reads_memory and self.path.exists():
-            self.close_reading()
-        try:
-            if self._reading is None:
-                self._reading = self._open_for_reading()
-            return ask(Reader(self._reading, self._clock()))
-        except sqlite3.Error as error:
-            self.close_reading()
-            raise unusable("read", error) from error
+        with self._reading_mutex:
+            if self._reads_memory and self.path.exists():
+                self.close_reading()
+            try:
+                if self._reading is None:
+                    self._reading = self._open_for_reading()
+                return ask(Reader(self._reading, self._clock()))
+            except sqlite3.Error as error:
+                self.close_reading()
+                raise unusable("read", error) from error
 
     @contextmanager
     def read_apart(self) -> Iterator[sqlite3.Connection]:
@@ -198,10 +201,11 @@ class Database:
 
     def close_reading(self) -> None:
         """Close the connection for reading; the next question opens another one."""
-        if self._reading is not None:
-            self._reading.close()
-            self._reading = None
-        self._private.close()
+        with self._reading_mutex:
+            if self._reading is not None:
+                self._reading.close()
+                self._reading = None
+            self._private.close()
 
     def _open_for_writing(self) -> sqlite3.Connection:
         if self._writing is not None:
