@@ -72,7 +72,13 @@ class Database:
         self._opened_files: dict[Path, tuple[int, int]] = {}
         self._trail_copy = TrailCopy(self.trail)
 
-    def write(self, decide: Callable[[Writer], T], timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> T:
+    def write(
+        self,
+        decide: Callable[[Writer], T],
+        timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
+        *,
+        needs_trail: bool = False,
+    ) -> T:
         """Run a function in one transaction, under the lock of the data directory.
 
         When it returns, all that it changed is on the disk, and its events are in the audit trail, unless that cannot
@@ -81,9 +87,11 @@ class Database:
         Args:
             decide: gets a `Writer`. What it raises takes back all its changes.
             timeout_seconds: how long to wait for the lock.
+            needs_trail: fail if the events cannot be written to the audit trail. The changes stay.
 
         Raises:
-            SafeguardsUnavailableError: the database cannot be opened, trusted or written; nothing was changed.
+            SafeguardsUnavailableError: the database cannot be opened, trusted or written; nothing was changed, unless
+                only the audit trail failed.
         """
         with self.held(timeout_seconds):
             if self._closed:
@@ -107,6 +115,8 @@ class Database:
                 self.attempts_changed.set()
             if distrust is None:
                 self._trail_copy.append(writer.lines)
+            if needs_trail and not self._trail_copy.is_complete:
+                raise unavailable(f"{self.trail.path.name} cannot be written")
             return result
 
     def read(self, ask: Callable[[Reader], T]) -> T:
@@ -168,10 +178,6 @@ class Database:
     def is_open(self) -> bool:
         """Whether this process has opened the database for writing."""
         return self._writing is not None
-
-    def trail_is_complete(self) -> bool:
-        """Say whether every event that this process wrote is in the audit trail."""
-        return self._trail_copy.is_complete
 
     def sync_trail(self) -> None:
         """Put the audit trail on the disk, and note in the database how far it is there. Failures are logged."""
