@@ -19,24 +19,18 @@ from pysequence_api.errors import (
     UnknownAccountError,
 )
 from pysequence_api.models import Accounts, AccountType, TransferOrder
-from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
+from pysequence_api.records.attempts import OWNER, WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
 from pysequence_api.settings import Settings
 from pysequence_api.text import quoted
 
-OWNER = "owner"
-"""The caller that the terminal is: whoever has the account."""
-DEFAULT_CALLER = "default"
-"""The caller that has the key of the settings."""
 MAX_UNKNOWN = 5
 """With so many transfers of unknown outcome, a caller may not send another one."""
 IN_FLIGHT_RETRY_SECONDS = 5
 REPEATED = timedelta(minutes=1)
 """Equal rejections within this time after the first one have no audit event of their own."""
-FOLLOWED = timedelta(days=14)
-"""How long a transfer that Sequence took is looked up, and one that it did not show."""
 MAX_EVENT_BYTES = 256
 """How much of a text from a caller goes into an audit event."""
 

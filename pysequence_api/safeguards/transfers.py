@@ -44,13 +44,13 @@ from pysequence_api.errors import (
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS
 from pysequence_api.models import Accounts, ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import Attempt, Reader, Writer
+from pysequence_api.records.attempts import FOLLOWED, Attempt, Reader, Writer, caller_of
 from pysequence_api.records.audit import Channel, EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
-from pysequence_api.safeguards.decide import DEFAULT_CALLER, FOLLOWED, OWNER, MaxCents, unknown_outcome
+from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.matching import describes, matches
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
@@ -546,7 +546,7 @@ def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: da
     canonical = json.dumps(order.model_dump(mode="json"), sort_keys=True)
     return Attempt(
         id=str(uuid4()),
-        caller=OWNER if channel is Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel.value,
         state=State.RESERVED,
         amount_cents=order.amount_cents,
