@@ -142,13 +142,25 @@ def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime) ->
         )
     path = directory / LIMITS_FILE_NAME
     content = json.dumps(dict(sorted(days.items()))).encode() + b"\n"
-    if _read(path) != content:
+    before = _read(path)
+    if before != content:
+        if before is None and days:
+            log.warning("%s was missing, and is written again", LIMITS_FILE_NAME)
+        elif before is not None and not _is_object(before):
+            log.warning("%s was damaged, and is written again", LIMITS_FILE_NAME)
         replace_atomically(path, content, sync=False)
 
 
 def limits_begin(now: datetime) -> datetime:
     """Return the beginning of the first day that `.daily_limits.json` shows."""
     return datetime.combine(now.date() - timedelta(days=KEPT_DAYS), time(), UTC)
+
+
+def _is_object(content: bytes) -> bool:
+    try:
+        return isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read(path: Path) -> bytes | None:

@@ -20,7 +20,7 @@ from pysequence_api.clock import Clock, to_micros
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, sync_directory
 from pysequence_api.records.attempts import Reader, Writer
-from pysequence_api.records.copies import TrailCopy
+from pysequence_api.records.copies import LIMITS_FILE_NAME, TrailCopy, limits_begin, write_limits
 from pysequence_api.records.old_files import keep_copies, retire
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.trail import Trail
@@ -179,6 +179,18 @@ class Database:
         """Whether this process has opened the database for writing."""
         return self._writing is not None
 
+    def write_limits(self) -> None:
+        """Bring `.daily_limits.json` up to date. Failures are logged."""
+        self.attempts_changed.clear()
+        try:
+            with self.held():
+                now = self._clock()
+                write_limits(
+                    self.directory, self.read(lambda reader: reader.attempts_counted_since(limits_begin(now))), now
+                )
+        except (OSError, SafeguardsUnavailableError) as error:
+            log.error("%s cannot be written (%s)", LIMITS_FILE_NAME, error)
+
     def sync_trail(self) -> None:
         """Put the audit trail on the disk, and note in the database how far it is there. Failures are logged."""
         with self.held():
@@ -239,6 +251,7 @@ class Database:
         except OSError as error:
             raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
         self._writing = connection
+        self.attempts_changed.set()
         self._opened_files = {self.path: _identity(self.path)}
         self.close_reading()  # it may have read what was there before the database
         return connection

@@ -22,7 +22,6 @@ from pysequence_api.files import holder_of, locked, prepare_directory, read_byte
 from pysequence_api.records.attempts import FOLLOWED, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.check import TrailComparison, examine, synced_bytes
-from pysequence_api.records.copies import limits_begin, write_limits
 from pysequence_api.records.database import (
     APPLICATION_ID,
     FILE_NAME,
@@ -419,7 +418,6 @@ def _write_copies(directory: Path, clock: Clock) -> None:
     try:
         records.write(lambda writer: writer.now)
         records.sync_trail()
-        now = clock()
-        write_limits(directory, records.read(lambda reader: reader.attempts_counted_since(limits_begin(now))), now)
+        records.write_limits()
     finally:
         records.close()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pysequence_api.records import open_records
-from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.attempts import Attempt, Writer
 from pysequence_api.records.states import State
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -56,7 +56,12 @@ def test_a_window_counts_what_may_have_run_in_it(data: st.DataObject, seconds: i
     window_start = NOON + timedelta(seconds=seconds)
     with tempfile.TemporaryDirectory() as directory:
         records = open_records(Path(directory), clock=lambda: NOON)
-        records.write(lambda writer: [writer.add_attempt(attempt) for attempt in drawn])
+
+        def add(writer: Writer) -> None:
+            for attempt in drawn:
+                writer.add_attempt(attempt)
+
+        records.write(add)
         used_cents = records.read(lambda reader: reader.used_cents(window_start))
         records.close()
     assert used_cents == sum(one.amount_cents for one in drawn if counts(one, window_start))
