@@ -113,13 +113,14 @@ def checked_rows(connection: sqlite3.Connection, begin: int = 0) -> Iterator[Row
         yield Row(start, line)
 
 
-def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime) -> None:
+def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime, *, is_first: bool) -> None:
     """Write `.daily_limits.json` again if it is not what it should be, in the shape of the existing PySequence server.
 
     Args:
         directory: the data directory.
         attempts: what counts since `limits_begin`.
         now: the time, in UTC.
+        is_first: whether the file may be missing, because the database is new.
 
     Raises:
         OSError: it cannot be written.
@@ -144,7 +145,7 @@ def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime) ->
     content = json.dumps(dict(sorted(days.items()))).encode() + b"\n"
     before = _read(path)
     if before != content:
-        if before is None and days:
+        if before is None and not is_first:
             log.warning("%s was missing, and is written again", LIMITS_FILE_NAME)
         elif before is not None and not _is_object(before):
             log.warning("%s was damaged, and is written again", LIMITS_FILE_NAME)

@@ -67,6 +67,7 @@ class Database:
         self._reading: sqlite3.Connection | None = None
         self._reads_memory = False
         self._closed = False
+        self._is_just_built = False
         self._private = ExitStack()
         """The private copy that is read where SQLite cannot read the file itself."""
         self._opened_files: dict[Path, tuple[int, int]] = {}
@@ -185,9 +186,9 @@ class Database:
         try:
             with self.held():
                 now = self._clock()
-                write_limits(
-                    self.directory, self.read(lambda reader: reader.attempts_counted_since(limits_begin(now))), now
-                )
+                attempts = self.read(lambda reader: reader.attempts_counted_since(limits_begin(now)))
+                write_limits(self.directory, attempts, now, is_first=self._is_just_built)
+                self._is_just_built = False
         except (OSError, SafeguardsUnavailableError) as error:
             log.error("%s cannot be written (%s)", LIMITS_FILE_NAME, error)
 
@@ -234,6 +235,7 @@ class Database:
         try:
             if not self.path.exists():
                 build(self.directory, self._clock, self._take_over)
+                self._is_just_built = True
             retire(self.directory, FILE_NAME)
             log_path = _log_path(self.path)
             unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
