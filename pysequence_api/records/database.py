@@ -388,7 +388,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def create_tables(connection: sqlite3.Connection, clock: Clock) -> None:
     """Create the tables of an empty database."""
-    connection.executescript(resources.files(__package__).joinpath("schema.sql").read_text())
+    script = resources.files(__package__).joinpath("schema.sql").read_text()
+    connection.executescript(f"BEGIN; {script} COMMIT;")  # at once: each statement alone would be synced alone
     connection.execute("INSERT INTO store(one, created_at) VALUES(1, ?)", (to_micros(clock()),))
 
 
