@@ -273,7 +273,13 @@ class Database:
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
             connection.execute("BEGIN")
-            self._fill(connection, self.directory)
+            try:
+                self._fill(connection, self.directory)
+            except SafeguardsUnavailableError:
+                if not self.path.exists():
+                    raise
+                self._reads_memory = False  # another process has just built it
+                return open_for_reading(self.path, self._private)
             connection.execute("COMMIT")
             return connection
         return open_for_reading(self.path, self._private)
