@@ -117,6 +117,10 @@ class Line(BaseModel):
         except (ValueError, RecursionError, ValidationError):
             return cls(unreadable=line[:200].decode("utf-8", "replace"))
 
+    def chained(self) -> dict[str, object]:
+        """Return the line before that it names, if it names one, and its time."""
+        return {"prev": self.prev, "timestamp": self.timestamp} if "prev" in self.model_fields_set else {}
+
     def as_json(self) -> dict[str, Any]:
         """Return what stood in the file."""
         return self.model_dump(mode="json", exclude_unset=True)
@@ -173,13 +177,23 @@ class ChainVerifier:
         self._since: str | None = None
         self._cut_short: list[int] = []
 
-    def take(self, line: bytes) -> str | None:
-        """Take the next line, and return what is wrong with it."""
+    @property
+    def newest(self) -> str:
+        """The hash of the newest line, in hexadecimal."""
+        return self._newest
+
+    def take(self, line: bytes, parsed: Line | None = None) -> str | None:
+        """Take the next line, and return what is wrong with it.
+
+        Args:
+            line: as it stands in the file.
+            parsed: the same line, if it was read already.
+        """
         self._number += 1
         before, self._newest = self._newest, hash_of(line)
         if self._newest == self._expect:
             self._expect = None
-        entry = _object(line)
+        entry = _object(line) if parsed is None or parsed.unreadable is not None else parsed.chained()
         if entry is None:
             self._cut_short.append(self._number)
         elif "prev" in entry:

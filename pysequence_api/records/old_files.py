@@ -268,8 +268,9 @@ def retire(directory: Path, database_name: str) -> None:
         return
     for name in (NAMES_FILE_NAME, NAMES_LOCK_FILE_NAME):
         (directory / name).unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
-        (directory / TRAIL_FILE_NAME).chmod(OWNER_ONLY)
+    for name in (LIMITS_FILE_NAME, TRAIL_FILE_NAME):
+        with suppress(FileNotFoundError):
+            (directory / name).chmod(OWNER_ONLY)
     replace_atomically(head, json.dumps({_MOVED_TO: database_name}).encode() + b"\n")
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from pysequence_api.clock import from_micros, read_time
 from pysequence_api.files import holder_of
-from pysequence_api.records.attempts import COLUMNS, WINDOW_MARGIN, Attempt, Writer
-from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line, hash_of
+from pysequence_api.records.attempts import COLUMNS, FOLLOWED, WINDOW_MARGIN, Attempt, Writer, caller_of
+from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.copies import LIMITS_FILE_NAME
 from pysequence_api.records.database import FILE_NAME, unavailable
 from pysequence_api.records.history import Folded, History, add_lines, foreign_id, hash_bytes, read_utc
@@ -38,11 +38,8 @@ from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, TAKEN_STATES, State
 from pysequence_api.records.trail import FILE_NAME as TRAIL_FILE_NAME
 
-FOLLOWED = timedelta(days=14)
-"""How long after it was sent an accepted attempt is looked up."""
 SAME_TRANSFER = timedelta(seconds=60)
 """How far apart the existing server's ledger and audit trail may name the time of one transfer."""
-OWNER, DEFAULT_CALLER = "owner", "default"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """A time outside of these is taken for the nearer one, so that a few days more or less can be reckoned."""
 
@@ -148,13 +145,13 @@ class _TrailImport:
 
     def __init__(self, directory: Path, head: Head | None, wanted: set[str]) -> None:
         self.history = History()
-        self.is_empty = True
         self._found: set[str] = set()
         self._path = directory / TRAIL_FILE_NAME
         self._head = head
         self._wanted = wanted
         self._count = 0
-        self._verifier = ChainVerifier()
+        self._raw = b""
+        self._chain = ChainVerifier()
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Import all lines.
@@ -165,7 +162,7 @@ class _TrailImport:
             OSError: it cannot be read.
         """
         with suppress(FileNotFoundError), self._path.open("rb") as file:
-            add_lines(connection, map(self._checked, file), self._take)
+            add_lines(connection, map(self._next, file), self._take)
             connection.execute("UPDATE store SET trail_synced = ?", (file.tell(),))  # `keep_copies` syncs it
         if self._head is not None and self._count < self._head.count:
             raise OldFileError(
@@ -173,34 +170,32 @@ class _TrailImport:
                 f"has {self._count} lines, and {HEAD_FILE_NAME} counts {self._head.count}: its end was cut off",
             )
 
-    def _checked(self, raw: bytes) -> bytes:
-        line = raw.removesuffix(b"\n")
-        if not line:
-            return line
-        self.is_empty = False
-        self._count += 1
-        digest = hash_of(line)
-        if digest in self._wanted:
-            self._found.add(digest)
-        problem = self._verifier.take(line)
-        if self._head is not None and self._count == self._head.count and digest != self._head.sha256:
-            problem = f"is not the line that {HEAD_FILE_NAME} names: it, or one before it, was changed or removed"
-        if problem is not None:
-            raise OldFileError(TRAIL_FILE_NAME, f"cannot be trusted: line {self._count} {problem}")
-        return line
-
     def proves_unsent(self, entry: Entry) -> bool:
         """Say whether the trail, if it shows no announcement of a reservation, proves that there was none.
 
-        It does if it still has the line that was its newest when the amount was reserved.
+        It does if it still has the line that was its newest when the amount was reserved, and can be read from there.
         """
-        return self.is_empty if entry.audit_head is None else entry.audit_head in self._found
+        return self._count == 0 if entry.audit_head is None else entry.audit_head in self._found
+
+    def _next(self, raw: bytes) -> bytes:
+        self._raw = raw.removesuffix(b"\n")
+        return self._raw
 
     def _take(self, line: Line) -> None:
+        self._count += 1
+        problem = self._chain.take(self._raw, line)
+        if self._head is not None and self._count == self._head.count and self._chain.newest != self._head.sha256:
+            problem = f"is not the line that {HEAD_FILE_NAME} names: it, or one before it, was changed or removed"
+        if line.amount_cents is not None and line.amount_cents > MAX_RECORDED_CENTS:
+            problem = f"says {line.amount_cents} cents, which is impossible"
+        if problem is not None:
+            raise OldFileError(TRAIL_FILE_NAME, f"cannot be trusted: line {self._count} {problem}")
         if line.caller is not None:
             raise NewerFileError(TRAIL_FILE_NAME)
-        if line.amount_cents is not None and line.amount_cents > MAX_RECORDED_CENTS:
-            raise OldFileError(TRAIL_FILE_NAME, f"cannot be trusted: line {self._count} says {line.amount_cents} cents")
+        if line.unreadable is not None:
+            self._found.clear()  # it can be any announcement
+        if self._chain.newest in self._wanted:
+            self._found.add(self._chain.newest)
         self.history.take(line)
 
 
@@ -270,7 +265,7 @@ def _listed(entry: Entry, attempt_id: str) -> Attempt:
     created_at = read_time(entry.timestamp) or entry.newest_time
     attempt = Attempt(
         id=attempt_id,
-        caller=OWNER if channel == Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel,
         state=state,
         amount_cents=entry.amount_cents,
@@ -310,7 +305,7 @@ def _told(folded: Folded, now: datetime) -> Attempt:
     is_open = folded.state in {State.SENDING, State.UNKNOWN}
     return Attempt(
         id=folded.attempt_id,
-        caller=OWNER if channel == Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel,
         state=folded.state,
         amount_cents=folded.amount_cents,
@@ -330,30 +325,31 @@ def _told(folded: Folded, now: datetime) -> Attempt:
 def _merge(listed: Attempt | None, told: Attempt | None, now: datetime, *, unsent: bool = False) -> _Merged:
     """Make one attempt of what ledger and audit trail know of it."""
     known = [one for one in (listed, told) if one is not None]
-    changes: dict[str, Any] = {name: _first(getattr(one, name) for one in known) for name in _EITHER}
+    first = known[0]
     state = _state(listed.state if listed else None, told.state if told else None, unsent=unsent)
     says_so = next((one for one in known if one.state is state), None)
-    changes["state"] = state
-    changes["amount_cents"] = max(one.amount_cents for one in known)
+    changes: dict[str, Any] = {"state": state, "amount_cents": max(one.amount_cents for one in known)}
+    if len(known) > 1:
+        changes |= {name: _first(getattr(one, name) for one in known) for name in _EITHER}
     if state in TAKEN_STATES:
         changes["error"] = None
     else:
+        changes["error"] = _first(one.error for one in (says_so or first, *known))
         changes["transfer_id"] = None
-        changes["error"] = _first(one.error for one in (says_so or known[0], *known))
     if says_so is None or state is State.UNKNOWN:
         changes["error"] = changes["error"] or (_NEVER_SENT if state is State.FAILED else _DIED)
     if says_so is not None:
         changes["ended_at"] = says_so.ended_at
     else:
         changes["ended_at"] = None if state is State.UNKNOWN else now
-    changes["announced_at"] = told.announced_at if told is not None else None
-    if state in _SENT_STATES:
-        changes["announced_at"] = changes["announced_at"] or known[0].created_at
-    changes["followed_until"] = _followed_until(
-        state, changes["announced_at"] if state is State.ACCEPTED else changes["ended_at"], now
-    )
-    changes = {name: value for name, value in changes.items() if value != getattr(known[0], name)}
-    return _Merged(replace(known[0], **changes) if changes else known[0], told)
+    announced_at = told.announced_at if told is not None else None
+    if announced_at is None and state in _SENT_STATES:
+        announced_at = first.created_at
+    changes["announced_at"] = announced_at
+    followed_since = announced_at if state is State.ACCEPTED else changes["ended_at"]
+    changes["followed_until"] = _followed_until(state, followed_since, now)
+    changes = {name: value for name, value in changes.items() if value != getattr(first, name)}
+    return _Merged(replace(first, **changes) if changes else first, told)
 
 
 def _first(values: Iterable[Any]) -> Any:

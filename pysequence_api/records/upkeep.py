@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
 from pysequence_api.files import holder_of, locked, prepare_directory, read_bytes, replace_atomically
-from pysequence_api.records.attempts import Attempt, Writer
+from pysequence_api.records.attempts import FOLLOWED, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.check import TrailComparison, examine, synced_bytes
-from pysequence_api.records.copies import limits_begin, write_limits
 from pysequence_api.records.database import (
     APPLICATION_ID,
     FILE_NAME,
@@ -39,9 +38,10 @@ from pysequence_api.records.database import (
 )
 from pysequence_api.records.database import back_up as copy_database
 from pysequence_api.records.history import Folded, History, add_lines
+from pysequence_api.records.old_files import NewerFileError, OldFileError, read_head
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import OPEN_STATES, RULES, State
-from pysequence_api.records.takeover import DEFAULT_CALLER, FOLLOWED, OWNER, fill
+from pysequence_api.records.takeover import fill
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 from pysequence_api.records.trail import Trail
 
@@ -151,6 +151,8 @@ def _fill(connection: sqlite3.Connection, directory: Path, backup: Path | None, 
     connection.execute("BEGIN")
     writer = Writer(connection, clock())
     taken = _take_over(connection, writer, trail)
+    if backup is None and not (directory / FILE_NAME).exists():
+        _require_present_version(directory, taken)
     unknown, expired = _close_off(writer)
     source = "the audit trail" if backup is None else backup.name
     writer.add_event(Event(timestamp=writer.now, event_type=EventType.RESTORED, reason=f"from {source}"))
@@ -158,6 +160,24 @@ def _fill(connection: sqlite3.Connection, directory: Path, backup: Path | None, 
     writer.set_restored(taken.equal_bytes)
     connection.execute("COMMIT")
     return Restored(source=source, events=taken.events, attempts=taken.attempts, unknown=unknown, expired=expired)
+
+
+def _require_present_version(directory: Path, taken: "_Taken") -> None:
+    """Check that there was a database: the records of earlier versions are more than their audit trail.
+
+    Raises:
+        InvalidRequestError: there was none.
+    """
+    try:
+        read_head(directory)
+    except NewerFileError:
+        return
+    except OldFileError as error:
+        raise InvalidRequestError(f"{error}. Nothing was changed.") from error
+    if not taken.names_callers:
+        raise InvalidRequestError(
+            f"The files in {directory} are of an earlier version. `serve`, or the first transfer, takes them over."
+        )
 
 
 def _copy_backup(backup: Path, connection: sqlite3.Connection) -> None:
@@ -203,11 +223,14 @@ class _Taken:
     attempts: int = 0
     equal_bytes: int = 0
     """How much of the trail equals the database."""
+    names_callers: bool = False
+    """Whether a line names a caller, which earlier versions did not write."""
 
     def take(self, line: Line) -> None:
         """Take a line that the database lacked."""
         self.history.take(line)
         self.events += 1
+        self.names_callers = self.names_callers or line.caller is not None
         if line.attempt_id is not None:
             self.changed_ids.add(line.attempt_id)
 
@@ -294,7 +317,7 @@ def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
     ended_at = folded.ended_at or (None if folded.state in OPEN_STATES else created_at)
     return Attempt(
         id=folded.attempt_id,
-        caller=folded.caller or (OWNER if channel == Channel.CLI else DEFAULT_CALLER),
+        caller=folded.caller or caller_of(channel),
         channel=channel,
         state=folded.state,
         amount_cents=folded.amount_cents,
@@ -395,7 +418,6 @@ def _write_copies(directory: Path, clock: Clock) -> None:
     try:
         records.write(lambda writer: writer.now)
         records.sync_trail()
-        now = clock()
-        write_limits(directory, records.read(lambda reader: reader.attempts_counted_since(limits_begin(now))), now)
+        records.write_limits()
     finally:
         records.close()

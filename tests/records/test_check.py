@@ -1,0 +1,346 @@
+"""Damage is found by the check, and stops transfers or is harmless; reads go on."""
+
+import random
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from pysequence_api.clock import utc_now
+from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.records import open_records
+from pysequence_api.records.check import check
+from pysequence_api.records.database import Database, remove
+from pysequence_api.records.takeover import fill
+from pysequence_api.sandbox import Sandbox
+from tests.world import World, open_world
+
+from .conftest import come_to_rest, mixed_day
+
+pytestmark = pytest.mark.anyio
+DATABASE, LOG, TRAIL, LIMITS = ".records.db", ".records.db-wal", ".audit.jsonl", ".daily_limits.json"
+DECISIVE = (
+    "SELECT id, caller, state, amount_cents, source_id, destination_id, transfer_id, created_at, announced_at,"
+    " ended_at, request_sha256, key_sha256, coalesce(upstream_created_at, ended_at) FROM attempt ORDER BY id",
+    "SELECT * FROM idempotency ORDER BY attempt_id",
+    "SELECT frozen_at NOTNULL, frozen_callers_only, max_transfer_cents, max_daily_cents, restored_at FROM store",
+    "SELECT seq, line FROM audit ORDER BY seq",
+)
+
+
+async def expect_reads_only(world: World) -> None:
+    """Check that no transfer is possible, and that reads go on."""
+    moved = len(await world.moved())
+    with pytest.raises(SafeguardsUnavailableError):
+        await world.transfer(10)
+    assert len(await world.moved()) == moved
+    assert len(await world.gateway.client.pods()) > 1
+
+
+def saved(directory: Path, to: Path) -> Path:
+    """Copy the files of the records."""
+    to.mkdir(exist_ok=True)
+    for path in directory.iterdir():
+        if path.is_file() and path.name.startswith((DATABASE, TRAIL, LIMITS)):
+            shutil.copyfile(path, to / path.name)
+    return to
+
+
+def put_back(directory: Path, copy: Path, *names: str) -> None:
+    """Put copies in the place of files, as new files."""
+    for name in names:
+        (directory / name).unlink(missing_ok=True)
+        if (copy / name).exists():
+            shutil.copyfile(copy / name, directory / name)
+
+
+async def test_a_mixed_day_is_intact_while_the_server_runs(world: World) -> None:
+    assert check(world.gateway.records).intact  # there is nothing yet
+    await mixed_day(world)
+    found = check(world.gateway.records)
+    assert found.problems == ()
+    assert (found.attempts, found.open_attempts, found.idempotency_keys) == (5, 1, 3)
+    assert found.events == len(world.files.trail())
+    assert found.trail_bytes == (world.files.path / TRAIL).stat().st_size
+    assert found.events_not_in_trail == 0
+    await world.follow_up()
+    await come_to_rest(world)
+    assert check(open_records(world.files.path)).intact
+
+
+async def test_a_check_beside_busy_processes_finds_nothing(world: World) -> None:
+    other = await world.open_process()
+
+    async def transfers(process: Any) -> None:
+        for _ in range(6):
+            await world.transfer(10, process=process)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(transfers, world.gateway)
+        tasks.start_soon(transfers, other)
+        for _ in range(20):
+            found = await anyio.to_thread.run_sync(check, other.records)
+            assert found.intact, found.problems
+
+
+# Bits that flip.
+
+
+def decisive(path: Path) -> list[list[tuple[Any, ...]]]:
+    """Read everything that a decision depends on."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        return [connection.execute(question).fetchall() for question in DECISIVE]
+
+
+def pages(path: Path) -> Iterator[tuple[int, int]]:
+    """Go through the pages of a database: where each begins, and its size."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[16:18], "big")
+    return ((start, size) for start in range(0, len(data), size))
+
+
+async def test_a_flipped_bit_in_any_page_is_found_or_changes_nothing_that_decides(world: World) -> None:
+    await mixed_day(world)
+    world.gateway.records.write(lambda writer: writer.record_limits(1_000_000, 2_000_000))
+    await come_to_rest(world)
+    path = world.files.path / DATABASE
+    good, wanted = path.read_bytes(), decisive(path)
+    randomness = random.Random(12)
+    harmless = 0
+    for start, size in pages(path):
+        for at in randomness.sample(range(start, start + size), 12):
+            data = bytearray(good)
+            data[at] ^= 1 << randomness.randrange(8)
+            path.write_bytes(data)
+            records = open_records(world.files.path)
+            is_found = not check(records).intact
+            records.close_reading()
+            if not is_found:
+                harmless += 1
+                assert decisive(path) == wanted, f"byte {at}"
+            remove(path)
+    assert harmless > 0
+
+
+async def test_flipped_bits_of_what_decides_are_found(world: World) -> None:
+    await mixed_day(world)
+    [attempt_id] = [one.id for one in world.attempts() if one.state == "accepted"]
+    await come_to_rest(world)
+    path = world.files.path / DATABASE
+    good = path.read_bytes()
+    for text in (attempt_id, "accepted", "default", "transfer_requested", *world.pod_ids.values()):
+        wanted = text.encode()
+        begin = 0
+        while (at := good.find(wanted, begin)) >= 0:
+            begin = at + 1
+            data = bytearray(good)
+            data[at + 1] ^= 4
+            path.write_bytes(data)
+            records = open_records(world.files.path)
+            if check(records).intact:
+                assert decisive(path) == decisive_of(good, world.files.path), (wanted, at)
+            records.close_reading()
+
+
+def decisive_of(good: bytes, directory: Path) -> list[list[tuple[Any, ...]]]:
+    (directory / "good.db").write_bytes(good)
+    return decisive(directory / "good.db")
+
+
+CHANGES = {
+    "an amount": "UPDATE attempt SET amount_cents = 1 WHERE state = 'unknown'",
+    "an end": "UPDATE attempt SET state = 'failed' WHERE state = 'unknown'",
+    "a party": "UPDATE attempt SET source_id = destination_id WHERE state = 'accepted'",
+    "a transfer": "UPDATE attempt SET transfer_id = 'other' WHERE state = 'accepted'",
+    "a key": "UPDATE attempt SET key_sha256 = zeroblob(32) WHERE state = 'unknown'",
+    "a key gone": "DELETE FROM idempotency WHERE attempt_id IN (SELECT id FROM attempt WHERE state = 'accepted')",
+    "an attempt gone": "DELETE FROM attempt WHERE state = 'unknown'",
+    "another sender": "UPDATE attempt SET caller = 'owner' WHERE state = 'unknown'",
+    "an event": "UPDATE audit SET line = CAST(replace(CAST(line AS TEXT), '3000', '3001') AS BLOB) WHERE seq = 7",
+    "an event with its hash": "UPDATE audit SET line = x'7b7d', sha256 = zeroblob(32) WHERE seq = 5",
+    "an event gone": "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)",
+    "whose event": "UPDATE audit SET attempt_id = NULL WHERE seq = 2",
+    "a freeze": "UPDATE store SET frozen_at = 1, frozen_reason = 'because'",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_what_somebody_changed_in_the_database_is_found(world: World, change: str) -> None:
+    await mixed_day(world)
+    await come_to_rest(world)
+    with closing(sqlite3.connect(world.files.path / DATABASE)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(CHANGES[change])
+        connection.commit()
+    assert not check(open_records(world.files.path)).intact
+
+
+# Older copies, and files that are missing or replaced.
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+@pytest.mark.parametrize("names", [(DATABASE,), (DATABASE, LOG), (LOG,), (TRAIL,), (LIMITS,), (LOG, TRAIL)])
+async def test_an_older_copy_of_a_file_stops_transfers_or_is_harmless(
+    world: World, tmp_path: Path, names: tuple[str, ...], how: str
+) -> None:
+    await world.transfer(1_000)
+    await (come_to_rest(world) if how == "closed" else world.kill(world.gateway))
+    older = saved(world.files.path, tmp_path / "older")
+    await world.open_process()
+    await world.transfer(2_000)
+    await world.lose(amount_cents=3_000)
+    used_cents = world.used_cents()
+    await (come_to_rest(world) if how == "closed" else world.kill(world.gateway))
+    put_back(world.files.path, older, *names)
+    await world.open_process()
+    intact = check(world.gateway.records).intact
+    is_limits = names == (LIMITS,)
+    moved = len(await world.moved())
+    try:
+        await world.transfer(10)
+    except SafeguardsUnavailableError:
+        assert not intact
+        assert not is_limits
+        assert len(await world.moved()) == moved
+    else:
+        assert world.used_cents() == used_cents + 10
+        assert len(world.files.trail()) == 8
+        assert check(world.gateway.records).intact
+    assert len(await world.gateway.client.pods()) > 1
+
+
+async def test_a_database_put_beside_the_log_of_another_one_stops_transfers(world: World, tmp_path: Path) -> None:
+    await world.transfer(1_000)
+    await come_to_rest(world)
+    older = saved(world.files.path, tmp_path / "older")
+    await world.open_process()
+    for _ in range(5):
+        await world.transfer(2_000)
+    await world.kill(world.gateway)
+    assert (world.files.path / LOG).stat().st_size > 0
+    (older / DATABASE).replace(world.files.path / DATABASE)  # and its log stays
+    await world.open_process()
+    used_cents = world.used_cents()
+    is_intact = check(world.gateway.records).intact
+    if is_intact:  # the log holds every page that has changed since
+        assert used_cents == 11_000
+    else:
+        await expect_reads_only(world)
+
+
+TRAILS: dict[str, Callable[[bytes], bytes | None]] = {
+    "ahead": lambda trail: trail + b'{"event_type": "transfer_completed"}\n',
+    "cut off": lambda trail: trail[:-100],
+    "changed": lambda trail: trail.replace(b'"amount_cents": 1000', b'"amount_cents": 1001', 1),
+    "empty": lambda _: b"",
+    "missing": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("how", TRAILS)
+async def test_a_trail_that_is_not_the_databases_stops_transfers(world: World, how: str) -> None:
+    await mixed_day(world)
+    await come_to_rest(world)
+    path = world.files.path / TRAIL
+    changed = TRAILS[how](path.read_bytes())
+    world.files.damage(TRAIL, changed)
+    await world.open_process()
+    assert not check(world.gateway.records).intact
+    if how != "changed":  # below the mark, only the check reads it
+        await expect_reads_only(world)
+    assert (path.read_bytes() if path.exists() else None) == changed  # nothing is overwritten
+
+
+async def test_a_trail_that_lacks_what_was_not_synced_is_completed(world: World) -> None:
+    await world.transfer(1_000)
+    await world.kill(world.gateway)
+    trail = (world.files.path / TRAIL).read_bytes()
+    world.files.damage(TRAIL, trail[:-200] + b"\0" * 50)
+    await world.open_process()
+    found = check(world.gateway.records)
+    assert found.intact
+    assert found.events_not_in_trail == 1
+    await world.transfer(2_000)
+    assert (world.files.path / TRAIL).read_bytes().startswith(trail)
+    assert check(world.gateway.records).events_not_in_trail == 0
+
+
+async def test_a_database_that_is_gone_stops_transfers(world: World) -> None:
+    await world.transfer(1_000)
+    await come_to_rest(world)
+    world.files.damage(DATABASE)
+    await world.open_process()
+    assert not check(world.gateway.records).intact
+    await expect_reads_only(world)
+    assert not (world.files.path / DATABASE).exists()
+
+
+@pytest.mark.parametrize("name", [DATABASE, LOG, TRAIL])
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+async def test_a_file_replaced_under_a_running_process_stops_transfers(world: World, name: str, how: str) -> None:
+    await world.transfer(1_000)
+    path = world.files.path / name
+    copy = path.with_name("copy")
+    shutil.copyfile(path, copy)
+    path.unlink()
+    if how == "replaced":
+        copy.replace(path)
+    await expect_reads_only(world)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
+async def test_what_is_no_database_is_reported(world: World, content: bytes) -> None:
+    await world.transfer(1_000)
+    await come_to_rest(world)
+    world.files.damage(DATABASE, content)
+    await world.open_process()
+    assert not check(world.gateway.records).intact
+    await expect_reads_only(world)
+
+
+# Read-only copies.
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Mount a directory read-only somewhere else, where that is allowed."""
+    path = tmp_path / "read-only"
+    path.mkdir()
+
+    def mount(directory: Path) -> Path:
+        for command in (["mount", "--bind", str(directory), str(path)], ["mount", "-o", "remount,bind,ro", str(path)]):
+            try:
+                subprocess.run(command, check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):
+                pytest.skip("nothing can be mounted here")
+        return path
+
+    yield mount
+    with suppress(OSError):
+        subprocess.run(["umount", "-l", str(path)], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+async def test_a_read_only_copy_can_be_checked(
+    tmp_path: Path, sandbox: Sandbox, read_only: Callable[[Path], Path], how: str
+) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    async with open_world(directory, sandbox) as world:
+        await mixed_day(world)
+        await (come_to_rest(world) if how == "closed" else world.kill(world.gateway))
+    copy = saved(directory, tmp_path / "copy")
+    found = check(Database(read_only(copy), utc_now, fill))
+    assert found.problems == ()
+    assert found.attempts == 5
+    trail = (copy / TRAIL).read_bytes()
+    (copy / TRAIL).write_bytes(trail[:-10] + b"0123456789")
+    assert not check(Database(tmp_path / "read-only", utc_now, fill)).intact
