@@ -172,7 +172,7 @@ class Database:
 
     @property
     def is_new(self) -> bool:
-        """Whether the data directory has no records yet, neither in a database nor in the files of an earlier version."""
+        """Whether the data directory has no records yet, in a database or in the files of an earlier version."""
         return not self.path.exists() and not any_old_file(self.directory)
 
     @property

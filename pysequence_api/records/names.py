@@ -6,6 +6,8 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.database import Database
 
 MAX_NAME_CHARACTERS = 200
+LOCK_TIMEOUT_SECONDS = 1.0
+"""Names are not worth a longer wait."""
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +45,14 @@ class Names:
             return
         new = dict(self._new)
         try:
-            self._records.write(lambda writer: writer.remember_names(new.items()))
+            self._records.write(lambda writer: writer.remember_names(new.items()), LOCK_TIMEOUT_SECONDS)
         except SafeguardsUnavailableError as error:
             log.debug("names cannot be saved (%s)", error)
             return
         self._known = self.all()
-        self._new = {key: name for key, name in self._new.items() if new.get(key) != name}
+        for party_id, name in new.items():  # others may have been learned meanwhile, in another thread
+            if self._new.get(party_id) == name:
+                del self._new[party_id]
 
 
 def known_names(records: Database) -> dict[str, str]:
