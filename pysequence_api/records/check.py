@@ -41,9 +41,10 @@ _WRONG_KEYS = (
         "idempotency keys name an attempt that is missing, or has another key",
     ),
     (
-        "SELECT count(*) FROM attempt LEFT JOIN idempotency USING(caller, key_sha256) WHERE key_sha256 NOTNULL"
-        f" AND (attempt_id ISNULL OR (attempt_id <> id AND state IN ({_KEEPS_KEY})))",
-        "attempts are not named by their idempotency key",
+        "SELECT count(*) FROM attempt AS one LEFT JOIN idempotency USING(caller, key_sha256)"
+        " LEFT JOIN attempt AS named ON named.id = attempt_id WHERE one.key_sha256 NOTNULL AND (named.id ISNULL"
+        f" OR (one.state IN ({_KEEPS_KEY}) AND named.state NOT IN ({_KEEPS_KEY})))",
+        "attempts are not named by their idempotency key, nor is another one that keeps it",
     ),
 )
 
