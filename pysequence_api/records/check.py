@@ -77,7 +77,7 @@ def check(records: Database, progress: Callable[[int], None] = lambda _: None) -
     """
     trail = records.trail
     try:
-        size = trail.size_bytes()  # before the database is read, which is always written first
+        size = trail.size_bytes()
         if not records.path.exists():
             records.read(lambda reader: reader.now)  # says whether there should be one
             return Check(trail_bytes=size)
@@ -85,7 +85,11 @@ def check(records: Database, progress: Callable[[int], None] = lambda _: None) -
             file = None
             with suppress(FileNotFoundError):
                 file = stack.enter_context(trail.path.open("rb"))
-            examined = examine(connection, TrailComparison(file, size, synced_bytes(connection)), progress)
+            # The database is always written before the trail, and the trail before its mark in the database. So what
+            # was in the file before must be in the database now, and the file must reach the mark now.
+            synced = synced_bytes(connection)
+            size = max(size, min(trail.size_bytes(), synced))
+            examined = examine(connection, TrailComparison(file, size, synced), progress)
             return examined.model_copy(update={"trail_bytes": size})
     except SafeguardsUnavailableError as error:
         return Check(problems=(str(error),))

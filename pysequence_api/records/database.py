@@ -138,6 +138,7 @@ class Database:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(closing(open_for_reading(self.path, stack)))
+                check_version(connection)
                 connection.execute("BEGIN")
                 connection.execute("SELECT one FROM store").fetchone()
             except sqlite3.Error as error:
@@ -255,7 +256,9 @@ class Database:
             self._fill(connection, self.directory)
             connection.execute("COMMIT")
             return connection
-        return open_for_reading(self.path, self._private)
+        connection = open_for_reading(self.path, self._private)
+        check_version(connection)
+        return connection
 
 
 def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
@@ -266,20 +269,18 @@ def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
         private: removes the private copy that is read on a read-only disk, where SQLite cannot make the files it needs.
 
     Raises:
-        SafeguardsUnavailableError: it is not one of ours, or of an unknown version.
         sqlite3.Error: it cannot be read.
     """
+    connection = connect(path, read_only=True)
     try:
-        connection = connect(path, read_only=True)
-        check_version(connection)
-        connection.execute("SELECT one FROM store").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.OperationalError:
+        connection.close()
         copy = Path(private.enter_context(tempfile.TemporaryDirectory(prefix="pysequence-api-"))) / FILE_NAME
         shutil.copyfile(path, copy)
         if _log_path(path).exists():
             shutil.copyfile(_log_path(path), _log_path(copy))
         connection = connect(copy)
-        check_version(connection)
     return connection
 
 
