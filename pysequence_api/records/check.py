@@ -83,7 +83,7 @@ def check(records: Database, progress: Callable[[int], None] = lambda _: None) -
         with records.read_apart() as connection, ExitStack() as stack:
             file = None
             with suppress(FileNotFoundError):
-                file = stack.enter_context(trail.path.open("rb"))
+                file = stack.enter_context(trail.open_to_read())
             examined = examine(connection, TrailComparison(file, size, synced_bytes(connection)), progress)
             return examined.model_copy(update={"trail_bytes": size})
     except SafeguardsUnavailableError as error:

@@ -244,7 +244,7 @@ def _take_over(connection: sqlite3.Connection, writer: Writer, trail: Trail) -> 
     taken = _Taken()
     if not trail.path.exists():
         return taken
-    with trail.path.open("rb") as file:
+    with trail.open_to_read() as file:
         comparison = TrailComparison(file, trail.size_bytes(), synced_bytes(connection))
         chain = _compare(connection, comparison, taken.history)
         taken.equal_bytes = comparison.equal_bytes
