@@ -84,7 +84,7 @@ def check(records: Database, progress: Callable[[int], None] = lambda _: None) -
         with records.read_apart() as connection, ExitStack() as stack:
             file = None
             with suppress(FileNotFoundError):
-                file = stack.enter_context(trail.path.open("rb"))
+                file = stack.enter_context(trail.open_to_read())
             # The database is always written before the trail, and the trail before its mark in the database. So what
             # was in the file before must be in the database now, and the file must reach the mark now.
             synced = synced_bytes(connection)

@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
 from pysequence_api.files import holder_of, locked, prepare_directory, read_bytes, replace_atomically
-from pysequence_api.records.attempts import Attempt, Writer
+from pysequence_api.records.attempts import FOLLOWED, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.check import TrailComparison, examine, synced_bytes
-from pysequence_api.records.copies import limits_begin, write_limits
 from pysequence_api.records.database import (
     APPLICATION_ID,
     FILE_NAME,
@@ -43,7 +42,7 @@ from pysequence_api.records.history import Folded, History, add_lines
 from pysequence_api.records.old_files import NewerFileError, OldFileError, read_head
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import OPEN_STATES, RULES, State
-from pysequence_api.records.takeover import DEFAULT_CALLER, FOLLOWED, OWNER, fill
+from pysequence_api.records.takeover import fill
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 from pysequence_api.records.trail import Trail
 
@@ -249,7 +248,7 @@ def _take_over(connection: sqlite3.Connection, writer: Writer, trail: Trail) -> 
     taken = _Taken()
     if not trail.path.exists():
         return taken
-    with trail.path.open("rb") as file:
+    with trail.open_to_read() as file:
         comparison = TrailComparison(file, trail.size_bytes(), synced_bytes(connection))
         chain = _compare(connection, comparison, taken.history)
         taken.equal_bytes = comparison.equal_bytes
@@ -322,7 +321,7 @@ def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
     ended_at = folded.ended_at or (None if folded.state in OPEN_STATES else created_at)
     return Attempt(
         id=folded.attempt_id,
-        caller=folded.caller or (OWNER if channel == Channel.CLI else DEFAULT_CALLER),
+        caller=folded.caller or caller_of(channel),
         channel=channel,
         state=folded.state,
         amount_cents=folded.amount_cents,
@@ -423,7 +422,6 @@ def _write_copies(directory: Path, clock: Clock) -> None:
     try:
         records.write(lambda writer: writer.now)
         records.sync_trail()
-        now = clock()
-        write_limits(directory, records.read(lambda reader: reader.attempts_counted_since(limits_begin(now))), now)
+        records.write_limits()
     finally:
         records.close()

@@ -41,15 +41,16 @@ from pysequence_api.errors import (
     StoppingError,
     TooManyAttemptsError,
 )
+from pysequence_api.files import LOCK_TIMEOUT_SECONDS
 from pysequence_api.models import Accounts, ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import Attempt, Reader, Writer
+from pysequence_api.records.attempts import FOLLOWED, Attempt, Reader, Writer, caller_of
 from pysequence_api.records.audit import Channel, EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
-from pysequence_api.safeguards.decide import DEFAULT_CALLER, FOLLOWED, OWNER, MaxCents, unknown_outcome
+from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.matching import describes, matches
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
@@ -375,13 +376,10 @@ class TransferService:
             raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
         if self._clock_is_wrong():
             raise self._wrong_clock()
-        announced = await self._write(partial(decide.announce, attempt=attempt, limits=self._limits))
+        announce = partial(decide.announce, attempt=attempt, limits=self._limits)
+        announced = await self._write(announce, needs_trail=True)
         if isinstance(announced, GatewayError):
             raise announced
-        if not self._records.trail_is_complete():
-            raise SafeguardsUnavailableError(
-                "No transfer is possible: the announcement cannot be written to .audit.jsonl. Reads go on."
-            )
         return announced
 
     async def _send(self, prepared: PreparedTransfer, attempt: Attempt) -> TransferReceipt:
@@ -519,10 +517,14 @@ class TransferService:
             " this machine's, so the UTC day is uncertain. Correct this machine's clock. Reads go on."
         )
 
-    async def _write(self, decide_on: Callable[[Writer], T], timeout_seconds: float | None = None) -> T:
-        write = partial(self._records.write, decide_on)
-        if timeout_seconds is not None:
-            write = partial(write, timeout_seconds=timeout_seconds)
+    async def _write(
+        self,
+        decide_on: Callable[[Writer], T],
+        timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
+        *,
+        needs_trail: bool = False,
+    ) -> T:
+        write = partial(self._records.write, decide_on, timeout_seconds, needs_trail=needs_trail)
         return await anyio.to_thread.run_sync(write)
 
     def _done(self, task: asyncio.Task[CompletedTransfer]) -> None:
@@ -544,7 +546,7 @@ def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: da
     canonical = json.dumps(order.model_dump(mode="json"), sort_keys=True)
     return Attempt(
         id=str(uuid4()),
-        caller=OWNER if channel is Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel.value,
         state=State.RESERVED,
         amount_cents=order.amount_cents,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Literal, Self, assert_never
+from typing import Annotated, Any, Literal, Self, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,8 @@ class GraphqlErrorEffect(_Model):
 
     kind: Literal["graphql_error"]
     message: str = "Something went wrong"
+    path: list[str | int] | None = None
+    code: str | None = Field(None, description="``extensions.code`` of the error")
     keep_data: bool = Field(False, description="Keep the data next to the errors; requires `when: after`")
 
 
@@ -372,7 +374,10 @@ def _replaced(effect: ResponseEffect, response: Response) -> Response:  # noqa: 
             return Response(effect.status, effect.body.encode(), HTML_TYPE)
         case GraphqlErrorEffect():
             data = _load(response).get("data") if effect.keep_data else None
-            return json_response({"errors": [{"message": effect.message}], "data": data})
+            error: dict[str, Any] = {"message": effect.message}
+            error |= {} if effect.path is None else {"path": effect.path}
+            error |= {} if effect.code is None else {"extensions": {"code": effect.code}}
+            return json_response({"errors": [error], "data": data})
         case CloseEffect():
             return replace(response, delivery=Delivery.NOTHING)
         case HalfBodyEffect():

@@ -8,6 +8,7 @@ import time_machine
 
 from pysequence_api.errors import (
     GatewayError,
+    InvalidDocumentError,
     NotAuthorizedError,
     OutcomeUnknownError,
     RateLimitedError,
@@ -116,6 +117,47 @@ async def test_a_lookup_that_fails_costs_only_the_id(world: World, what: Any) ->
     assert completed.id is None
     assert world.states() == ["accepted"]
     assert world.files.events() == ["requested", "completed"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": 'Cannot query field "x" on type "Organization".', "path": ["forKYC"]},
+        {"message": "x", "code": "INTERNAL_SERVER_ERROR"},
+        {"message": 'Something about a Variable "$amount"'},
+        {"message": "x", "code": "GRAPHQL_VALIDATION_FAILED", "keep_data": True},
+    ],
+    ids=str,
+)
+async def test_another_graphql_error_leaves_the_outcome_unknown(world: World, error: dict[str, Any]) -> None:
+    keeps_data = error.get("keep_data", False)
+    world.fail({"kind": "graphql_error"} | error, when="after")
+    if keeps_data:
+        assert (await world.transfer()).state == "accepted"
+        return
+    with pytest.raises(OutcomeUnknownError):
+        await world.transfer()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": 'Cannot query field "createPayment" on type "Mutation".'},
+        {"message": "Unknown argument 'achDescription' on field 'createPayment'."},
+        {"message": 'Variable "$amount" got invalid value 1; Expected type Money.'},
+        {"message": "Syntax Error: Unexpected Name."},
+        {"message": "a text of the server", "code": "GRAPHQL_VALIDATION_FAILED"},
+        {"message": "a text of the server", "code": "GRAPHQL_PARSE_FAILED"},
+    ],
+    ids=str,
+)
+async def test_an_invalid_document_was_not_executed(world: World, error: dict[str, str]) -> None:
+    world.fail({"kind": "graphql_error"} | error)
+    with pytest.raises(InvalidDocumentError) as caught:
+        await world.transfer()
+    assert (caught.value.outcome, caught.value.retry) == ("nothing_moved", "never")
+    assert world.states() == ["failed"]
+    assert world.used_cents() == 0
 
 
 CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [

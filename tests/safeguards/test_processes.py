@@ -1,95 +1,157 @@
-"""What several processes do to one data directory."""
+"""What several processes, and many threads, do to one data directory."""
 
+import asyncio
+import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pysequence_api.safeguards.reservations import Records
+import pytest
 
-from .conftest import SetClock, attempt_of, open_records
+from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
+from pysequence_api.records import open_records
+from pysequence_api.records.states import State
+from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.transfers import read_limits
+from pysequence_api.sandbox import Sandbox
+from tests.world import World, open_world, serving, urls_of
 
-RESERVE = """
-import sys
-from datetime import UTC, datetime
+pytestmark = pytest.mark.anyio
+LIMIT_CENTS = 2_500_000
+TRANSFERS = """
+import asyncio, json, sys
 from pathlib import Path
 from pysequence_api.errors import LimitExceededError
-from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.reservations import Attempt, Records
+from pysequence_api.gateway import open_gateway
 from pysequence_api.models import TransferOrder
+from pysequence_api.records.audit import Channel
+from pysequence_api.settings import Settings
 
-records = Records(
-    Path(sys.argv[1]), max_transfer_cents=1_000_000, max_daily_cents=2_500_000,
-    clock=lambda: datetime(2026, 11, 23, 12, tzinfo=UTC),
-)
-reserved = 0
-for _ in range(int(sys.argv[2])):
-    order = TransferOrder(kyc_id="k", source_id="a", destination_id="b", amount_cents=int(sys.argv[3]))
-    try:
-        records.reserve(Attempt(order, Channel.CLI))
-        reserved += 1
-    except LimitExceededError:
-        pass
-sys.stdout.write(f"{reserved}\\n")
-sys.stdout.flush()
-sys.stdin.read()
+async def main(what):
+    done = rejected = 0
+    async with open_gateway(Settings.load(**what["settings"])) as gateway:
+        order = TransferOrder(**what["order"])
+        for _ in range(what["count"]):
+            try:
+                await gateway.transfers.transfer(order, Channel.CLI)
+                done += 1
+            except LimitExceededError:
+                rejected += 1
+    print(json.dumps({"done": done, "rejected": rejected}))
+
+asyncio.run(main(json.loads(sys.argv[1])))
 """
 
 
-def start(directory: Path, count: int, amount_cents: int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", RESERVE, str(directory), str(count), str(amount_cents)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+async def run_process(world: World, url: str, count: int, amount_cents: int) -> dict[str, int]:
+    """Make transfers in a process of its own, and return how many were done and rejected."""
+    settings = {
+        "access_token": world.sandbox.issue_tokens().access_token,
+        "data_dir": str(world.files.path),
+        "kyc_id": world.settings.kyc_id,
+        "org_id": world.settings.org_id,
+        "request_interval_seconds": 0,
+        "request_jitter_seconds": 0,
+        "max_transfer_attempts_per_minute": 1_000,
+    } | urls_of(url)
+    what = {"settings": settings, "order": world.order(amount_cents).model_dump(mode="json"), "count": count}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TRANSFERS, json.dumps(what), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    result: dict[str, int] = json.loads(out)
+    return result
 
 
-def reserved_by(process: "subprocess.Popen[str]") -> int:
-    assert process.stdout is not None
-    return int(process.stdout.readline())
+async def test_four_processes_share_one_limit(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, serving(world.sandbox) as url:
+        results = await asyncio.gather(*(run_process(world, url, 25, 50_000) for _ in range(4)))
+        assert sum(result["done"] for result in results) == 50
+        assert sum(result["rejected"] for result in results) == 50
+        assert sum(one["amount_cents"] for one in await world.moved()) == LIMIT_CENTS
+        assert world.used_cents() == LIMIT_CENTS
+        assert world.gateway.records.trail.verify().intact
+        assert sorted(world.states()) == ["accepted"] * 50 + ["rejected"] * 50
 
 
-def end(process: "subprocess.Popen[str]") -> None:
-    with process:
-        process.kill()
-
-
-def test_processes_share_one_limit(tmp_path: Path, records: Records) -> None:
-    processes = [start(tmp_path, count=20, amount_cents=50_000) for _ in range(4)]
-    try:
-        assert sum(reserved_by(process) for process in processes) == 50
-    finally:
-        for process in processes:
-            end(process)
-    assert records.limits().remaining_cents == 0
-
-
-def test_a_killed_process_leaves_its_reservation_counted_and_known_to_be_dead(
-    tmp_path: Path, records: Records, clock: SetClock
-) -> None:
-    process = start(tmp_path, count=1, amount_cents=1_000_000)
-    try:
-        assert reserved_by(process) == 1
-        [unsettled] = records.limits().unsettled
-        assert unsettled.running
-    finally:
-        end(process)
-    [unsettled] = records.limits().unsettled
-    assert not unsettled.running
-    assert records.limits().used_cents == 1_000_000
-    # A new process tidies up after the dead one, and its own file is gone when it closes.
-    later = open_records(tmp_path, clock)
-    later.reserve(attempt_of(1))
-    assert len(list((tmp_path / ".owners").iterdir())) == 1
-    later.close()
-    assert list((tmp_path / ".owners").iterdir()) == []
-
-
-def test_an_owner_that_the_ledger_made_up_is_no_path(tmp_path: Path, records: Records) -> None:
-    outside = tmp_path.parent / "outside.lock"
-    outside.write_text("")
-    (tmp_path / ".daily_limits.json").write_text(
-        '{"2026-11-23": [{"amount_cents": 5, "state": "reserved", "owner": "../../outside"}]}'
+async def test_ten_transfers_at_once_through_two_processes(world: World) -> None:
+    other = await world.open_process()
+    processes = [world.gateway, other] * 5
+    results = await asyncio.gather(
+        *(world.transfer(1_000_000, process=process) for process in processes), return_exceptions=True
     )
-    assert [one.running for one in records.limits().unsettled] == [False]
-    assert outside.exists()
+    assert sum(not isinstance(result, BaseException) for result in results) == 2
+    assert sum(isinstance(result, LimitExceededError) for result in results) == 8
+    assert sum(one["amount_cents"] for one in await world.moved()) == 2_000_000
+
+
+def test_twenty_threads_write_and_read(tmp_path: Path) -> None:
+    records = open_records(tmp_path)
+    start = threading.Barrier(20)
+
+    def work(number: int) -> int:
+        start.wait()
+        for _ in range(10):
+            records.write(lambda writer: writer.set_freeze(f"thread {number}"))
+            records.read(lambda reader: reader.audit_head())
+        return number
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sorted(pool.map(work, range(20))) == list(range(20))
+    found = records.trail.verify()
+    assert (found.entries, found.problem) == (200, None)
+    records.close()
+
+
+@pytest.mark.parametrize("state", [State.RESERVED, State.SENDING])
+async def test_a_killed_process_is_known_to_be_dead(world: World, state: State) -> None:
+    attempt_id = await world.leave(state, amount_cents=1_000_000)
+    reader = open_records(world.files.path)
+    limits = read_limits(reader, MaxCents.of(world.settings))
+    running = [one.attempt_id for one in limits.unsettled if one.running]
+    assert running == []
+    assert limits.used_cents == (0 if state is State.RESERVED else 1_000_000)
+    reader.close()
+    process = await world.open_process()
+    await world.transfer(1, process=process)
+    assert world.attempt(attempt_id).state == ("failed" if state is State.RESERVED else "unknown")
+
+
+async def test_owner_files_go_with_their_processes(world: World) -> None:
+    await world.transfer(1)
+    owners = world.files.path / ".owners"
+    assert len(list(owners.iterdir())) == 1
+    await world.leave(State.SENDING)
+    await world.open_process()
+    await world.transfer(2)
+    assert len(list(owners.iterdir())) == 1
+    await world.close(world.gateway)
+    assert list(owners.iterdir()) == []
+
+
+async def test_the_lower_limit_holds(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with open_world(tmp_path, sandbox) as world:
+        world.gateway.records.write(lambda writer: writer.record_limits(10_000, 20_000))
+        with pytest.raises(LimitExceededError):
+            await world.transfer(10_001)
+        await world.transfer(10_000)
+        await world.transfer(9_000)
+        with pytest.raises(LimitExceededError):
+            await world.transfer(1_001)
+        assert world.gateway.limits().max_daily_cents == 20_000
+
+
+async def test_a_lock_that_is_not_released_stops_transfers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.transfer(1)
+    monkeypatch.setattr("pysequence_api.records.database.LOCK_TIMEOUT_SECONDS", 0.1)
+    other = open_records(world.files.path)
+    with other.held():
+        writing = asyncio.create_task(
+            asyncio.to_thread(world.gateway.records.write, lambda writer: writer.distrust, 0.1)
+        )
+        with pytest.raises(SafeguardsUnavailableError):
+            await writing
+        assert len(await world.gateway.client.pods()) > 1

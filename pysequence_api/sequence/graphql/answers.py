@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Self
 
 from pysequence_api.errors import (
     GraphQLError,
+    InvalidDocumentError,
     NotAuthorizedError,
     NotFoundError,
     RateLimitedError,
@@ -22,6 +23,17 @@ MAX_SHOWN_ERRORS = 3
 """How many GraphQL errors of one answer a message repeats."""
 NOT_FOUND = "not found"
 """Part of the message that Sequence sends for an unknown id."""
+
+INVALID_CODES = {"GRAPHQL_VALIDATION_FAILED", "GRAPHQL_PARSE_FAILED"}
+INVALID_MESSAGES = (
+    *("Syntax Error: ", "Must provide operation name", "Must provide an operation", "Unknown operation named "),
+    *(f"{text} {quote}" for text in ("Cannot query field", "Unknown argument", "Unknown type") for quote in "\"'"),
+    *(f"{text} {quote}$" for text in ("Variable",) for quote in "\"'"),
+    *(f"{text} {quote}@" for text in ("Unknown directive", "Directive") for quote in "\"'"),
+    *(f"{text} {quote}" for text in ("Unknown fragment", "Fragment", "Field", "Argument", "Value") for quote in "\"'"),
+    *("Expected value of type ", "There can be only one ", "This anonymous operation must be the only "),
+)
+"""How graphql-js and graphql-core begin the messages of their validation rules, and of invalid variables."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
@@ -131,12 +143,14 @@ class Answer:
         data: the ``data`` object, or ``None``.
         errors: the messages of ``errors``, unchanged.
         secret: the access token that was sent; it is removed from every text of this answer.
+        was_invalid: whether Sequence did not execute the request, because the document or its variables were invalid.
     """
 
     operation: str
     data: dict[str, Any] | None
     errors: tuple[str, ...]
     secret: str = field(repr=False)
+    was_invalid: bool = False
 
     def node(self, not_found: str | None = None) -> Node:
         """Return ``data``.
@@ -147,6 +161,7 @@ class Answer:
         Raises:
             NotFoundError: every error of the answer is "not found".
             GraphQLError: the answer has errors.
+            InvalidDocumentError: the errors say that the request was invalid, so that it was not executed.
             UnreadableAnswerError: the answer has neither errors nor data.
         """
         if self.errors:
@@ -158,8 +173,13 @@ class Answer:
         return Node(self.data, self.operation)
 
     def fail(self) -> NoReturn:
-        """Raise the errors of the answer as one `GraphQLError`."""
+        """Raise the errors of the answer as one `GraphQLError`, or `InvalidDocumentError`."""
         shown = "; ".join(self.plain(error) for error in self.errors[:MAX_SHOWN_ERRORS])
+        if self.was_invalid:
+            raise InvalidDocumentError(
+                f"Sequence did not execute {self.operation}, because its interface has changed ({plain_text(shown)})."
+                " Update pysequence-api."
+            )
         raise GraphQLError(f"Sequence answered {self.operation} with an error: {plain_text(shown)}")
 
     def plain(self, text: str) -> str:
@@ -193,7 +213,9 @@ def read_answer(operation: str, answer: HttpAnswer, secret: str) -> Answer:
         raise unreadable(f"{operation}.data", "not an object")
     if errors is not None and not isinstance(errors, list):
         raise unreadable(f"{operation}.errors", "not a list")
-    return Answer(operation, data, tuple(_message(error) for error in errors or ()), secret)
+    errors = errors or []
+    was_invalid = data is None and bool(errors) and all(_says_invalid(error) for error in errors)
+    return Answer(operation, data, tuple(_message(error) for error in errors), secret, was_invalid)
 
 
 def unreadable(path: str, problem: str) -> UnreadableAnswerError:
@@ -220,6 +242,15 @@ def _check_status(operation: str, answer: HttpAnswer) -> None:
                 f"Sequence answered {operation} with HTTP {status}. Try again later.",
                 retry_after_seconds=answer.retry_after_seconds,
             )
+
+
+def _says_invalid(error: object) -> bool:
+    """Say whether an error is one of a request that was not executed: it has no path, and a code or text for it."""
+    if not isinstance(error, dict) or error.get("path") is not None:
+        return False
+    extensions = error.get("extensions")
+    code = extensions.get("code") if isinstance(extensions, dict) else None
+    return code in INVALID_CODES or _message(error).startswith(INVALID_MESSAGES)
 
 
 def _message(error: object) -> str:

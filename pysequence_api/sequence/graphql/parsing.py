@@ -166,7 +166,8 @@ def read_payment(answer: Answer) -> TransferReceipt:
 
     Raises:
         RefusedError: ``error`` is set, ``ok`` is null, and there are no GraphQL errors. Nothing moved.
-        GraphQLError: there are GraphQL errors and no ``ok``. The money may have moved.
+        InvalidDocumentError: the request was invalid, so that it was not executed. Nothing moved.
+        GraphQLError: there are other GraphQL errors and no ``ok``. The money may have moved.
         UnreadableAnswerError: anything else. The money may have moved.
     """
     payment = _object(_object(answer.data, "forKYC"), "createPayment")
