@@ -29,7 +29,7 @@ from pysequence_api.files import (
 )
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.copies import LIMITS_FILE_NAME, TrailCopy, limits_begin, write_limits
-from pysequence_api.records.old_files import keep_copies, retire
+from pysequence_api.records.old_files import any_old_file, keep_copies, retire
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.trail import Trail
 
@@ -181,8 +181,8 @@ class Database:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever recorded in the data directory."""
-        return not self.path.exists() and not self.trail.path.exists()
+        """Whether the data directory has no records yet, neither in a database nor in the files of an earlier version."""
+        return not self.path.exists() and not any_old_file(self.directory)
 
     @property
     def is_open(self) -> bool:

@@ -34,8 +34,12 @@ class Names:
         return self._known | self._new if self._new else self._known
 
     def save(self) -> None:
-        """Write what was learned into the database, if there is one. This blocks."""
-        if not self._new or not self._records.path.exists():
+        """Write what was learned into the database. This blocks.
+
+        A new data directory gets its database here. One with the files of an earlier version does not: only a server or
+        a transfer takes them over.
+        """
+        if not self._new or not (self._records.path.exists() or self._records.is_new):
             return
         new = dict(self._new)
         try:

@@ -35,6 +35,7 @@ from pysequence_api.records.states import State
 from pysequence_api.records.trail import FILE_NAME as TRAIL_FILE_NAME
 
 HEAD_FILE_NAME = ".audit.head.json"
+RECORD_FILE_NAMES = (LIMITS_FILE_NAME, TRAIL_FILE_NAME, HEAD_FILE_NAME)
 NAMES_FILE_NAME = ".names.json"
 NAMES_LOCK_FILE_NAME = ".names.lock"
 KEPT_SUFFIX = ".before-records-db"
@@ -247,13 +248,18 @@ def read_names(directory: Path) -> dict[str, str]:
     return {}
 
 
+def any_old_file(directory: Path) -> bool:
+    """Say whether the data directory holds a file of records."""
+    return any((directory / name).exists() for name in RECORD_FILE_NAMES)
+
+
 def keep_copies(directory: Path) -> None:
     """Copy the old files, before anything of them changes, and put the trail on the disk.
 
     Raises:
         OSError: that failed.
     """
-    for name in (LIMITS_FILE_NAME, TRAIL_FILE_NAME, HEAD_FILE_NAME):
+    for name in RECORD_FILE_NAMES:
         if (directory / name).exists():
             _copy(directory / name, directory / f"{name}{KEPT_SUFFIX}")
     sync_directory(directory)
