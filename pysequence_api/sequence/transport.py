@@ -42,6 +42,7 @@ KEEP_ALIVE_SECONDS = 4.0
 being closed."""
 DATE_RESOLUTION_SECONDS = 1.0
 ERROR_LIMIT_CHARACTERS = 120
+REDIRECTS = {301, 302, 303, 307, 308}
 
 _CONNECTED = "connection.connect_tcp.complete"
 _HEADERS_STARTED = "http11.send_request_headers.started"
@@ -73,6 +74,13 @@ class HttpAnswer:
     is_whole: bool = True
     is_html: bool = False
     location_host: str | None = None
+
+    @property
+    def moved_to(self) -> str | None:
+        """Where a redirect leads, without anything of its address but the host; ``None`` for another answer."""
+        if self.status not in REDIRECTS:
+            return None
+        return f"host {self.location_host}" if self.location_host else "another address of the same host"
 
 
 class HttpEndpoint:

@@ -24,7 +24,6 @@ from pysequence_api.text import parse_json, plain_text
 
 log = logging.getLogger(__name__)
 
-REDIRECTS = {301, 302, 303, 307, 308}
 MAX_GAPS = 100
 """How many gaps of one answer are told apart. With more, anything in it counts as a gap."""
 MAX_SHOWN_GAPS = 5
@@ -352,9 +351,8 @@ def raise_for_status(operation: str, answer: HttpAnswer, secret: str) -> NoRetur
         raise RateLimitedError(
             f"Sequence refused {operation}: too many requests (429).", retry_after_seconds=retry_after_seconds
         )
-    if status in REDIRECTS:
-        where = f"host {answer.location_host}" if answer.location_host else "another address of the same host"
-        raise MovedError(f"Sequence answered {operation} with HTTP {status}: it has moved to {where}.")
+    if answer.moved_to is not None:
+        raise MovedError(f"Sequence answered {operation} with HTTP {status}: it has moved to {answer.moved_to}.")
     if status == 403 and answer.is_html:
         raise BrowserRequiredError(
             f"{operation} was answered with a page for people (HTTP {status}), as a protection against bots sends it: a"

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 ORIGIN = "https://app.getsequence.io"
 MAX_PAGE_TRANSFERS = 100
+HOLDING_STATUSES = {429, 503}
+"""With these, ``Retry-After`` holds back every request, not only the one that was answered."""
 
 Variables = dict[str, Any]
 OnName = Callable[[str | None, str | None], None]
@@ -289,6 +291,8 @@ class GraphQLSequenceClient(SequenceClient):
             )
             if http_answer.clock_offset_seconds is not None:
                 self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
+            if http_answer.status in HOLDING_STATUSES and http_answer.retry_after_seconds:
+                await self._pacer.hold(http_answer.retry_after_seconds)
             answer = read_answer(name, http_answer, secret=permit.token)
             if answer.errors:
                 exchange.outcome = GraphQLError.__name__

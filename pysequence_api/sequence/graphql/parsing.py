@@ -57,7 +57,13 @@ def read_accounts(answer: Answer, organization_id: str | None) -> Accounts:
     """
     memberships = answer.node(*MEMBERSHIPS, is_list=True).child("me").children("memberships")
     organizations = [membership.child("organization") for membership in memberships]
-    known = {identifier: node for node in organizations if (identifier := node.required_identifier())}
+    known: dict[str, Node] = {}
+    for node in organizations:
+        identifier = node.required_identifier()
+        if identifier in known:
+            node.gap("id", "listed twice")
+        elif identifier is not None:
+            known[identifier] = node
     if not known and answer.errors:
         answer.fail()
     kyc_ids = _read_kyc_ids(answer, organizations)
