@@ -7,7 +7,7 @@ import typer
 
 from pysequence_api.cli.drawing import print_facts, shown_moment, shown_party, shown_time
 from pysequence_api.cli.running import Interrupts, open_with_status, run
-from pysequence_api.cli.terminal import UNKNOWN, print_json
+from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
 from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.money import format_cents
 from pysequence_api.records import open_records
@@ -33,6 +33,8 @@ def show(
         print_json(detail.model_dump(mode="json"))
     else:
         print_facts(_facts(detail))
+    if not detail.complete:
+        warn("Sequence left out a part of this transfer, or sent something that cannot be read.")
 
 
 def status(
