@@ -109,6 +109,8 @@ def summary(
       pysequence-api activity summary
     """
     found = run(partial(_read_summary, Settings.load()))
+    if not found.complete:
+        warn("Sequence left out a part of the summary, or sent something that cannot be read.")
     if as_json or (context.parent is not None and context.parent.params["as_json"]):
         print_json(found.model_dump(mode="json"))
         return

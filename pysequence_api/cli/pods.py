@@ -67,6 +67,8 @@ def show(
         print_json(pod.model_dump(mode="json"))
     else:
         _draw_one(pod)
+    if not pod.complete:
+        warn("Sequence left out a part of this pod, or sent something that cannot be read.")
 
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:
@@ -76,7 +78,8 @@ async def _read(settings: Settings, _: Interrupts) -> Accounts:
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
     async with open_with_status(settings) as gateway:
-        pod = find_pod(name, await gateway.client.pods())
+        accounts = await gateway.client.accounts()
+        pod = find_pod(name, accounts.pods, complete=accounts.complete)
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from pysequence_api.cli.drawing import print_facts, shown_moment, shown_party
 from pysequence_api.cli.running import Interrupts, run
-from pysequence_api.cli.terminal import UNKNOWN, print_json
+from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
 from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.settings import Settings
@@ -31,6 +31,8 @@ def show(
         print_json(detail.model_dump(mode="json"))
     else:
         print_facts(_facts(detail))
+    if not detail.complete:
+        warn("Sequence left out a part of this transfer, or sent something that cannot be read.")
 
 
 async def _read(settings: Settings, transfer_id: str, org_id: str | None, _: Interrupts) -> TransferDetail:

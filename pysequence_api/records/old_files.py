@@ -19,7 +19,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pysequence_api.clock import read_time
-from pysequence_api.files import OWNER_ONLY, read_bytes, replace_atomically, sync_directory
+from pysequence_api.files import (
+    OWNER_ONLY,
+    open_own,
+    read_bytes,
+    remove_own,
+    replace_atomically,
+    require_own,
+    sync_directory,
+)
 from pysequence_api.records.audit import whole_characters
 from pysequence_api.records.copies import LIMITS_FILE_NAME
 from pysequence_api.records.history import NO_TRANSFER_ID
@@ -267,8 +275,9 @@ def retire(directory: Path, database_name: str) -> None:
     if _is_moved(read_bytes(head) or b""):
         return
     for name in (NAMES_FILE_NAME, NAMES_LOCK_FILE_NAME):
-        (directory / name).unlink(missing_ok=True)
+        remove_own(directory / name)
     for name in (LIMITS_FILE_NAME, TRAIL_FILE_NAME):
+        require_own(directory / name)
         with suppress(FileNotFoundError):
             (directory / name).chmod(OWNER_ONLY)
     replace_atomically(head, json.dumps({_MOVED_TO: database_name}).encode() + b"\n")
@@ -276,8 +285,9 @@ def retire(directory: Path, database_name: str) -> None:
 
 def _copy(path: Path, copy: Path) -> None:
     new = copy.with_name(copy.name + ".new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with path.open("rb") as source, os.fdopen(os.open(new, flags, OWNER_ONLY), "wb") as target:
+    remove_own(new)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as source, os.fdopen(open_own(new, flags), "wb") as target:
         os.fsync(source.fileno())
         shutil.copyfileobj(source, target, 1024 * 1024)
         target.flush()

@@ -39,7 +39,7 @@ from pysequence_api.sequence.sign_in.token_cache import (
     read_object,
 )
 from pysequence_api.sequence.telemetry import Phase, TokenLife, report
-from pysequence_api.sequence.transport import HttpEndpoint, new_tls
+from pysequence_api.sequence.transport import HttpAnswer, HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
 from pysequence_api.text import plain_text
 
@@ -352,22 +352,34 @@ async def refresh_tokens(endpoint: HttpEndpoint, client_id: str | None, refresh_
             "the token refresh",
             headers={"content-type": "application/json", "accept": "application/json"},
             content=json.dumps(form).encode(),
-            with_error_body=True,
         )
     except SequenceError as error:
-        raise SignInError(f"The access token was not refreshed; the refresh token is kept. {error}") from error
+        raise SignInError(
+            f"The access token was not refreshed; the refresh token is kept. {error}", advice=error.advice
+        ) from error
     body = read_object(answer.body)
-    if 400 <= answer.status < 500 and answer.status != 429:
+    if 400 <= answer.status < 500 and answer.status != 429 and not answer.is_html:
         reason = body.get("error_description") or body.get("error")
         text = plain_text(reason, secrets=[refresh_token]) if isinstance(reason, str) else f"HTTP {answer.status}"
         raise SignInRefusedError(f"The sign-in service refused to refresh the access token: {text}. Sign in again.")
     if answer.status >= 300:
+        reason, advice = _why_not_refreshed(answer)
         raise SignInError(
             "The access token was not refreshed; the refresh token is kept. The sign-in service answered"
-            f" HTTP {answer.status}. Try again later.",
+            f" HTTP {answer.status}{reason}.",
+            advice=advice,
             retry_after_seconds=answer.retry_after_seconds,
         )
     return _read_grant(body, refresh_token)
+
+
+def _why_not_refreshed(answer: HttpAnswer) -> tuple[str, str]:
+    """Say what an answer that is not a refusal means, and what to do about it."""
+    if answer.moved_to is not None:
+        return f": it has moved to {answer.moved_to}", "If that is Sequence's new address, update pysequence-api."
+    if answer.is_html and answer.status in {401, 403}:
+        return ", with a page for people as a protection against bots sends it", "Sign in in a browser."
+    return "", "Try again later."
 
 
 def _read_grant(body: dict[str, object], old_refresh_token: str) -> Tokens:
