@@ -454,8 +454,17 @@ async def refresh_tokens(endpoint: HttpEndpoint, client_id: str | None, refresh_
             advice=advice,
             retry_after_seconds=answer.retry_after_seconds,
         )
-<<<<<<< HEAD
-    return _read_grant(body, refresh_token)
+    access_token, new_refresh_token, life_seconds = (
+        body.get(name) for name in ("access_token", "refresh_token", "expires_in")
+    )
+    if not is_sendable(access_token):
+        raise SignInError("The sign-in service sent no access token; the refresh token is kept. Try again later.")
+    return Granted(
+        access_token,
+        new_refresh_token if isinstance(new_refresh_token, str) and new_refresh_token else refresh_token,
+        life_seconds=float(life_seconds) if is_number(life_seconds) else None,
+        clock_offset_seconds=answer.clock_offset_seconds,
+    )
 
 
 def _why_not_refreshed(answer: HttpAnswer) -> tuple[str, str]:
@@ -465,20 +474,3 @@ def _why_not_refreshed(answer: HttpAnswer) -> tuple[str, str]:
     if answer.is_html and answer.status in {401, 403}:
         return ", with a page for people as a protection against bots sends it", "Sign in in a browser."
     return "", "Try again later."
-
-
-def _read_grant(body: dict[str, object], old_refresh_token: str) -> Tokens:
-    access_token = body.get("access_token")
-=======
-    access_token, new_refresh_token, life_seconds = (
-        body.get(name) for name in ("access_token", "refresh_token", "expires_in")
-    )
->>>>>>> h-signin
-    if not is_sendable(access_token):
-        raise SignInError("The sign-in service sent no access token; the refresh token is kept. Try again later.")
-    return Granted(
-        access_token,
-        new_refresh_token if isinstance(new_refresh_token, str) and new_refresh_token else refresh_token,
-        life_seconds=float(life_seconds) if is_number(life_seconds) else None,
-        clock_offset_seconds=answer.clock_offset_seconds,
-    )
