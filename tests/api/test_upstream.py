@@ -65,6 +65,8 @@ async def test_too_many_waiting_reads_are_503(tmp_path: Path) -> None:
         "half_body",
         "garbage",
         {"kind": "graphql_error", "message": "Something went wrong"},
+        {"kind": "status", "status": 400, "body": {"errors": [{"message": 'Cannot query field "kycs"'}]}},
+        {"kind": "html", "status": 403},
         "redirect",
         {"kind": "delay", "seconds": 30},
     ],
@@ -76,7 +78,7 @@ async def test_failed_reads_are_502(tmp_path: Path, fault: Any) -> None:
             world.fail(fault, operation="*")
             answer = await client.get(path)
             assert answer.status_code == 502, answer.text
-            assert set(answer.json()) == {"detail"}
+            assert set(answer.json()) == {"detail", "code"}
             assert "<" not in answer.json()["detail"]
 
 
