@@ -8,8 +8,9 @@ import typer
 from pysequence_api.account.names import find_pod
 from pysequence_api.account.totals import total_of
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, Column, print_facts, print_table, transfer_row
-from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, print_line, warn
+from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings

@@ -28,7 +28,7 @@ import anyio
 import anyio.to_thread
 
 from pysequence_api.errors import BusyError, LockTimeoutError, StoppingError
-from pysequence_api.files import OWNER_ONLY, locked
+from pysequence_api.files import locked, open_own
 from pysequence_api.sequence.telemetry import Phase, report
 
 log = logging.getLogger(__name__)
@@ -418,7 +418,7 @@ class _Waiter:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY)
+    return open_own(path, os.O_RDWR | os.O_CREAT)
 
 
 def _set_time(path: Path, time_ns: int) -> None:
