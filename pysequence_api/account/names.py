@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pysequence_api.errors import NotFoundError
+from pysequence_api.errors import NotFoundError, UnreadableAnswerError
 from pysequence_api.models import Accounts, AccountType, ExternalAccount, Pod, Port
 from pysequence_api.text import quoted
 
@@ -55,22 +55,24 @@ class Counterparty:
         return self.name or self.id
 
 
-def find_pod_by_name(name: str, pods: Sequence[Pod]) -> Pod:
+def find_pod_by_name(name: str, pods: Sequence[Pod], *, complete: bool = True) -> Pod:
     """Find the pod with a name, else the only pod with a name that contains it.
 
-    Raises:
-        NotFoundError: no pod matches, or several do.
-    """
-    return _only(name, _named(name, pods), pods)
-
-
-def find_pod(wanted: str, pods: Sequence[Pod]) -> Pod:
-    """Find a pod by its exact id, else by its name.
+    Args:
+        name: a name, or a part of one.
+        pods: where to look.
+        complete: whether these are all pods.
 
     Raises:
         NotFoundError: no pod matches, or several do.
+        UnreadableAnswerError: none matches, and these are not all pods.
     """
-    return _only(wanted, _matches(wanted, pods), pods)
+    return _only(name, _named(name, pods), pods, complete=complete)
+
+
+def find_pod(wanted: str, pods: Sequence[Pod], *, complete: bool = True) -> Pod:
+    """Find a pod by its exact id, else by its name; see `find_pod_by_name`."""
+    return _only(wanted, _matches(wanted, pods), pods, complete=complete)
 
 
 def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None) -> Counterparty:
@@ -83,6 +85,7 @@ def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None)
 
     Raises:
         NotFoundError: nothing matches, or several do.
+        UnreadableAnswerError: nothing matches, and the account is incomplete.
     """
     everything = _counterparties(accounts)
     candidates = [each for each in everything if kind in (None, each.type)]
@@ -98,17 +101,29 @@ def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None)
             raise NotFoundError(f"{quoted(wanted)} is {_with_article(others[0])}, not {_with_article(kind)}.")
         if not suggestion:
             return Counterparty(wanted, kind, is_listed=False)
+    if not accounts.complete:
+        raise _perhaps_left_out(wanted)
     raise NotFoundError(
         f"No pod, port or account is named {quoted(wanted)}, in whole or in part, or has that id.{suggestion}"
     )
 
 
-def _only(wanted: str, matches: Sequence[Pod], pods: Sequence[Pod]) -> Pod:
+def _only(wanted: str, matches: Sequence[Pod], pods: Sequence[Pod], *, complete: bool) -> Pod:
+    if not matches and not complete:
+        raise _perhaps_left_out(wanted)
     if not matches:
         raise NotFoundError(f"No pod is named {quoted(wanted)}, in whole or in part.{_suggestion(wanted, pods)}")
     if len(matches) > 1:
         raise NotFoundError(_ambiguous(wanted, [(match, "pod") for match in matches]))
     return matches[0]
+
+
+def _perhaps_left_out(wanted: str) -> UnreadableAnswerError:
+    return UnreadableAnswerError(
+        f"Whether {quoted(wanted)} exists is unknown: Sequence left out a part of the account, or sent something that"
+        " cannot be read.",
+        advice="Try again later.",
+    )
 
 
 def _matches(wanted: str, parties: Sequence[_T]) -> list[_T]:

@@ -38,7 +38,7 @@ class Snapshot(Collector):
     """All numbers at one moment.
 
     Attributes:
-        limits: ``None`` if the ledger is damaged.
+        limits: ``None`` if the records cannot be read.
     """
 
     requests: RequestCounts
@@ -106,7 +106,7 @@ def _of_client(vitals: RequestStatistics) -> Iterable[Metric]:
 def _of_limits(limits: Limits | None) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "pysequence_safeguards_available",
-        "1 if the ledger and the audit trail are intact; 0 if they are not and no transfer is possible.",
+        "1 if the records can be read; 0 if they cannot, so that no transfer is possible.",
         value=int(limits is not None),
     )
     if limits is not None:

@@ -239,13 +239,13 @@ async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     destination = _find(arguments.destination, accounts, arguments.destination_type, "--destination-type")
     if source.id == destination.id:
         raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
-    directory = gateway.settings.data_directory.absolute()
+    directory, limits = gateway.settings.data_directory.absolute(), gateway.limits()
     return Plan(
         order=_order(arguments, source, destination, kyc_id),
         source=source,
         destination=destination,
-        limits=gateway.limits(),
-        directory=f"{directory}{' (new; no transfers recorded yet)' if gateway.records.is_new else ''}",
+        limits=limits,
+        directory=f"{directory}{' (new; no transfers recorded yet)' if limits.audit_head is None else ''}",
         is_sandbox=gateway.settings.sandbox,
     )
 

@@ -18,10 +18,18 @@ from typing import TypeVar
 
 from pysequence_api.clock import Clock, to_micros
 from pysequence_api.errors import SafeguardsUnavailableError
-from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, sync_directory
+from pysequence_api.files import (
+    LOCK_TIMEOUT_SECONDS,
+    OWNER_ONLY,
+    locked,
+    open_own,
+    remove_own,
+    require_own,
+    sync_directory,
+)
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.copies import LIMITS_FILE_NAME, TrailCopy, limits_begin, write_limits
-from pysequence_api.records.old_files import keep_copies, retire
+from pysequence_api.records.old_files import any_old_file, keep_copies, retire
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.trail import Trail
 
@@ -149,6 +157,7 @@ class Database:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(closing(open_for_reading(self.path, stack)))
+                check_version(connection)
                 connection.execute("BEGIN")
                 connection.execute("SELECT one FROM store").fetchone()
             except sqlite3.Error as error:
@@ -172,8 +181,8 @@ class Database:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever recorded in the data directory."""
-        return not self.path.exists() and not self.trail.path.exists()
+        """Whether the data directory has no records yet, in a database or in the files of an earlier version."""
+        return not self.path.exists() and not any_old_file(self.directory)
 
     @property
     def is_open(self) -> bool:
@@ -282,7 +291,9 @@ class Database:
                 return open_for_reading(self.path, self._private)
             connection.execute("COMMIT")
             return connection
-        return open_for_reading(self.path, self._private)
+        connection = open_for_reading(self.path, self._private)
+        check_version(connection)
+        return connection
 
 
 def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
@@ -293,20 +304,18 @@ def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
         private: removes the private copy that is read on a read-only disk, where SQLite cannot make the files it needs.
 
     Raises:
-        SafeguardsUnavailableError: it is not one of ours, or of an unknown version.
         sqlite3.Error: it cannot be read.
     """
+    connection = connect(path, read_only=True)
     try:
-        connection = connect(path, read_only=True)
-        check_version(connection)
-        connection.execute("SELECT one FROM store").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.OperationalError:
+        connection.close()
         copy = Path(private.enter_context(tempfile.TemporaryDirectory(prefix="pysequence-api-"))) / FILE_NAME
         shutil.copyfile(path, copy)
         if _log_path(path).exists():
             shutil.copyfile(_log_path(path), _log_path(copy))
         connection = connect(copy)
-        check_version(connection)
     return connection
 
 
@@ -343,13 +352,13 @@ def put_in_place(closed: Path, path: Path) -> None:
     Raises:
         OSError: that failed.
     """
-    descriptor = os.open(closed, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_own(closed, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     for beside in files_beside(path):
-        beside.unlink(missing_ok=True)
+        remove_own(beside)
     sync_directory(path.parent)
     closed.replace(path)
     sync_directory(path.parent)
@@ -367,21 +376,24 @@ def create_file(path: Path) -> None:
         FileExistsError: there is such a file already.
         OSError: it cannot be created.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+    os.close(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
 
 
 def remove(path: Path) -> None:
     """Remove a database that was not completed, with what SQLite keeps beside it."""
     for file in (path, *files_beside(path)):
-        file.unlink(missing_ok=True)
+        remove_own(file)
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Connect to a database file.
 
     Raises:
+        ForeignFileError: it, or a file beside it, is not this user's.
         sqlite3.Error: it cannot be opened.
     """
+    for file in (path, *files_beside(path)):
+        require_own(file)  # SQLite would follow a link
     name = str(path) if str(path) == ":memory:" else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     connection = sqlite3.connect(
         name, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS

@@ -6,6 +6,7 @@ what the ledger knows is added to it as new events, marked as recovered, with th
 """
 
 import errno
+import os
 import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pysequence_api.clock import from_micros, read_time
-from pysequence_api.files import holder_of
+from pysequence_api.files import holder_of, open_own
 from pysequence_api.records.attempts import COLUMNS, FOLLOWED, WINDOW_MARGIN, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.copies import LIMITS_FILE_NAME
@@ -161,7 +162,7 @@ class _TrailImport:
             OldFileError: the trail was cut off or changed.
             OSError: it cannot be read.
         """
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        with suppress(FileNotFoundError), os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as file:
             add_lines(connection, map(self._next, file), self._take)
             connection.execute("UPDATE store SET trail_synced = ?", (file.tell(),))  # `keep_copies` syncs it
         if self._head is not None and self._count < self._head.count:

@@ -233,7 +233,7 @@ def missing_error(why: str) -> SafeguardsUnavailableError:
     """Make the error of records that were restored, and may lack transfers."""
     return SafeguardsUnavailableError(
         "No transfer is possible: the records were restored, and transfers of this month that they lack must be counted"
-        f" first, but {why.rstrip('.')}. Try again later. Reads go on."
+        f" first, but {why.rstrip('.')}. Reads go on."
     )
 
 

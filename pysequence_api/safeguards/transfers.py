@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -243,7 +243,9 @@ class TransferService:
         self._stopping.set()
         if self._sent:
             at_most = "" if is_first else f", at most {self._longest_seconds:.0f} seconds"
-            log.warning("waiting for the outcome of %d transfers that were sent%s", len(self._sent), at_most)
+            count = len(self._sent)
+            what = "1 transfer that was sent" if count == 1 else f"{count} transfers that were sent"
+            log.warning("waiting for the outcome of %s%s", what, at_most)
 
     async def aclose(self) -> None:
         """Release what has not been sent, and wait for what has."""
@@ -650,21 +652,30 @@ def read_attempt(records: Database, attempt_id: str) -> AttemptStatus:
 
 
 def resolve(records: Database, attempt_id: str, transfer_id: str | None) -> AttemptStatus:
-    """End an attempt of unknown outcome by a person's decision.
+    """End one attempt of unknown outcome by a person's decision; see `resolve_all`."""
+    return resolve_all(records, [attempt_id], transfer_id)[0]
+
+
+def resolve_all(records: Database, attempt_ids: Sequence[str], transfer_id: str | None) -> list[AttemptStatus]:
+    """End attempts of unknown outcome by a person's decision: all of them, or none.
 
     Args:
         records: the database.
-        attempt_id: the attempt.
-        transfer_id: the transfer that it became; ``None`` if it was not executed.
+        attempt_ids: the attempts; only one if it became a transfer.
+        transfer_id: the transfer that it became; ``None`` if they were not executed.
 
     Raises:
         NotFoundError: there is no such attempt.
-        InvalidRequestError: its outcome is known, it is in flight, or the transfer belongs to another attempt.
+        InvalidRequestError: an outcome is known, one is in flight, or the transfer belongs to another attempt.
         SafeguardsUnavailableError: the records cannot be written.
     """
 
     def decide_on(writer: Writer) -> None:
         decide.fail_dead(writer, records.owners)
+        for attempt_id in dict.fromkeys(attempt_ids):
+            resolve_one(writer, attempt_id)
+
+    def resolve_one(writer: Writer, attempt_id: str) -> None:
         attempt = writer.attempt(attempt_id)
         if attempt is None:
             raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}. `pysequence-api limits show` lists them.")
@@ -687,7 +698,7 @@ def resolve(records: Database, attempt_id: str, transfer_id: str | None) -> Atte
             accept_attempt(writer, attempt, named, resolved=True)
 
     records.write(decide_on)
-    return read_attempt(records, attempt_id)
+    return [read_attempt(records, attempt_id) for attempt_id in dict.fromkeys(attempt_ids)]
 
 
 def _unsettled(attempt: Attempt, records: Database) -> UnsettledAttempt:

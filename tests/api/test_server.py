@@ -143,7 +143,7 @@ async def test_signal_releases_all_transfers_that_wait(
             for amount_cents in range(1, 33):
                 tasks.start_soon(send, amount_cents)
             with anyio.fail_after(30):
-                while await count_waiting() < 31:
+                while await count_waiting() < 31:  # noqa: ASYNC110 - another process counts
                     await anyio.sleep(0.05)
             await wait_for_payment(sandbox)
             server.process.send_signal(number)

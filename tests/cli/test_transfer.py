@@ -72,7 +72,8 @@ def test_a_dry_run_of_what_would_be_rejected_is_3_and_records_nothing(
     result = call("transfer", "Emergency Fund", "Rent", amount, "--dry-run", code=3)
     assert limit in result.stderr
     assert result.stdout == ""
-    assert files(directory) == {".audit.jsonl": b""}
+    assert call("audit", "tail").stdout == ""
+    assert files(directory)[".audit.jsonl"] == b""
 
 
 def test_a_dry_run_warns_of_a_low_balance() -> None:
@@ -89,9 +90,9 @@ def test_a_dry_run_knows_a_used_idempotency_key() -> None:
     call("transfer", "Groceries", "Rent", "$26", "--idempotency-key", "once", "--dry-run", code=3)
 
 
-def test_a_dry_run_with_a_damaged_ledger_is_3(directory: Path) -> None:
+def test_a_dry_run_with_a_damaged_database_is_3(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
-    (directory / ".daily_limits.json").write_text("{")
+    (directory / ".records.db").write_bytes(b"x" * 8192)
     call("transfer", "Groceries", "Rent", "$1", "--dry-run", code=3)
 
 
