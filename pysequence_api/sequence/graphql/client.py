@@ -140,7 +140,7 @@ class GraphQLSequenceClient(SequenceClient):
     async def try_token(self, access_token: str) -> None:
         """Send the smallest read with this access token; see `SequenceClient.try_token`."""
         request = _Request(self._reads, Operation.SUMMARY, {}, Priority.READ)
-        read_summary((await self._send_once(request, _Permit(await self._turn(request.priority), access_token))).node())
+        read_summary(await self._send_once(request, _Permit(await self._turn(request.priority), access_token)))
 
     async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
