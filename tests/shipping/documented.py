@@ -15,6 +15,7 @@ CANNOT_RUN_HERE = (
     "python3 -m venv ",  # `.ci/run` runs the README's test command, and creates an environment for the wheel
     "cp .env.example .env ",  # creates the operator's own file
     "pysequence-api auth login",  # needs a browser or a person
+    "pysequence-api records restore",  # refuses while a server runs
 )
 """Lines with these prefixes are not run. Every other line of a shell block is."""
 SERVERS = ("pysequence-api serve", "pysequence-api sandbox serve")

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import pysequence_api
 from pysequence_api.cli import app
+from pysequence_api.cli.program import LazyCommand, LazyGroup
 from pysequence_api.errors import GatewayError
 from pysequence_api.settings import Settings
 from tests.api.server import free_port
@@ -46,7 +47,8 @@ def commands() -> dict[str, list[set[str]]]:
         context = typer.Context(group)
         for name in group.list_commands(context):
             command = group.get_command(context, name)
-            assert command is not None
+            assert isinstance(command, LazyCommand | LazyGroup)
+            command = command.load()
             full_name = f"{prefix} {name}"
             if isinstance(command, TyperGroup):
                 yield from below(command, full_name)
