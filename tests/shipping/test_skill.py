@@ -53,6 +53,9 @@ def test_the_same_key_moves_money_once(site: Site) -> None:
     block = next(block for block in blocks_of(SKILL) if "-X POST" in block.text)
     first, second = (json.loads(site.run_block(block)) for _ in range(2))
     assert first["id"]
+    for answer in (first, second):
+        for party in ("source", "destination"):
+            del answer[party]["icon"]  # only a new transfer has it
     assert first == second
 
 
