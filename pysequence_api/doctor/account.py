@@ -25,7 +25,7 @@ def check_account(settings: Settings) -> Iterator[Finding]:
     try:
         offset_seconds = anyio.run(_read, settings)
     except SequenceError as error:
-        fix = "" if isinstance(error, SignInError) else "Check the network, and whether Sequence is down."
+        fix = "" if error.advice or isinstance(error, SignInError) else "Check whether Sequence is down."
         yield problem_of("Sequence", error, fix)
         yield warning("clock", "cannot be compared with Sequence's", "Fix the problem with Sequence first.")
         return

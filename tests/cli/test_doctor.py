@@ -40,7 +40,7 @@ def findings(code: int = 0) -> dict[str, dict[str, Any]]:
 def test_a_used_sandbox_has_no_problems() -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     found = findings()
-    assert [*NAMES, "Sequence", "clock", "server"] == list(found)
+    assert [*NAMES, "Sequence", "clock", "reads", "server"] == list(found)
     assert {each["level"] for name, each in found.items() if name != "server"} == {"ok"}
     assert found["server"]["level"] == "warning"
     lines = call("doctor").stdout.splitlines()
