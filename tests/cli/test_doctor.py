@@ -92,10 +92,10 @@ def test_files_that_others_can_read_are_2(directory: Path) -> None:
     assert "chmod 600" in findings(2)["file modes"]["fix"]
 
 
-def test_a_directory_that_others_can_change_is_a_warning(directory: Path) -> None:
+def test_a_directory_that_others_can_change_is_2(directory: Path) -> None:
     call("pods")
     directory.chmod(0o777)
-    assert "chmod 700" in findings()["data directory"]["fix"]
+    assert "chmod 700" in findings(2)["data directory"]["fix"]
 
 
 def test_a_directory_that_is_a_file_is_2(directory: Path) -> None:
