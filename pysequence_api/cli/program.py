@@ -1,13 +1,14 @@
 """The frame of the program: the tree of commands, and how each error becomes a line and an exit code."""
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from signal import SIGINT
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -25,6 +26,10 @@ SIGNALED = 128
 MIN_HELP_COLUMNS = 52
 """In a narrower window, Typer would still write help this wide."""
 
+ENV_FILE = "SEQUENCE_ENV_FILE"
+"""The variable that names a file with settings; see `pysequence_api.env_files`, which loads more than help needs."""
+ENV_FILE_HELP = "Read settings from this file, too. Can also follow the command. (SEQUENCE_ENV_FILE)"
+
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +44,14 @@ class InterruptedBySignalError(Exception):
     def __init__(self, number: int, result: str = "") -> None:
         super().__init__(f"Interrupted. {result}".strip())
         self.exit_code = SIGNALED + number
+
+
+def name_env_file(path: str | None) -> None:
+    """Let the settings of this process be read from a file, too. The option takes precedence over the variable."""
+    if path is not None and not path.strip():
+        raise typer.BadParameter("the name of the file is empty")
+    if path is not None:
+        os.environ[ENV_FILE] = path
 
 
 class LazyCommand(TyperCommand):
@@ -66,6 +79,7 @@ class LazyGroup(TyperGroup):
             name=name,
             help=command.help,
             commands={**commands},
+            params=_options_of_every_command(),
             invoke_without_command=has_target,
             no_args_is_help=not has_target,
             rich_markup_mode=None,
@@ -146,7 +160,24 @@ def _load(target: str) -> TyperCommand:
     command = get_command(single)
     assert isinstance(command, TyperCommand)
     command.no_args_is_help = any(parameter.required for parameter in command.params)
+    command.params += _options_of_every_command()
     return command
+
+
+def _options_of_every_command() -> list[Any]:
+    """Return the options of the program that can follow a command. Only the help of the program lists them."""
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command()(_options)
+    options = get_command(single).params
+    for option in options:
+        option.expose_value = False  # its callback does the work
+    return options
+
+
+def _options(
+    env_file: Annotated[str | None, typer.Option("--env-file", hidden=True, callback=name_env_file)] = None,
+) -> None:
+    """Declare the options; see `_options_of_every_command`."""
 
 
 def _exit_code_of(run: Callable[[], Any], *, as_json: bool) -> int:
