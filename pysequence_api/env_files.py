@@ -99,6 +99,12 @@ def read_secrets(names: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def quoted_value(text: str) -> str:
+    """Write a value so that it is read back unchanged."""
+    escaped = text.replace("\\", r"\\").replace("'", r"\'")
+    return f"'{escaped}'"
+
+
 def expanded(path: Path) -> Path:
     """Replace a leading ``~``.
 
