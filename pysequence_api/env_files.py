@@ -141,15 +141,17 @@ def _content(path: Path, flags: int) -> tuple[bytes, os.stat_result]:
     """Read a regular file, and return the status of what was opened."""
     try:
         descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            content = os.read(descriptor, MAX_FILE_BYTES + 1) if stat.S_ISREG(status.st_mode) else b""
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _unusable(path, "it is a symbolic link. Name the file that it leads to") from None
-        raise _unusable(path, error.strerror or "it cannot be opened") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _unusable(path, "it is not a regular file")
-        content = file.read(MAX_FILE_BYTES + 1)
+        raise _unusable(path, error.strerror or "it cannot be read") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise _unusable(path, "it is not a regular file")
     if len(content) > MAX_FILE_BYTES:
         raise _unusable(path, f"it is larger than {MAX_FILE_BYTES // 1024} KiB")
     return content, status

@@ -33,6 +33,9 @@ CREDENTIALS = ("email", "password", "totp")
 LIMITS = {"max_transfer_cents": "Per-transfer limit in dollars", "max_daily_transfer_cents": "Daily limit in dollars"}
 Values = dict[str, Any]
 """The fields of the settings that the file gets."""
+Known = tuple[dict[str, str], bool]
+"""The ids of the account, each with a description, and whether it has no others."""
+SHOWN_PODS = 3
 
 
 def init(
@@ -132,8 +135,8 @@ class _Unattended:
         """Return both limits in cents."""
         return {name: given.get(name, getattr(self._present, name)) for name in LIMITS}
 
-    def _id(self, name: str, given: str | None, known: Sequence[str], is_complete: bool) -> str | None:
-        chosen = given or getattr(self._present, name) or (known[0] if len(known) == 1 else None)
+    def _id(self, name: str, given: str | None, known: dict[str, str], is_complete: bool) -> str | None:
+        chosen = given or getattr(self._present, name) or (next(iter(known)) if len(known) == 1 else None)
         if chosen not in known and is_complete:
             option = f"--{name.replace('_', '-')}"
             raise SettingsError(f"Pass {option} with one of: {', '.join(known) or 'none'}. Nothing was written.")
@@ -191,29 +194,38 @@ class _Person:
         }
 
     def _asked_id(
-        self, name: str, given: str | None, question: str, known: Sequence[str], is_complete: bool
+        self, name: str, given: str | None, question: str, known: dict[str, str], is_complete: bool
     ) -> str | None:
         present = given or getattr(self._present, name)
         if present is not None and is_complete and present not in known:
             warn(f"{variable(name)} {present!r} does not belong to this account.")
             present = None
-        if len(known) > 1:
-            note(f"{question}s of this account: {', '.join(known)}")
-        proposal = present or (known[0] if known else "")
-        return _ask_for(question, known, proposal) if is_complete else _ask(question, proposal) or None
+        for number, (identifier, described) in enumerate(known.items(), 1):
+            note(f"  {number}  {identifier}  {described}".rstrip())
+        proposal = present or next(iter(known), "")
+        if not is_complete:
+            return _ask(question, proposal) or None
+        numbers = {str(number): identifier for number, identifier in enumerate(known, 1)}
+        answer = _ask_for(question, (*known, *numbers), proposal)
+        return numbers.get(answer, answer)
 
 
 _Answers = _Unattended | _Person
 
 
-def _known_organizations(accounts: Accounts | None) -> tuple[Sequence[str], bool]:
-    """Return the ids that are known, and whether there are no others."""
-    return ((), False) if accounts is None else (accounts.organization_ids, accounts.complete)
+def _known_organizations(accounts: Accounts | None) -> Known:
+    if accounts is None:
+        return {}, False
+    names = {
+        one: [pod.name or "" for pod in accounts.pods if pod.organization_id == one]
+        for one in accounts.organization_ids
+    }
+    return {one: f"{len(pods)} pods: {', '.join(pods[:SHOWN_PODS])}" for one, pods in names.items()}, accounts.complete
 
 
-def _known_kyc(accounts: Accounts | None) -> tuple[Sequence[str], bool]:
+def _known_kyc(accounts: Accounts | None) -> Known:
     known = None if accounts is None else accounts.kyc_ids
-    return ((), False) if known is None else (known, True)
+    return dict.fromkeys(known or (), ""), known is not None
 
 
 def _check_overwriting(path: Path, *, overwrite: bool, yes: bool) -> None:

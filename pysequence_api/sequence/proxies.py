@@ -8,19 +8,31 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from pysequence_api.errors import SettingsError
+
 
 def proxy_for(url: str) -> str | None:
     """Return the URL of the proxy; ``None`` to connect directly. Plain http stays on this machine and never uses one.
 
     Raises:
-        ValueError: the host is not valid.
+        SettingsError: the variable does not hold the URL of a proxy.
     """
     parts = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get("https") or proxies.get("all")
     if parts.scheme != "https" or not proxy or _is_direct(parts.hostname or "", proxies.get("no", "")):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not _has_host(proxy):
+        raise SettingsError("The variable HTTPS_PROXY or ALL_PROXY is not the URL of a proxy. Correct or unset it.")
+    return proxy
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 def _is_direct(host: str, no_proxy: str) -> bool:
