@@ -27,7 +27,7 @@ from pysequence_api.records.attempts import Writer
 from pysequence_api.records.check import check
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
-from pysequence_api.settings import Settings, is_sandbox, unknown_variables
+from pysequence_api.settings import Settings, is_sandbox, unknown_variables, warn_about_ignored_file
 from pysequence_api.web.listening import bind, create_server
 
 CHECK_SECONDS = 86_400.0
@@ -136,6 +136,7 @@ def _warn_about_settings(settings: Settings) -> None:
         log.log(logging.ERROR if finding.level is Level.PROBLEM else logging.WARNING, "%s", _line(finding))
     for name, meant in unknown_variables().items():
         log.warning("%s is not a setting and is ignored.%s", name, f" Did you mean {meant}?" if meant else "")
+    warn_about_ignored_file()
 
 
 def _line(finding: Finding) -> str:

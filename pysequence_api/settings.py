@@ -228,11 +228,14 @@ class Settings(BaseModel):
         Raises:
             SettingsError: with all that is wrong in one message, and no value in it.
         """
+        warn_about_ignored_file()
         return cls._load(lambda _: (), overrides, reject_misspelled=False)
 
     @classmethod
     def load_strictly(cls, required: Required = lambda _: (), /, **overrides: Any) -> Self:
         """Read the settings as `load` does, for what can move money: a misspelled limit would be no limit.
+
+        If they can be used, the caller calls `warn_about_ignored_file` after warnings that matter more.
 
         Args:
             required: returns the names of the fields that must be set, given those that are.
@@ -245,7 +248,6 @@ class Settings(BaseModel):
 
     @classmethod
     def _load(cls, required: Required, overrides: Mapping[str, Any], *, reject_misspelled: bool) -> Self:
-        _warn_about_ignored_file()
         values = _merged(files_read(), overrides)
         problems = _misspelled() if reject_misspelled else []
         settings = None
@@ -259,6 +261,7 @@ class Settings(BaseModel):
         if missing:
             problems.append("To be asked for all of them: pysequence-api init")
         if settings is None or problems:
+            warn_about_ignored_file()
             raise SettingsError("\n  ".join(["The settings cannot be used:", *problems]))
         return settings
 
@@ -277,8 +280,16 @@ def unknown_variables() -> dict[str, str | None]:
     }
 
 
+def warn_about_ignored_file() -> None:
+    """Say once that a ``.env`` in the current directory is not read."""
+    path = ignored_file()
+    if path is not None and path not in _warned:
+        _warned.add(path)
+        log.warning("%s is not read. To read it, use --env-file .env", path)
+
+
 def variable(name: str) -> str:
-    """Give the name of the variable that sets a field."""
+    """Return the name of the variable that sets a field."""
     return PREFIX + name.upper()
 
 
@@ -315,13 +326,6 @@ def _corrected(words: set[str], known: set[str]) -> set[str]:
 def _is_link(name: str, text: str) -> bool:
     """Check whether a variable is one that Kubernetes sets for a service named ``sequence``, or Docker for a link."""
     return _LINK.fullmatch(name) is not None or (name.endswith("_PORT") and _LINK_ADDRESS.match(text) is not None)
-
-
-def _warn_about_ignored_file() -> None:
-    path = ignored_file()
-    if path is not None and path not in _warned:
-        _warned.add(path)
-        log.warning("%s is not read. To read it, use --env-file .env", path)
 
 
 def _merged(files: Iterable[EnvFile], overrides: Mapping[str, Any]) -> dict[str, Any]:

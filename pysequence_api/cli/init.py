@@ -216,11 +216,11 @@ _Answers = _Unattended | _Person
 def _known_organizations(accounts: Accounts | None) -> Known:
     if accounts is None:
         return {}, False
-    names = {
-        one: [pod.name or "" for pod in accounts.pods if pod.organization_id == one]
-        for one in accounts.organization_ids
-    }
-    return {one: f"{len(pods)} pods: {', '.join(pods[:SHOWN_PODS])}" for one, pods in names.items()}, accounts.complete
+    known = {}
+    for organization_id in accounts.organization_ids:
+        names = [pod.name or "unnamed" for pod in accounts.pods if pod.organization_id == organization_id]
+        known[organization_id] = f"{len(names)} pods: {', '.join(names[:SHOWN_PODS])}"
+    return known, accounts.complete
 
 
 def _known_kyc(accounts: Accounts | None) -> Known:

@@ -20,7 +20,7 @@ from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.transfers import CompletedTransfer, Limits
-from pysequence_api.settings import Settings, variable
+from pysequence_api.settings import Settings, variable, warn_about_ignored_file
 
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
 IN_PROGRESS = "The transfer is in progress. Waiting until it has ended and is recorded."
@@ -159,7 +159,9 @@ def transfer(
     )
     if not (yes or dry_run or can_ask()):
         raise InvalidRequestError("Not a terminal; pass --yes to confirm. Nothing was sent.")
-    run(partial(_transfer, Settings.load_strictly(), arguments), if_interrupted="Nothing was sent.")
+    settings = Settings.load_strictly()
+    warn_about_ignored_file()
+    run(partial(_transfer, settings, arguments), if_interrupted="Nothing was sent.")
 
 
 def amount_in_cents(amount: str | None, cents: str | None) -> int:

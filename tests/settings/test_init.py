@@ -52,7 +52,7 @@ def test_a_new_user_with_an_access_token(new_user: Environment, sequence: Sandbo
         terminal.wait_for_again("Access token")
         terminal.type(f"{sequence.variables['SEQUENCE_ACCESS_TOKEN']}\n")
         terminal.wait_for("Organization id [")
-        assert "Groceries" in terminal.text
+        assert "Payroll Reserve" in terminal.text
         terminal.type("made-up\n")
         terminal.wait_for_again("Organization id")
         terminal.type("1\n")

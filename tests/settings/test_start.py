@@ -75,6 +75,7 @@ def test_the_first_line_has_limits_address_directory_and_upstream(real: Environm
 
 @pytest.mark.parametrize(("host", "level"), [("0.0.0.0", "ERROR"), ("127.0.0.1", "WARNING")])
 def test_a_short_key_is_the_first_line(host: str, level: str, real: Environment) -> None:
+    Path(".env").touch()
     real |= {"SEQUENCE_API_KEY": "short", "SEQUENCE_SERVER_HOST": host}
     line = json.loads(first_line(real, wait_for_error=True))
     assert (line["level"], "SEQUENCE_API_KEY" in line["message"]) == (level, True)
