@@ -12,6 +12,7 @@ from time import perf_counter
 
 import httpx
 
+from bench import local
 from bench.server import KEY, running_server
 
 CALLERS = 8
@@ -30,15 +31,24 @@ def main() -> None:
         default=10_000,
         help="number of transfers in the full ledger at the start (default: 10000)",
     )
+    parser.add_argument(
+        "--lines", type=int, default=200_000, help="number of lines in the long audit trail (default: 200000)"
+    )
+    parser.add_argument("--local", action="store_true", help="measure only what a transfer costs in the records")
     options = parser.parse_args()
-    seconds, entries = options.seconds, options.entries
+    seconds, entries, lines = options.seconds, options.entries, options.lines
     if not 0 < seconds <= 60:
         parser.error("--seconds must be more than 0 and at most 60")
     if not 1 <= entries <= 100_000:
         parser.error("--entries must be at least 1 and at most 100000")
-    print(f"Python {platform.python_version()}, {CALLERS} concurrent callers, {seconds:g} s each, all on one machine.")
+    if not 1 <= lines <= 2_000_000:
+        parser.error("--lines must be at least 1 and at most 2000000")
     print("Compare these numbers with each other, not with numbers from another machine.\n")
-    asyncio.run(_measure_all(seconds, entries))
+    with tempfile.TemporaryDirectory() as directory:
+        local.measure(Path(directory), entries, lines)
+    if not options.local:
+        print(f"Python {platform.python_version()}, {CALLERS} concurrent callers, {seconds:g} s each")
+        asyncio.run(_measure_all(seconds, entries))
 
 
 async def _measure_all(seconds: float, entries: int) -> None:

@@ -33,6 +33,8 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
     │   └── InvalidDocumentError            502  exit 4  invalid_document
     ├── GraphQLError                        502  exit 4  graphql_error
     ├── UnexpectedStatusError               502  exit 4  unexpected_status
+    ├── MovedError                          502  exit 4  moved
+    ├── BrowserRequiredError                502  exit 4  browser_required
     ├── UnreadableAnswerError               502  exit 4  unreadable_answer
     ├── TimedOutError                       502  exit 4  timed_out
     └── ConnectionLostError                 502  exit 4  connection_lost
@@ -83,6 +85,8 @@ class Code(StrEnum):
     INVALID_DOCUMENT = "invalid_document"
     GRAPHQL_ERROR = "graphql_error"
     UNEXPECTED_STATUS = "unexpected_status"
+    MOVED = "moved"
+    BROWSER_REQUIRED = "browser_required"
     UNREADABLE_ANSWER = "unreadable_answer"
     TIMED_OUT = "timed_out"
     CONNECTION_LOST = "connection_lost"
@@ -107,12 +111,16 @@ class Retry(StrEnum):
 class GatewayError(RuntimeError):
     """The root of the tree. Its text is one line that a person can act on.
 
+    The text of a `SequenceError` says what happened. What to do about it depends on what was requested, so that it is
+    in ``advice``, and whoever builds another message from the text leaves it out.
+
     Attributes:
         status: the HTTP status of an answer that reports it.
         exit_code: the exit code of a command that ends with it.
         code: what went wrong, for programs.
         outcome: whether a transfer that ends with it can have moved money; ``None`` if it is not about a transfer.
         retry: whether that transfer may be requested again.
+        advice: what to do about a read, or a transfer that certainly moved nothing, that ends with it; can be empty.
         retry_after_seconds: when to ask again, where that is known.
         attempt_id: the transfer attempt that it belongs to, if any.
         replayed: whether this is the answer to an earlier request with the same idempotency key.
@@ -123,6 +131,7 @@ class GatewayError(RuntimeError):
     code: Code = Code.INTERNAL_ERROR
     outcome: Outcome | None = None
     retry: Retry | None = None
+    advice: str = ""
 
     def __init__(
         self,
@@ -130,20 +139,23 @@ class GatewayError(RuntimeError):
         *,
         code: Code | None = None,
         retry: Retry | None = None,
+        advice: str | None = None,
         retry_after_seconds: int | None = None,
         attempt_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code or self.code
         self.retry = retry or self.retry
+        self.advice = self.advice if advice is None else advice
         self.retry_after_seconds = retry_after_seconds
         self.attempt_id = attempt_id
         self.replayed = False
 
     @property
     def detail(self) -> str:
-        """The text for callers, with the attempt where there is one."""
-        return f"{self} (attempt {self.attempt_id})" if self.attempt_id else str(self)
+        """The text for callers: with the advice, and the attempt where there is one."""
+        text = f"{self} {self.advice}" if self.advice else str(self)
+        return f"{text} (attempt {self.attempt_id})" if self.attempt_id else text
 
     def document(self, *, about_transfer: bool) -> dict[str, object]:
         """Return the error as programs read it: in an HTTP answer, and with ``--json`` in the terminal.
@@ -350,12 +362,14 @@ class NotSentError(CertainError):
     """No connection was made. Not a byte of the request was sent."""
 
     code = Code.NOT_SENT
+    advice = "Check the network and try again."
 
 
 class NotAuthorizedError(CertainError):
     """Sequence answered 401, also to a renewed token. It did nothing."""
 
     code = Code.NOT_AUTHORIZED
+    advice = "Sign in again."
 
 
 class RateLimitedError(CertainError):
@@ -363,6 +377,7 @@ class RateLimitedError(CertainError):
 
     code = Code.SEQUENCE_RATE_LIMITED
     retry = Retry.LATER
+    advice = "Try again later."
 
 
 class RefusedError(CertainError):
@@ -377,6 +392,7 @@ class InvalidDocumentError(CertainError):
 
     code = Code.INVALID_DOCUMENT
     retry = Retry.NEVER
+    advice = "Update pysequence-api."
 
 
 class GraphQLError(SequenceError):
@@ -389,6 +405,19 @@ class UnexpectedStatusError(SequenceError):
     """Sequence, or a proxy before it, answered with a status of 300 and above that has no class of its own."""
 
     code = Code.UNEXPECTED_STATUS
+
+
+class MovedError(SequenceError):
+    """Sequence, or a proxy before it, answered with a redirect. Redirects are not followed."""
+
+    code = Code.MOVED
+    advice = "If that is Sequence's new address, update pysequence-api."
+
+
+class BrowserRequiredError(SequenceError):
+    """A protection against bots answered instead of Sequence, with a page for people."""
+
+    code = Code.BROWSER_REQUIRED
 
 
 class UnreadableAnswerError(SequenceError):

@@ -16,7 +16,6 @@ from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.records import open_records
-from pysequence_api.records.copies import limits_begin, write_limits
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
@@ -114,7 +113,7 @@ async def open_gateway(
     names = Names(records)
     max_cents = MaxCents.of(settings)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, clock)
+        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names)
         if settings.sandbox and transport is None:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         client = GraphQLSequenceClient.open(settings, directory, transport, on_name=names.learn)
@@ -132,7 +131,7 @@ async def open_gateway(
             count_missing=follow_up.count_missing,
             on_open=follow_up.wake,
         )
-        await stack.enter_async_context(_copies_kept(records, names, clock))
+        await stack.enter_async_context(_copies_kept(records, names))
         stack.push_async_callback(transfers.aclose)
         yield Gateway(settings, client, transfers, follow_up, records, max_cents, settings.org_id, settings.kyc_id)
 
@@ -163,9 +162,9 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
 
 
 @asynccontextmanager
-async def _copies_kept(records: Database, names: Names, clock: Clock) -> AsyncIterator[None]:
+async def _copies_kept(records: Database, names: Names) -> AsyncIterator[None]:
     """Keep the files that follow the database up to date while this is open."""
-    task = asyncio.create_task(_keep_copies(records, names, clock), name="copies")
+    task = asyncio.create_task(_keep_copies(records, names), name="copies")
     try:
         yield
     finally:
@@ -173,12 +172,12 @@ async def _copies_kept(records: Database, names: Names, clock: Clock) -> AsyncIt
         await asyncio.wait([task])
 
 
-async def _keep_copies(records: Database, names: Names, clock: Clock) -> None:
+async def _keep_copies(records: Database, names: Names) -> None:
     synced_at = time.monotonic()
     while True:
         await asyncio.sleep(COPY_SECONDS)
         if records.attempts_changed.is_set():
-            await anyio.to_thread.run_sync(_write_limits, records, clock)
+            await anyio.to_thread.run_sync(records.write_limits)
         await anyio.to_thread.run_sync(names.save)
         if records.is_open and time.monotonic() - synced_at >= SYNC_SECONDS:
             synced_at = time.monotonic()
@@ -194,22 +193,11 @@ def _sum_up_and_sync(records: Database) -> None:
         log.error("%s", error)
 
 
-def _write_limits(records: Database, clock: Clock) -> None:
-    records.attempts_changed.clear()
-    try:
-        with records.held():
-            now = clock()
-            counted = records.read(lambda reader: reader.attempts_counted_since(limits_begin(now)))
-            write_limits(records.directory, counted, now)
-    except (OSError, SafeguardsUnavailableError) as error:
-        log.error(".daily_limits.json cannot be written (%s)", error)
-
-
-def _close_records(records: Database, names: Names, clock: Clock) -> None:
+def _close_records(records: Database, names: Names) -> None:
     names.save()
     if records.is_open:
         _sum_up_and_sync(records)
-        _write_limits(records, clock)
+        records.write_limits()
     with suppress(SafeguardsUnavailableError):
         records.close()
 

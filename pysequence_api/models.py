@@ -20,6 +20,8 @@ MAX_DESCRIPTION_CHARACTERS = 255
 """How long a transfer's description may be, through either door."""
 PartyId = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S")]
 """What names a pod, port or account in an order; not blank."""
+COMPLETE = "False if Sequence left out a list or an entry, or sent something that cannot be read; its field is null"
+"""What `complete` says of an answer."""
 
 
 class _Model(BaseModel):
@@ -96,7 +98,7 @@ class Accounts(_Model):
     ports: tuple[Port, ...]
     accounts: tuple[ExternalAccount, ...]
     organization_ids: tuple[str, ...] = Field(description="The organizations that this covers")
-    complete: bool = Field(description="False if Sequence left out an organization, a list or an entry of one")
+    complete: bool = Field(description=COMPLETE)
     kyc_ids: tuple[str, ...] | None = Field(None, exclude=True)
     """The KYC ids of all organizations; ``None`` if Sequence does not list them."""
 
@@ -111,10 +113,10 @@ class PodReference(_Model):
 class TotalBalance(_Model):
     """The sum over all pods whose balance is known."""
 
-    total_balance_cents: Cents | None = Field(description="Null if there are pods and the balance of none is known")
+    total_balance_cents: Cents | None = Field(description="Null if no balance is known, unless there are no pods")
     pod_count: int = Field(description="All pods, also those that the total leaves out")
     left_out: tuple[PodReference, ...] = Field(description="Pods that the total leaves out: their balance is unknown")
-    complete: bool = Field(description="True if the total leaves nothing out")
+    complete: bool = Field(description="False if there may be pods, or balances, that the total leaves out")
 
     @computed_field(description="The total for people")  # type: ignore[prop-decorator]
     @property
@@ -146,6 +148,8 @@ class Transfer(_Amount):
     direction: str | None = None
     activity_type: str | None = None
     description: str | None = None
+    is_recognizable: bool = Field(True, exclude=True)
+    """False if a field could not be read by which the transfer of an attempt is recognized."""
 
 
 class PageInfo(_Model):
@@ -160,7 +164,7 @@ class ActivityPage(_Model):
 
     transfers: tuple[Transfer, ...]
     page_info: PageInfo
-    complete: bool = Field(description="False if Sequence left out an entry of this page")
+    complete: bool = Field(description=COMPLETE)
 
 
 class PaymentStatus(_Model):
@@ -199,6 +203,7 @@ class TransferDetail(Transfer):
 
     details: Annotated[SimpleDetails | CompoundDetails, Field(discriminator="type")] | None = None
     rule: Rule | None = None
+    complete: bool = Field(True, description=COMPLETE)
 
 
 class Liability(_Model):
@@ -228,6 +233,7 @@ class PodDetail(_Balance):
     routing_number: str | None = Field(None, description="Masked to its last four digits")
     liability: Liability | None = None
     recent_transfers: tuple[Transfer, ...] = Field(description="The newest five, in the shape of the activity")
+    complete: bool = Field(True, description=COMPLETE)
 
     @computed_field(description="The goal for people")  # type: ignore[prop-decorator]
     @property
@@ -242,6 +248,7 @@ class ActivitySummary(_Model):
     transfer_count: int | None
     rule_executions: int | None
     total_incoming_cents: Cents | None
+    complete: bool = Field(True, description=COMPLETE)
 
     @computed_field(description="Incoming funds for people")  # type: ignore[prop-decorator]
     @property

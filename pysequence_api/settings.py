@@ -151,7 +151,7 @@ class Settings(BaseModel):
 
     # The account at Sequence.
     email: str | None = Field(
-        None, description="Login email for GetSequence. An access token replaces email, password and code."
+        None, description="Login email for GetSequence. SEQUENCE_ACCESS_TOKEN replaces it."
     )
     password: SecretStr | None = Field(None, description="Login password.")
     totp: SecretStr | None = Field(

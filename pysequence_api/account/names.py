@@ -6,10 +6,10 @@ A full name takes precedence over a part of a name. Case does not matter, nor do
 import difflib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from pysequence_api.errors import NotFoundError
+from pysequence_api.errors import NotFoundError, UnreadableAnswerError
 from pysequence_api.models import Accounts, AccountType, ExternalAccount, Pod, Port
 from pysequence_api.text import quoted
 
@@ -38,16 +38,20 @@ class Counterparty:
         type: whether it is a pod, a port or an account.
         name: ``None`` if unknown.
         balance_cents: ``None`` if unknown.
+        organization_id: whose it is; ``None`` if unknown.
         is_listed: whether the account lists it.
         can_be_source: whether Sequence takes money from it; ``None`` if unknown.
+        is_guess: whether it was found by a part of its name, and so needs a person to confirm it.
     """
 
     id: str
     type: AccountType
     name: str | None = None
     balance_cents: int | None = None
+    organization_id: str | None = None
     is_listed: bool = True
     can_be_source: bool | None = None
+    is_guess: bool = False
 
     @property
     def shown_name(self) -> str:
@@ -55,22 +59,24 @@ class Counterparty:
         return self.name or self.id
 
 
-def find_pod_by_name(name: str, pods: Sequence[Pod]) -> Pod:
+def find_pod_by_name(name: str, pods: Sequence[Pod], *, complete: bool = True) -> Pod:
     """Find the pod with a name, else the only pod with a name that contains it.
 
-    Raises:
-        NotFoundError: no pod matches, or several do.
-    """
-    return _only(name, _named(name, pods), pods)
-
-
-def find_pod(wanted: str, pods: Sequence[Pod]) -> Pod:
-    """Find a pod by its exact id, else by its name.
+    Args:
+        name: a name, or a part of one.
+        pods: where to look.
+        complete: whether these are all pods.
 
     Raises:
         NotFoundError: no pod matches, or several do.
+        UnreadableAnswerError: none matches, and these are not all pods.
     """
-    return _only(wanted, _matches(wanted, pods), pods)
+    return _only(name, _named(name, pods), pods, complete=complete)
+
+
+def find_pod(wanted: str, pods: Sequence[Pod], *, complete: bool = True) -> Pod:
+    """Find a pod by its exact id, else by its name; see `find_pod_by_name`."""
+    return _only(wanted, _matches(wanted, pods), pods, complete=complete)
 
 
 def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None) -> Counterparty:
@@ -83,12 +89,14 @@ def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None)
 
     Raises:
         NotFoundError: nothing matches, or several do.
+        UnreadableAnswerError: nothing matches, and the account is incomplete.
     """
     everything = _counterparties(accounts)
     candidates = [each for each in everything if kind in (None, each.type)]
     matches = _matches(wanted, candidates)
     if len(matches) == 1:
-        return matches[0]
+        [match] = matches
+        return replace(match, is_guess=wanted != match.id and _folded(wanted) != _folded(match.name or ""))
     if matches:
         raise NotFoundError(_ambiguous(wanted, [(match, match.type.lower()) for match in matches]))
     suggestion = _suggestion(wanted, candidates)
@@ -98,17 +106,29 @@ def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None)
             raise NotFoundError(f"{quoted(wanted)} is {_with_article(others[0])}, not {_with_article(kind)}.")
         if not suggestion:
             return Counterparty(wanted, kind, is_listed=False)
+    if not accounts.complete:
+        raise _perhaps_left_out(wanted)
     raise NotFoundError(
         f"No pod, port or account is named {quoted(wanted)}, in whole or in part, or has that id.{suggestion}"
     )
 
 
-def _only(wanted: str, matches: Sequence[Pod], pods: Sequence[Pod]) -> Pod:
+def _only(wanted: str, matches: Sequence[Pod], pods: Sequence[Pod], *, complete: bool) -> Pod:
+    if not matches and not complete:
+        raise _perhaps_left_out(wanted)
     if not matches:
         raise NotFoundError(f"No pod is named {quoted(wanted)}, in whole or in part.{_suggestion(wanted, pods)}")
     if len(matches) > 1:
         raise NotFoundError(_ambiguous(wanted, [(match, "pod") for match in matches]))
     return matches[0]
+
+
+def _perhaps_left_out(wanted: str) -> UnreadableAnswerError:
+    return UnreadableAnswerError(
+        f"Whether {quoted(wanted)} exists is unknown: Sequence left out a part of the account, or sent something that"
+        " cannot be read.",
+        advice="Try again later.",
+    )
 
 
 def _matches(wanted: str, parties: Sequence[_T]) -> list[_T]:
@@ -155,4 +175,6 @@ def _counterparties(accounts: Accounts) -> list[Counterparty]:
 def _counterparty(
     party: Pod | Port | ExternalAccount, kind: AccountType, can_be_source: bool | None = None
 ) -> Counterparty:
-    return Counterparty(party.id, kind, party.name, party.balance_cents, can_be_source=can_be_source)
+    return Counterparty(
+        party.id, kind, party.name, party.balance_cents, party.organization_id, can_be_source=can_be_source
+    )

@@ -14,14 +14,17 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.errors import Code, SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
+from pysequence_api.records.states import OPEN_STATES, State
 from pysequence_api.safeguards.transfers import Limits
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 from pysequence_api.web.errors import responses
 from pysequence_api.web.request_log import RequestCounts
 
 METRICS_PATH = "/metrics"
+ENDS = (State.ACCEPTED.value, "replayed", *(code.value for code in (Code.REFUSED, Code.OUTCOME_UNKNOWN)))
+"""Always shown, so that the first one of each is a change that an alert can see."""
 _FORMATS = {
     "text/plain": {"schema": {"type": "string"}},
     "application/openmetrics-text": {"schema": {"type": "string"}},
@@ -35,7 +38,7 @@ class Snapshot(Collector):
     """All numbers at one moment.
 
     Attributes:
-        limits: ``None`` if the ledger is damaged.
+        limits: ``None`` if the records cannot be read.
     """
 
     requests: RequestCounts
@@ -51,7 +54,7 @@ class Snapshot(Collector):
         transfers = CounterMetricFamily(
             "pysequence_transfers", "Requested transfers by result: a state, or the code of an error.", labels=["end"]
         )
-        for end, count in sorted(self.ends.items()):
+        for end, count in sorted((dict.fromkeys(ENDS, 0) | self.ends).items()):
             transfers.add_metric([end], count)
         yield transfers
         yield from _of_limits(self.limits)
@@ -103,7 +106,7 @@ def _of_client(vitals: RequestStatistics) -> Iterable[Metric]:
 def _of_limits(limits: Limits | None) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "pysequence_safeguards_available",
-        "1 if the ledger and the audit trail are intact; 0 if they are not and no transfer is possible.",
+        "1 if the records can be read; 0 if they cannot, so that no transfer is possible.",
         value=int(limits is not None),
     )
     if limits is not None:
@@ -119,8 +122,8 @@ def _of_limits(limits: Limits | None) -> Iterable[Metric]:
             yield GaugeMetricFamily(f"pysequence_{name}_cents", text, value=cents)
         text = "Transfers without a result: in progress, or with an unknown outcome."
         by_state = GaugeMetricFamily("pysequence_unsettled_transfers", text, labels=["state"])
-        for state in ("reserved", "unknown"):
-            by_state.add_metric([state], sum(one.state == state for one in limits.unsettled))
+        for state in OPEN_STATES:
+            by_state.add_metric([state.value], sum(one.state is state for one in limits.unsettled))
         yield by_state
 
 

@@ -1,20 +1,37 @@
 """Pods and their balances."""
 
-from fastapi import APIRouter
+from typing import Any
+
+from fastapi import APIRouter, Response
 
 from pysequence_api.account.names import find_pod_by_name
 from pysequence_api.account.totals import total_of
 from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName
-from pysequence_api.models import Pod, PodDetail, TotalBalance
+from pysequence_api.models import Accounts, Pod, PodDetail, TotalBalance
 from pysequence_api.web.errors import READ_STATUSES, responses
 
 router = APIRouter(tags=["pods"])
 
 
-@router.get("/api/pods", responses=responses(*READ_STATUSES))
-async def list_pods(gateway: OpenGateway) -> tuple[Pod, ...]:
+COMPLETE_HEADER = "X-Complete"
+_WITH_HEADER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            COMPLETE_HEADER: {
+                "description": "`false` if Sequence left out a pod, or sent something that cannot be read",
+                "schema": {"type": "string", "enum": ["false"]},
+            }
+        }
+    }
+}
+
+
+@router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER)
+async def list_pods(gateway: OpenGateway, response: Response) -> tuple[Pod, ...]:
     """List all pods with their balances."""
-    return await gateway.client.pods()
+    accounts = await gateway.client.accounts()
+    _tell_if_incomplete(accounts, response)
+    return accounts.pods
 
 
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES))
@@ -23,10 +40,12 @@ async def get_total_balance(gateway: OpenGateway) -> TotalBalance:
     return total_of(await gateway.client.accounts())
 
 
-@router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES))
-async def get_pod_balance(gateway: OpenGateway, pod_name: PodName) -> Pod:
+@router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES) | _WITH_HEADER)
+async def get_pod_balance(gateway: OpenGateway, response: Response, pod_name: PodName) -> Pod:
     """Find one pod by its name."""
-    return find_pod_by_name(pod_name, await gateway.client.pods())
+    accounts = await gateway.client.accounts()
+    _tell_if_incomplete(accounts, response)
+    return find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete)
 
 
 @router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES))
@@ -39,3 +58,9 @@ async def get_pod_detail(gateway: OpenGateway, pod_id: PodId) -> PodDetail:
 async def get_pod_detail_of_organization(gateway: OpenGateway, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
     """Get one pod of any organization, with its latest transfers."""
     return await gateway.client.pod_detail(org_id, pod_id)
+
+
+def _tell_if_incomplete(accounts: Accounts, response: Response) -> None:
+    """Set the header of answers that have no field for it."""
+    if not accounts.complete:
+        response.headers[COMPLETE_HEADER] = "false"

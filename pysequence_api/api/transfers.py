@@ -85,7 +85,7 @@ def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None
 
 
 @router.post(
-    "/api/transfers", responses=responses(400, 401, 408, 409, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY
+    "/api/transfers", responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY
 )
 async def make_transfer(
     gateway: OpenGateway,

@@ -6,7 +6,7 @@ import typer
 
 from pysequence_api import __version__
 from pysequence_api.cli.logs import log_for_people
-from pysequence_api.cli.program import ENV_FILE_HELP, Program, name_env_file
+from pysequence_api.cli.program import Program
 from pysequence_api.cli.terminal import allow_color, print_line
 
 __all__ = ["app", "main"]
@@ -42,9 +42,6 @@ def _program(
     ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colors, like NO_COLOR=1.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything to standard error, with tracebacks.")] = False,
-    env_file: Annotated[
-        str | None, typer.Option("--env-file", metavar="FILE", help=ENV_FILE_HELP, callback=name_env_file)
-    ] = None,
 ) -> None:
     """Read your GetSequence account and move money, with limits and an audit trail for every transfer.
 

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from pysequence_api.cli.drawing import Column, print_table
-from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
+from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.models import Accounts
 from pysequence_api.settings import Settings
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, print_facts, print_table, progress, transfer_row
-from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, note, print_json, warn
+from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, Transfer
@@ -108,6 +109,8 @@ def summary(
       pysequence-api activity summary
     """
     found = run(partial(_read_summary, Settings.load()))
+    if not found.complete:
+        warn("Sequence left out a part of the summary, or sent something that cannot be read.")
     if as_json or (context.parent is not None and context.parent.params["as_json"]):
         print_json(found.model_dump(mode="json"))
         return

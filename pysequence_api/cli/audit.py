@@ -26,6 +26,7 @@ from pysequence_api.cli.drawing import (
     print_truncated,
     progress,
     short_line,
+    shown_time,
     window_size,
 )
 from pysequence_api.cli.program import SIGNALED
@@ -100,6 +101,7 @@ def tail(
     settings = Settings.load()
     trail = Trail(settings.data_directory)
     print_one = _printer(settings, as_json=as_json)
+    note_freeze(settings)
     is_wanted = _line_filter(event, since, attempt, min_cents)
     try:
         if follow:
@@ -235,6 +237,16 @@ def _is_between(line: Line, first: datetime | None, last: datetime | None) -> bo
     if time is None:
         return first is None and last is None
     return (first is None or time >= first) and (last is None or time < last)
+
+
+def note_freeze(settings: Settings) -> None:
+    """Say on standard error that transfers are frozen, if they are."""
+    try:
+        freeze = open_records(settings.data_directory).read(lambda reader: reader.freeze())
+    except SafeguardError:
+        return  # the trail is shown in any case; `limits show` and `doctor` say what is wrong
+    if freeze is not None:
+        note(f"FROZEN since {shown_time(freeze.since)}: {freeze.reason}", color="red", bold=True)
 
 
 def _printer(settings: Settings, *, as_json: bool) -> Callable[[Line], None]:

@@ -3,7 +3,6 @@
 import getpass
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -13,15 +12,23 @@ import typer
 from pysequence_api.cli.drawing import print_facts, shown_time
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, is_terminal, note, print_json, print_line
-from pysequence_api.errors import InvalidRequestError
-from pysequence_api.gateway import open_sign_in
+from pysequence_api.errors import (
+    InvalidRequestError,
+    NotAuthorizedError,
+    SequenceError,
+    SignInError,
+    SignInRefusedError,
+)
+from pysequence_api.gateway import open_gateway, open_sign_in
 from pysequence_api.sequence.sign_in.service import SignIn, SignInStatus
-from pysequence_api.sequence.sign_in.token_cache import expiry_of
+from pysequence_api.sequence.sign_in.token_cache import is_sendable
 from pysequence_api.settings import Settings, variable
 
 T = TypeVar("T")
 
 MAX_TOKEN_CHARACTERS = 64 * 1024
+SIGNED_OUT = 1
+"""The exit code of `auth status` without a valid access token."""
 
 
 def login(
@@ -40,7 +47,7 @@ def login(
 
     Signs in with SEQUENCE_EMAIL, SEQUENCE_PASSWORD and SEQUENCE_TOTP in a headless Chromium, unless there is a valid
     token already. After a rejected sign-in the next one has to wait, so the account is not locked. The tokens are
-    stored in the data directory.
+    stored in the data directory. A token from standard input is stored if Sequence accepts it for a read.
 
     \b
     Example:
@@ -75,12 +82,20 @@ def status(
     Example:
       pysequence-api auth status
       pysequence-api auth status --json | jq -r .expires_at
+
+    \b
+    Exit codes:
+      0  signed in: there is a valid access token
+      1  signed out
+      2  invalid usage or settings
     """
     found = _run(Settings.load(), lambda sign_in: sign_in.status())
     if as_json:
         print_json(_document(found))
     else:
         print_facts(_facts(found))
+    if not found.signed_in:
+        raise typer.Exit(SIGNED_OUT)
 
 
 def logout() -> None:
@@ -111,11 +126,23 @@ def _run(settings: Settings, do: Callable[[SignIn], Awaitable[T]], debug_directo
 
 
 def _store(settings: Settings, access_token: str) -> SignInStatus:
-    found = _run(settings, lambda sign_in: sign_in.with_token(access_token))
-    if expiry_of(access_token) is not None:
-        return found
-    note("The token does not say when it expires, and was not tested. To test it, run `pysequence-api pods`.")
-    return replace(found, expires_at=None)
+    """Store an access token, if Sequence accepts it. Otherwise, nothing is changed."""
+
+    async def try_and_store(_: Interrupts) -> SignInStatus:
+        async with open_sign_in(settings) as sign_in, open_gateway(settings) as gateway:
+            try:
+                await gateway.client.try_token(access_token)
+            except NotAuthorizedError:
+                raise SignInRefusedError(
+                    "Sequence does not accept this access token (401). Nothing was changed."
+                ) from None
+            except SequenceError as error:
+                raise SignInError(f"The access token was not stored, and nothing was changed. {error}") from error
+            return await sign_in.with_token(access_token, gateway.client.clock_offset_seconds)
+
+    if not is_sendable(access_token):
+        raise InvalidRequestError("This is not an access token. Use printable ASCII without spaces.")
+    return run(try_and_store, if_interrupted="Nothing was changed.")
 
 
 def _read_token() -> str:

@@ -19,8 +19,8 @@ def doctor(
 ) -> None:
     """Find problems and say how to fix them.
 
-    Checks settings, data directory, ledger, audit trail, token, Sequence, clock and a running server. Sends one read
-    to Sequence. Changes nothing.
+    Checks settings, data directory, records, token, Sequence, clock and a running server. Sends one read to Sequence.
+    Changes nothing.
 
     \b
     Example:

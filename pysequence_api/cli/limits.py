@@ -2,16 +2,16 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from pysequence_api.cli.attempts import print_status
 from pysequence_api.cli.drawing import (
-    NOTHING,
     Column,
     name_or_id,
     print_bar,
@@ -20,18 +20,15 @@ from pysequence_api.cli.drawing import (
     print_text,
     shown_time,
 )
-from pysequence_api.cli.running import Interrupts, confirm_or_exit, run
+from pysequence_api.cli.running import confirm_or_exit
 from pysequence_api.cli.terminal import UNKNOWN, is_interactive, note, print_json, print_line, safe
-from pysequence_api.cli.transfers import print_status
 from pysequence_api.errors import InvalidRequestError
-from pysequence_api.gateway import open_gateway
 from pysequence_api.money import format_cents
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.names import known_names
-from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.transfers import Limits, UnsettledAttempt, read_attempt, read_limits
-from pysequence_api.safeguards.transfers import resolve as record_outcome
+from pysequence_api.safeguards.decide import MaxCents, state_now
+from pysequence_api.safeguards.transfers import Limits, UnsettledAttempt, read_attempt, read_limits, resolve_all
 from pysequence_api.settings import Settings
 
 UNSETTLED_COLUMNS = (
@@ -49,12 +46,6 @@ LATEST_COLUMNS = (
     Column("Amount", right=True),
     Column("From"),
     Column("To"),
-)
-FINDING_COLUMNS = (
-    Column("Attempt"),
-    Column("Amount", right=True),
-    Column("Result"),
-    Column("Transfer or reason"),
 )
 MAX_TRANSFERS_SHOWN = 5
 
@@ -81,41 +72,29 @@ def show(
     _draw(limits, settings.data_directory.absolute())
     day = datetime.combine(limits.date, time(), UTC)
     attempts = records.read(lambda reader: reader.attempts_since(day))
-    _draw_latest(attempts[: -MAX_TRANSFERS_SHOWN - 1 : -1], known_names(records))
-
-
-def reconcile(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
-) -> None:
-    """Look up transfers with an unknown outcome.
-
-    Searches the account's activity. A transfer that was made is settled. A transfer that was not made no longer counts
-    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too.
-
-    \b
-    Example:
-      pysequence-api limits reconcile
-    """
-    run(partial(_reconcile, Settings.load(), as_json))
+    latest = [replace(one, state=state_now(one, records.owners)) for one in attempts[: -MAX_TRANSFERS_SHOWN - 1 : -1]]
+    _draw_latest(latest, known_names(records))
 
 
 def resolve(
-    attempt_id: Annotated[
-        str, typer.Argument(metavar="ATTEMPT", help="Attempt id, from `pysequence-api limits show`.")
+    attempt_ids: Annotated[
+        list[str], typer.Argument(metavar="ATTEMPT...", help="Attempt ids, from `pysequence-api limits show`.")
     ],
     completed: Annotated[
-        str | None, typer.Option(metavar="TRANSFER_ID", help="Record that it was executed, as this transfer.")
+        str | None,
+        typer.Option(metavar="TRANSFER_ID", help="Record that it was executed, as this transfer. For one attempt."),
     ] = None,
     not_executed: Annotated[
-        bool, typer.Option("--not-executed", help="Record that it was not executed. It then no longer counts.")
+        bool, typer.Option("--not-executed", help="Record that they were not executed. They then no longer count.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation. Required in scripts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the attempt as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the attempts as one JSON list.")] = False,
 ) -> None:
-    """Record the outcome of a transfer yourself.
+    """Record the outcome of transfers yourself.
 
-    First check in Sequence's application whether the transfer was executed. Your decision is recorded in the audit
-    trail and cannot be changed. Reads the data directory; makes no upstream call.
+    First check in Sequence's application whether each transfer was executed. Your decision is recorded in the audit
+    trail and cannot be changed: for all of the attempts, or for none if one of them cannot be resolved. Reads the data
+    directory; makes no upstream call.
 
     \b
     Example:
@@ -123,14 +102,30 @@ def resolve(
     """
     if (completed is not None) == not_executed or completed == "":
         raise InvalidRequestError("Pass either --completed TRANSFER_ID or --not-executed.")
+    attempt_ids = list(dict.fromkeys(attempt_ids))
+    if completed is not None and len(attempt_ids) > 1:
+        raise InvalidRequestError(
+            "--completed TRANSFER_ID is the transfer of one attempt. Pass one attempt id with it."
+        )
     records = open_records(Settings.load().data_directory)
-    status = read_attempt(records, attempt_id)
     outcome = "was not executed" if completed is None else f"was executed as transfer {completed!r}"
-    parties = f"from {status.source_id} to {status.destination_id}"
-    note(f"The transfer of {format_cents(status.amount_cents)} {parties} {outcome}.")
+    for attempt_id in attempt_ids:
+        status = read_attempt(records, attempt_id)
+        parties = f"from {status.source_id} to {status.destination_id}"
+        note(f"The transfer of {format_cents(status.amount_cents)} {parties} {outcome} (attempt {attempt_id}).")
     confirm_or_exit("Record this? It cannot be changed later.", yes=yes)
-    print_status(record_outcome(records, attempt_id, completed), as_json=as_json)
-    records.close()
+    try:
+        resolved = resolve_all(records, attempt_ids, completed)
+        records.write_limits()
+    finally:
+        records.close()
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in resolved])
+        return
+    for number, one in enumerate(resolved):
+        if number:
+            print_line()
+        print_status(one, as_json=False)
 
 
 def _draw(limits: Limits, directory: Path) -> None:
@@ -199,18 +194,3 @@ def _latest_row(one: Attempt, names: Mapping[str, str]) -> tuple[str, ...]:
         name_or_id(one.source_id, names),
         name_or_id(one.destination_id, names),
     )
-
-
-async def _reconcile(settings: Settings, as_json: bool, _: Interrupts) -> None:
-    async with open_gateway(settings) as gateway:
-        findings = await gateway.follow_up.run()
-    if as_json:
-        print_json([finding.model_dump(mode="json") for finding in findings])
-    elif not findings:
-        print_line("Nothing is unsettled.")
-    else:
-        rows = [
-            (one.attempt_id, format_cents(one.amount_cents), one.result.value, one.transfer_id or one.reason or NOTHING)
-            for one in findings
-        ]
-        print_table(FINDING_COLUMNS, rows)

@@ -8,8 +8,9 @@ import typer
 from pysequence_api.account.names import find_pod
 from pysequence_api.account.totals import total_of
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, Column, print_facts, print_table, transfer_row
-from pysequence_api.cli.running import Interrupts, open_with_status, run
+from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, print_line, warn
+from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings
@@ -66,6 +67,8 @@ def show(
         print_json(pod.model_dump(mode="json"))
     else:
         _draw_one(pod)
+    if not pod.complete:
+        warn("Sequence left out a part of this pod, or sent something that cannot be read.")
 
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:
@@ -75,7 +78,8 @@ async def _read(settings: Settings, _: Interrupts) -> Accounts:
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
     async with open_with_status(settings) as gateway:
-        pod = find_pod(name, await gateway.client.pods())
+        accounts = await gateway.client.accounts()
+        pod = find_pod(name, accounts.pods, complete=accounts.complete)
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 
 

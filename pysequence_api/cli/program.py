@@ -11,7 +11,7 @@ from signal import SIGINT
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from pysequence_api.cli.commands import COMMANDS, Command
@@ -28,7 +28,13 @@ MIN_HELP_COLUMNS = 52
 
 ENV_FILE = "SEQUENCE_ENV_FILE"
 """The variable that names a file with settings; see `pysequence_api.env_files`, which loads more than help needs."""
-ENV_FILE_HELP = "Read settings from this file, too. Can also follow the command. (SEQUENCE_ENV_FILE)"
+_HAS_ENV_FILE = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@_HAS_ENV_FILE.command()
+def _has_env_file(env_file: Annotated[str | None, typer.Option()] = None) -> None:
+    """Declare the option, for its type."""
+
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +52,30 @@ class InterruptedBySignalError(Exception):
         self.exit_code = SIGNALED + number
 
 
-def name_env_file(path: str | None) -> None:
-    """Let the settings of this process be read from a file, too. The option takes precedence over the variable."""
-    if path is not None and not path.strip():
-        raise typer.BadParameter("the name of the file is empty")
-    if path is not None:
-        os.environ[ENV_FILE] = path
+class EnvFileOption(TyperOption):
+    """``--env-file FILE``, which can stand before a command or after it; only the help of the program lists it.
+
+    It converts no values: for that, Typer would load pydantic, and help and completion would be slower.
+    """
+
+    def __init__(self, *, hidden: bool) -> None:
+        [option] = get_command(_HAS_ENV_FILE).params
+        assert isinstance(option, TyperOption)
+        super().__init__(
+            param_decls=["--env-file"],
+            type_descriptor=option.type_descriptor,
+            metavar="FILE",
+            help="Read settings from this file, too. (SEQUENCE_ENV_FILE)",
+            hidden=hidden,
+            expose_value=False,
+        )
+
+    def process_value(self, ctx: Any, value: Any) -> None:
+        """Let the settings of this process be read from the file, too. The option overrides the variable."""
+        if value == "":
+            raise typer.BadParameter("the name of the file is empty", ctx=ctx, param=self)
+        if value is not None:
+            os.environ[ENV_FILE] = value
 
 
 class LazyCommand(TyperCommand):
@@ -79,7 +103,7 @@ class LazyGroup(TyperGroup):
             name=name,
             help=command.help,
             commands={**commands},
-            params=_options_of_every_command(),
+            params=[EnvFileOption(hidden=True)],
             invoke_without_command=has_target,
             no_args_is_help=not has_target,
             rich_markup_mode=None,
@@ -113,6 +137,7 @@ class Program(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes | {"commands": _tree()})
+        self.params.insert(-1, EnvFileOption(hidden=False))
 
     def main(
         self,
@@ -160,24 +185,8 @@ def _load(target: str) -> TyperCommand:
     command = get_command(single)
     assert isinstance(command, TyperCommand)
     command.no_args_is_help = any(parameter.required for parameter in command.params)
-    command.params += _options_of_every_command()
+    command.params.append(EnvFileOption(hidden=True))
     return command
-
-
-def _options_of_every_command() -> list[Any]:
-    """Return the options of the program that can follow a command. Only the help of the program lists them."""
-    single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command()(_options)
-    options = get_command(single).params
-    for option in options:
-        option.expose_value = False  # its callback does the work
-    return options
-
-
-def _options(
-    env_file: Annotated[str | None, typer.Option("--env-file", hidden=True, callback=name_env_file)] = None,
-) -> None:
-    """Declare the options; see `_options_of_every_command`."""
 
 
 def _exit_code_of(run: Callable[[], Any], *, as_json: bool) -> int:

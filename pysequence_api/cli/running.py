@@ -6,8 +6,8 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from typing import TypeVar
 
@@ -18,9 +18,7 @@ from pysequence_api.cli.drawing import window_size
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.terminal import ask, end_status, is_interactive, is_terminal, note, show_status
 from pysequence_api.errors import InvalidRequestError
-from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.sequence.telemetry import Phase, observed
-from pysequence_api.settings import Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FRAMES = "|/-\\"
@@ -111,14 +109,6 @@ def run_server(serve: Callable[[], Awaitable[None]]) -> None:
         anyio.run(forever)
     except KeyboardInterrupt:
         raise InterruptedBySignalError(signal.SIGINT, "The server had not started yet.") from None
-
-
-@asynccontextmanager
-async def open_with_status(settings: Settings) -> AsyncIterator[Gateway]:
-    """Open the gateway, and show a status line while its requests wait."""
-    async with open_gateway(settings) as gateway:
-        with status_shown():
-            yield gateway
 
 
 @contextmanager

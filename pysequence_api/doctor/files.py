@@ -20,7 +20,7 @@ MIN_FREE_BYTES = 1024**2
 """With less, a transfer may not be recorded, and is then rejected."""
 WARN_FREE_BYTES = 100 * 1024**2
 OTHERS = 0o077
-SECRET_FILES = (".records.db", ".daily_limits.json", ".audit.jsonl", ".tokens.json", ".sign-in.json")
+SECRET_FILES = (".records.db", ".records.db-wal", ".daily_limits.json", ".audit.jsonl", ".tokens.json", ".sign-in.json")
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "afs", "fuse.sshfs", "lustre"}
 MOUNTS = Path("/proc/self/mountinfo")
 

@@ -14,6 +14,13 @@ from pysequence_api.records.states import OPEN_STATES, TAKEN_STATES, State
 WINDOW_MARGIN = timedelta(minutes=2)
 """How far the time of a transfer at Sequence may be from the time here: as far as the safeguards let clocks differ."""
 
+FOLLOWED = timedelta(days=14)
+"""How long a transfer that Sequence took is looked up, and one that it did not show."""
+OWNER = "owner"
+"""The caller that the terminal is: whoever has the account."""
+DEFAULT_CALLER = "default"
+"""The caller that has the API key of the settings."""
+
 Order = tuple[str | None, str | None, int]
 """Source id, destination id and amount in cents: what makes two attempts alike."""
 _TIMES = {"created_at", "announced_at", "ended_at", "upstream_created_at", "followed_until"}
@@ -124,6 +131,11 @@ def _stored(value: object) -> object:
     if isinstance(value, datetime):
         return to_micros(value)
     return int(value) if isinstance(value, bool) else value
+
+
+def caller_of(channel: str) -> str:
+    """Return the caller of a channel."""
+    return OWNER if channel == Channel.CLI else DEFAULT_CALLER
 
 
 @dataclass(frozen=True, slots=True)

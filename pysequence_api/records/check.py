@@ -41,9 +41,10 @@ _WRONG_KEYS = (
         "idempotency keys name an attempt that is missing, or has another key",
     ),
     (
-        "SELECT count(*) FROM attempt LEFT JOIN idempotency USING(caller, key_sha256) WHERE key_sha256 NOTNULL"
-        f" AND (attempt_id ISNULL OR (attempt_id <> id AND state IN ({_KEEPS_KEY})))",
-        "attempts are not named by their idempotency key",
+        "SELECT count(*) FROM attempt AS one LEFT JOIN idempotency USING(caller, key_sha256)"
+        " LEFT JOIN attempt AS named ON named.id = attempt_id WHERE one.key_sha256 NOTNULL AND (named.id ISNULL"
+        f" OR (one.state IN ({_KEEPS_KEY}) AND named.state NOT IN ({_KEEPS_KEY})))",
+        "attempts are not named by their idempotency key, nor is another one that keeps it",
     ),
 )
 
@@ -76,15 +77,19 @@ def check(records: Database, progress: Callable[[int], None] = lambda _: None) -
     """
     trail = records.trail
     try:
-        size = trail.size_bytes()  # before the database is read, which is always written first
+        size = trail.size_bytes()
         if not records.path.exists():
             records.read(lambda reader: reader.now)  # says whether there should be one
             return Check(trail_bytes=size)
         with records.read_apart() as connection, ExitStack() as stack:
             file = None
             with suppress(FileNotFoundError):
-                file = stack.enter_context(trail.path.open("rb"))
-            examined = examine(connection, TrailComparison(file, size, synced_bytes(connection)), progress)
+                file = stack.enter_context(trail.open_to_read())
+            # The database is always written before the trail, and the trail before its mark in the database. So what
+            # was in the file before must be in the database now, and the file must reach the mark now.
+            synced = synced_bytes(connection)
+            size = max(size, min(trail.size_bytes(), synced))
+            examined = examine(connection, TrailComparison(file, size, synced), progress)
             return examined.model_copy(update={"trail_bytes": size})
     except SafeguardsUnavailableError as error:
         return Check(problems=(str(error),))

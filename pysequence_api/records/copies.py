@@ -30,8 +30,8 @@ class TrailCopy:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all events that this process wrote are in the file."""
-        return self._end is not None and self._end == self._trail.size_bytes()
+        """Whether all events that this process wrote are in the file, as far as writing it told."""
+        return self._end is not None  # its size says nothing here: another thread may be appending
 
     def bring_up_to_date(self, connection: sqlite3.Connection) -> str | None:
         """Write what the file lacks.
@@ -113,13 +113,14 @@ def checked_rows(connection: sqlite3.Connection, begin: int = 0) -> Iterator[Row
         yield Row(start, line)
 
 
-def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime) -> None:
+def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime, *, is_first: bool) -> None:
     """Write `.daily_limits.json` again if it is not what it should be, in the shape of the existing PySequence server.
 
     Args:
         directory: the data directory.
         attempts: what counts since `limits_begin`.
         now: the time, in UTC.
+        is_first: whether the file may be missing, because the database is new.
 
     Raises:
         OSError: it cannot be written.
@@ -142,13 +143,25 @@ def write_limits(directory: Path, attempts: Iterable[Attempt], now: datetime) ->
         )
     path = directory / LIMITS_FILE_NAME
     content = json.dumps(dict(sorted(days.items()))).encode() + b"\n"
-    if _read(path) != content:
+    before = _read(path)
+    if before != content:
+        if before is None and not is_first:
+            log.warning("%s was missing, and is written again", LIMITS_FILE_NAME)
+        elif before is not None and not _is_object(before):
+            log.warning("%s was damaged, and is written again", LIMITS_FILE_NAME)
         replace_atomically(path, content, sync=False)
 
 
 def limits_begin(now: datetime) -> datetime:
     """Return the beginning of the first day that `.daily_limits.json` shows."""
     return datetime.combine(now.date() - timedelta(days=KEPT_DAYS), time(), UTC)
+
+
+def _is_object(content: bytes) -> bool:
+    try:
+        return isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read(path: Path) -> bytes | None:

@@ -18,10 +18,18 @@ from typing import TypeVar
 
 from pysequence_api.clock import Clock, to_micros
 from pysequence_api.errors import SafeguardsUnavailableError
-from pysequence_api.files import LOCK_TIMEOUT_SECONDS, OWNER_ONLY, locked, sync_directory
+from pysequence_api.files import (
+    LOCK_TIMEOUT_SECONDS,
+    OWNER_ONLY,
+    locked,
+    open_own,
+    remove_own,
+    require_own,
+    sync_directory,
+)
 from pysequence_api.records.attempts import Reader, Writer
-from pysequence_api.records.copies import TrailCopy
-from pysequence_api.records.old_files import keep_copies, retire
+from pysequence_api.records.copies import LIMITS_FILE_NAME, TrailCopy, limits_begin, write_limits
+from pysequence_api.records.old_files import any_old_file, keep_copies, retire
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.trail import Trail
 
@@ -67,6 +75,7 @@ class Database:
         self._reading: sqlite3.Connection | None = None
         self._reads_memory = False
         self._closed = False
+        self._is_just_built = False
         self._private = ExitStack()
         """The private copy that is read where SQLite cannot read the file itself."""
         self._opened_files: dict[Path, tuple[int, int]] = {}
@@ -148,6 +157,7 @@ class Database:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(closing(open_for_reading(self.path, stack)))
+                check_version(connection)
                 connection.execute("BEGIN")
                 connection.execute("SELECT one FROM store").fetchone()
             except sqlite3.Error as error:
@@ -171,13 +181,25 @@ class Database:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever recorded in the data directory."""
-        return not self.path.exists() and not self.trail.path.exists()
+        """Whether the data directory has no records yet, in a database or in the files of an earlier version."""
+        return not self.path.exists() and not any_old_file(self.directory)
 
     @property
     def is_open(self) -> bool:
         """Whether this process has opened the database for writing."""
         return self._writing is not None
+
+    def write_limits(self) -> None:
+        """Bring `.daily_limits.json` up to date. Failures are logged."""
+        self.attempts_changed.clear()
+        try:
+            with self.held():
+                now = self._clock()
+                attempts = self.read(lambda reader: reader.attempts_counted_since(limits_begin(now)))
+                write_limits(self.directory, attempts, now, is_first=self._is_just_built)
+                self._is_just_built = False
+        except (OSError, SafeguardsUnavailableError) as error:
+            log.error("%s cannot be written (%s)", LIMITS_FILE_NAME, error)
 
     def sync_trail(self) -> None:
         """Put the audit trail on the disk, and note in the database how far it is there. Failures are logged."""
@@ -222,6 +244,7 @@ class Database:
         try:
             if not self.path.exists():
                 build(self.directory, self._clock, self._take_over)
+                self._is_just_built = True
             retire(self.directory, FILE_NAME)
             log_path = _log_path(self.path)
             unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
@@ -239,6 +262,7 @@ class Database:
         except OSError as error:
             raise unavailable(f"{error.filename} cannot be written ({error.strerror})") from error
         self._writing = connection
+        self.attempts_changed.set()
         self._opened_files = {self.path: _identity(self.path)}
         self.close_reading()  # it may have read what was there before the database
         return connection
@@ -258,10 +282,18 @@ class Database:
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
             connection.execute("BEGIN")
-            self._fill(connection, self.directory)
+            try:
+                self._fill(connection, self.directory)
+            except SafeguardsUnavailableError:
+                if not self.path.exists():
+                    raise
+                self._reads_memory = False  # another process has just built it
+                return open_for_reading(self.path, self._private)
             connection.execute("COMMIT")
             return connection
-        return open_for_reading(self.path, self._private)
+        connection = open_for_reading(self.path, self._private)
+        check_version(connection)
+        return connection
 
 
 def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
@@ -272,20 +304,18 @@ def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
         private: removes the private copy that is read on a read-only disk, where SQLite cannot make the files it needs.
 
     Raises:
-        SafeguardsUnavailableError: it is not one of ours, or of an unknown version.
         sqlite3.Error: it cannot be read.
     """
+    connection = connect(path, read_only=True)
     try:
-        connection = connect(path, read_only=True)
-        check_version(connection)
-        connection.execute("SELECT one FROM store").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.OperationalError:
+        connection.close()
         copy = Path(private.enter_context(tempfile.TemporaryDirectory(prefix="pysequence-api-"))) / FILE_NAME
         shutil.copyfile(path, copy)
         if _log_path(path).exists():
             shutil.copyfile(_log_path(path), _log_path(copy))
         connection = connect(copy)
-        check_version(connection)
     return connection
 
 
@@ -322,13 +352,13 @@ def put_in_place(closed: Path, path: Path) -> None:
     Raises:
         OSError: that failed.
     """
-    descriptor = os.open(closed, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_own(closed, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     for beside in files_beside(path):
-        beside.unlink(missing_ok=True)
+        remove_own(beside)
     sync_directory(path.parent)
     closed.replace(path)
     sync_directory(path.parent)
@@ -346,21 +376,24 @@ def create_file(path: Path) -> None:
         FileExistsError: there is such a file already.
         OSError: it cannot be created.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY))
+    os.close(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
 
 
 def remove(path: Path) -> None:
     """Remove a database that was not completed, with what SQLite keeps beside it."""
     for file in (path, *files_beside(path)):
-        file.unlink(missing_ok=True)
+        remove_own(file)
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Connect to a database file.
 
     Raises:
+        ForeignFileError: it, or a file beside it, is not this user's.
         sqlite3.Error: it cannot be opened.
     """
+    for file in (path, *files_beside(path)):
+        require_own(file)  # SQLite would follow a link
     name = str(path) if str(path) == ":memory:" else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     connection = sqlite3.connect(
         name, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
@@ -373,7 +406,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def create_tables(connection: sqlite3.Connection, clock: Clock) -> None:
     """Create the tables of an empty database."""
-    connection.executescript(resources.files(__package__).joinpath("schema.sql").read_text())
+    script = resources.files(__package__).joinpath("schema.sql").read_text()
+    connection.executescript(f"BEGIN; {script} COMMIT;")  # at once: each statement alone would be synced alone
     connection.execute("INSERT INTO store(one, created_at) VALUES(1, ?)", (to_micros(clock()),))
 
 

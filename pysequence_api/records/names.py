@@ -6,6 +6,8 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.database import Database
 
 MAX_NAME_CHARACTERS = 200
+LOCK_TIMEOUT_SECONDS = 1.0
+"""Names are not worth a longer wait."""
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +36,23 @@ class Names:
         return self._known | self._new if self._new else self._known
 
     def save(self) -> None:
-        """Write what was learned into the database, if there is one. This blocks."""
-        if not self._new or not self._records.path.exists():
+        """Write what was learned into the database. This blocks.
+
+        A new data directory gets its database here. One with the files of an earlier version does not: only a server or
+        a transfer takes them over.
+        """
+        if not self._new or not (self._records.path.exists() or self._records.is_new):
             return
         new = dict(self._new)
         try:
-            self._records.write(lambda writer: writer.remember_names(new.items()))
+            self._records.write(lambda writer: writer.remember_names(new.items()), LOCK_TIMEOUT_SECONDS)
         except SafeguardsUnavailableError as error:
             log.debug("names cannot be saved (%s)", error)
             return
         self._known = self.all()
-        self._new = {key: name for key, name in self._new.items() if new.get(key) != name}
+        for party_id, name in new.items():  # others may have been learned meanwhile, in another thread
+            if self._new.get(party_id) == name:
+                del self._new[party_id]
 
 
 def known_names(records: Database) -> dict[str, str]:

@@ -19,7 +19,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pysequence_api.clock import read_time
-from pysequence_api.files import OWNER_ONLY, read_bytes, replace_atomically, sync_directory
+from pysequence_api.files import (
+    OWNER_ONLY,
+    open_own,
+    read_bytes,
+    remove_own,
+    replace_atomically,
+    require_own,
+    sync_directory,
+)
 from pysequence_api.records.audit import whole_characters
 from pysequence_api.records.copies import LIMITS_FILE_NAME
 from pysequence_api.records.history import NO_TRANSFER_ID
@@ -27,6 +35,7 @@ from pysequence_api.records.states import State
 from pysequence_api.records.trail import FILE_NAME as TRAIL_FILE_NAME
 
 HEAD_FILE_NAME = ".audit.head.json"
+RECORD_FILE_NAMES = (LIMITS_FILE_NAME, TRAIL_FILE_NAME, HEAD_FILE_NAME)
 NAMES_FILE_NAME = ".names.json"
 NAMES_LOCK_FILE_NAME = ".names.lock"
 KEPT_SUFFIX = ".before-records-db"
@@ -239,13 +248,18 @@ def read_names(directory: Path) -> dict[str, str]:
     return {}
 
 
+def any_old_file(directory: Path) -> bool:
+    """Say whether the data directory holds a file of records."""
+    return any((directory / name).exists() for name in RECORD_FILE_NAMES)
+
+
 def keep_copies(directory: Path) -> None:
     """Copy the old files, before anything of them changes, and put the trail on the disk.
 
     Raises:
         OSError: that failed.
     """
-    for name in (LIMITS_FILE_NAME, TRAIL_FILE_NAME, HEAD_FILE_NAME):
+    for name in RECORD_FILE_NAMES:
         if (directory / name).exists():
             _copy(directory / name, directory / f"{name}{KEPT_SUFFIX}")
     sync_directory(directory)
@@ -261,8 +275,9 @@ def retire(directory: Path, database_name: str) -> None:
     if _is_moved(read_bytes(head) or b""):
         return
     for name in (NAMES_FILE_NAME, NAMES_LOCK_FILE_NAME):
-        (directory / name).unlink(missing_ok=True)
+        remove_own(directory / name)
     for name in (LIMITS_FILE_NAME, TRAIL_FILE_NAME):
+        require_own(directory / name)
         with suppress(FileNotFoundError):
             (directory / name).chmod(OWNER_ONLY)
     replace_atomically(head, json.dumps({_MOVED_TO: database_name}).encode() + b"\n")
@@ -270,8 +285,9 @@ def retire(directory: Path, database_name: str) -> None:
 
 def _copy(path: Path, copy: Path) -> None:
     new = copy.with_name(copy.name + ".new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with path.open("rb") as source, os.fdopen(os.open(new, flags, OWNER_ONLY), "wb") as target:
+    remove_own(new)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as source, os.fdopen(open_own(new, flags), "wb") as target:
         os.fsync(source.fileno())
         shutil.copyfileobj(source, target, 1024 * 1024)
         target.flush()

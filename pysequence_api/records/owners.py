@@ -5,13 +5,12 @@ own. Who can take that lock knows that the process is gone.
 """
 
 import re
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from pysequence_api.files import OWNER_ONLY, new_lock
+from pysequence_api.files import OWNER_ONLY, new_lock, remove_own, require_own, require_own_directory
 
 DIRECTORY_NAME = ".owners"
 
@@ -24,17 +23,18 @@ class Owners:
     def __init__(self, directory: Path) -> None:
         self._directory = directory / DIRECTORY_NAME
         self.running: set[str] = set()
-        """The attempts that this process is at."""
+        """The attempts that this process works on."""
         self._id = uuid4().hex
         self._held: FileLock | None = None
 
     def own_id(self) -> str:
-        """Give this process's id, with its lock held from the first call on.
+        """Return this process's id, with its lock held from the first call on.
 
         Raises:
             OSError: the file cannot be made.
         """
         if self._held is None:
+            require_own_directory(self._directory)
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._remove_dead()
             # Not local to the thread: it is held until the process ends, whichever thread took it.
@@ -44,7 +44,7 @@ class Owners:
         return self._id
 
     def is_running(self, owner_id: str | None, attempt_id: str | None) -> bool:
-        """Say whether the process that a reservation names is still at it, as far as can be known from here."""
+        """Say whether the process of a reservation still works on it, as far as can be known from here."""
         return attempt_id in self.running if owner_id == self._id else self._is_alive(owner_id)
 
     def any_alive(self) -> bool:
@@ -53,7 +53,8 @@ class Owners:
 
     def others(self) -> list[Path]:
         """List the lock files of other processes that work in this data directory."""
-        paths = self._directory.iterdir() if self._directory.is_dir() else ()
+        require_own_directory(self._directory)
+        paths = self._directory.glob("*.lock") if self._directory.is_dir() else ()
         return [path for path in paths if path.stem != self._id and self._is_alive(path.stem)]
 
     def _is_alive(self, owner_id: str | None) -> bool:
@@ -62,6 +63,8 @@ class Owners:
         path = self._path(owner_id)
         if not path.exists():
             return False
+        require_own_directory(self._directory)
+        require_own(path)
         lock = new_lock(path, timeout_seconds=0)
         try:
             lock.acquire()
@@ -77,17 +80,17 @@ class Owners:
             self._held = None
 
     def close(self) -> None:
-        """Give up this process's file."""
+        """Release this process's lock, and remove its file."""
         if self._held is not None:
             self._path(self._id).unlink(missing_ok=True)
             self._held.release()
             self._held = None
 
     def _remove_dead(self) -> None:
-        for path in self._directory.iterdir():
-            if not self._is_alive(path.stem):
-                with suppress(OSError):
-                    path.unlink()
+        for path in self._directory.glob("*.lock"):
+            # Only what this program can have made: nothing else in there is touched.
+            if _ID.fullmatch(path.stem) and not self._is_alive(path.stem):
+                remove_own(path)
 
     def _path(self, owner_id: str) -> Path:
         return self._directory / f"{owner_id}.lock"

@@ -6,6 +6,7 @@ what the ledger knows is added to it as new events, marked as recovered, with th
 """
 
 import errno
+import os
 import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pysequence_api.clock import from_micros, read_time
-from pysequence_api.files import holder_of
-from pysequence_api.records.attempts import COLUMNS, WINDOW_MARGIN, Attempt, Writer
+from pysequence_api.files import holder_of, open_own
+from pysequence_api.records.attempts import COLUMNS, FOLLOWED, WINDOW_MARGIN, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.copies import LIMITS_FILE_NAME
 from pysequence_api.records.database import FILE_NAME, unavailable
@@ -38,11 +39,8 @@ from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, TAKEN_STATES, State
 from pysequence_api.records.trail import FILE_NAME as TRAIL_FILE_NAME
 
-FOLLOWED = timedelta(days=14)
-"""How long after it was sent an accepted attempt is looked up."""
 SAME_TRANSFER = timedelta(seconds=60)
 """How far apart the existing server's ledger and audit trail may name the time of one transfer."""
-OWNER, DEFAULT_CALLER = "owner", "default"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """A time outside of these is taken for the nearer one, so that a few days more or less can be reckoned."""
 
@@ -164,7 +162,7 @@ class _TrailImport:
             OldFileError: the trail was cut off or changed.
             OSError: it cannot be read.
         """
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        with suppress(FileNotFoundError), os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as file:
             add_lines(connection, map(self._next, file), self._take)
             connection.execute("UPDATE store SET trail_synced = ?", (file.tell(),))  # `keep_copies` syncs it
         if self._head is not None and self._count < self._head.count:
@@ -268,7 +266,7 @@ def _listed(entry: Entry, attempt_id: str) -> Attempt:
     created_at = read_time(entry.timestamp) or entry.newest_time
     attempt = Attempt(
         id=attempt_id,
-        caller=OWNER if channel == Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel,
         state=state,
         amount_cents=entry.amount_cents,
@@ -308,7 +306,7 @@ def _told(folded: Folded, now: datetime) -> Attempt:
     is_open = folded.state in {State.SENDING, State.UNKNOWN}
     return Attempt(
         id=folded.attempt_id,
-        caller=OWNER if channel == Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel,
         state=folded.state,
         amount_cents=folded.amount_cents,

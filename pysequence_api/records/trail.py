@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from pysequence_api.files import OWNER_ONLY, sync_directory
+from pysequence_api.files import open_own, sync_directory
 from pysequence_api.records.audit import ChainVerifier, Line, Verification
 
 FILE_NAME = ".audit.jsonl"
@@ -122,14 +122,21 @@ class Trail:
 
     @contextmanager
     def _opened(self, *, create: bool = False) -> Iterator[int]:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
-        descriptor = os.open(self.path, flags, OWNER_ONLY)
+        descriptor = open_own(self.path, os.O_RDWR | (os.O_CREAT if create else 0))
         try:
             yield descriptor
         finally:
             os.close(descriptor)
 
     # Reading.
+
+    def open_to_read(self) -> BinaryIO:
+        """Open the file.
+
+        Raises:
+            OSError: there is none, it cannot be read, or it is not this user's.
+        """
+        return os.fdopen(open_own(self.path, os.O_RDONLY), "rb")
 
     def verify(self, *, expect: str | None = None, progress: Callable[[int], None] = lambda _: None) -> Verification:
         """Check the hash chain of the file.
@@ -143,7 +150,7 @@ class Trail:
         """
         verifier = ChainVerifier(expect)
         problem, unreported_bytes, lines = None, 0, 0
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError), self.open_to_read() as file:
             for raw in file:
                 unreported_bytes += len(raw)
                 if (line := raw.removesuffix(b"\n")) and (problem := verifier.take(line)) is not None:
@@ -157,7 +164,7 @@ class Trail:
 
     def oldest_first(self) -> Iterator[Line]:
         """Go through all lines from the beginning of the file."""
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError), self.open_to_read() as file:
             for raw in file:
                 if line := raw.removesuffix(b"\n"):
                     yield Line.parse(line)
@@ -169,7 +176,7 @@ class Trail:
     def raw_newest_first(self) -> Iterator[bytes]:
         """Go through the lines from the end of the file, as they stand there, without their breaks."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = open_own(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return
         try:
@@ -188,7 +195,7 @@ class Trail:
         """
         begin_with: int | None = count
         while True:
-            with suppress(FileNotFoundError), self.path.open("rb") as file:
+            with suppress(FileNotFoundError), self.open_to_read() as file:
                 yield from self._follow_file(file, begin_with, wait)
             begin_with = None  # a file that came later is new from its first line
             wait(FOLLOW_POLL_SECONDS)

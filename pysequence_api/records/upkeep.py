@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
 from pysequence_api.files import holder_of, locked, prepare_directory, read_bytes, replace_atomically
-from pysequence_api.records.attempts import Attempt, Writer
+from pysequence_api.records.attempts import FOLLOWED, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
 from pysequence_api.records.check import TrailComparison, examine, synced_bytes
-from pysequence_api.records.copies import limits_begin, write_limits
 from pysequence_api.records.database import (
     APPLICATION_ID,
     FILE_NAME,
@@ -34,6 +33,7 @@ from pysequence_api.records.database import (
     create_file,
     create_tables,
     migrate_once,
+    open_for_reading,
     put_in_place,
     remove,
 )
@@ -42,7 +42,7 @@ from pysequence_api.records.history import Folded, History, add_lines
 from pysequence_api.records.old_files import NewerFileError, OldFileError, read_head
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import OPEN_STATES, RULES, State
-from pysequence_api.records.takeover import DEFAULT_CALLER, FOLLOWED, OWNER, fill
+from pysequence_api.records.takeover import fill
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 from pysequence_api.records.trail import Trail
 
@@ -84,7 +84,7 @@ def back_up(records: Database, path: Path) -> None:
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be written ({error.strerror}).") from error
     except sqlite3.Error as error:
-        raise InvalidRequestError(f"{path} cannot be written ({error}).") from error
+        raise InvalidRequestError(f"{path} cannot be made a backup ({error}).") from error
     with closing(connect(path, read_only=True)) as copy:
         problem = next(iter(examine(copy).problems), None)
     if problem is not None:
@@ -122,7 +122,9 @@ def restore(directory: Path, backup: Path | None, clock: Clock = utc_now) -> Res
                 remove(new)
         _write_copies(directory, clock)
     except OSError as error:
-        raise SafeguardsUnavailableError(f"{error.filename} cannot be read or written ({error.strerror}).") from error
+        raise SafeguardsUnavailableError(
+            f"{error.filename or directory} cannot be read or written ({error.strerror})."
+        ) from error
     except (sqlite3.Error, OverflowError) as error:
         raise SafeguardsUnavailableError(f"The new database cannot be built ({error}).") from error
     return restored.model_copy(update={"replaced": None if replaced is None else str(replaced)})
@@ -190,7 +192,8 @@ def _copy_backup(backup: Path, connection: sqlite3.Connection) -> None:
     if not backup.is_file():
         raise InvalidRequestError(f"There is no file {backup}.")
     try:
-        with closing(connect(backup, read_only=True)) as source:
+        with ExitStack() as stack:
+            source = stack.enter_context(closing(open_for_reading(backup, stack)))
             application = source.execute("PRAGMA application_id").fetchone()[0]
             version = source.execute("PRAGMA user_version").fetchone()[0]
             if application != APPLICATION_ID or version < 1:
@@ -245,7 +248,7 @@ def _take_over(connection: sqlite3.Connection, writer: Writer, trail: Trail) -> 
     taken = _Taken()
     if not trail.path.exists():
         return taken
-    with trail.path.open("rb") as file:
+    with trail.open_to_read() as file:
         comparison = TrailComparison(file, trail.size_bytes(), synced_bytes(connection))
         chain = _compare(connection, comparison, taken.history)
         taken.equal_bytes = comparison.equal_bytes
@@ -318,7 +321,7 @@ def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
     ended_at = folded.ended_at or (None if folded.state in OPEN_STATES else created_at)
     return Attempt(
         id=folded.attempt_id,
-        caller=folded.caller or (OWNER if channel == Channel.CLI else DEFAULT_CALLER),
+        caller=folded.caller or caller_of(channel),
         channel=channel,
         state=folded.state,
         amount_cents=folded.amount_cents,
@@ -419,7 +422,6 @@ def _write_copies(directory: Path, clock: Clock) -> None:
     try:
         records.write(lambda writer: writer.now)
         records.sync_trail()
-        now = clock()
-        write_limits(directory, records.read(lambda reader: reader.attempts_counted_since(limits_begin(now))), now)
+        records.write_limits()
     finally:
         records.close()

@@ -19,24 +19,18 @@ from pysequence_api.errors import (
     UnknownAccountError,
 )
 from pysequence_api.models import Accounts, AccountType, TransferOrder
-from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
+from pysequence_api.records.attempts import OWNER, WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
 from pysequence_api.settings import Settings
 from pysequence_api.text import quoted
 
-OWNER = "owner"
-"""The caller that the terminal is: whoever has the account."""
-DEFAULT_CALLER = "default"
-"""The caller that has the key of the settings."""
 MAX_UNKNOWN = 5
 """With so many transfers of unknown outcome, a caller may not send another one."""
 IN_FLIGHT_RETRY_SECONDS = 5
 REPEATED = timedelta(minutes=1)
 """Equal rejections within this time after the first one have no audit event of their own."""
-FOLLOWED = timedelta(days=14)
-"""How long a transfer that Sequence took is looked up, and one that it did not show."""
 MAX_EVENT_BYTES = 256
 """How much of a text from a caller goes into an audit event."""
 
@@ -149,14 +143,16 @@ def rejected_by(reader: Reader, attempt: Attempt, limits: MaxCents, *, own: bool
         return LimitExceededError(
             f"Amount {amount_cents} cents exceeds per-transfer limit of {limits.per_transfer} cents", code=Code.OVER_MAX
         )
-    counted_cents = amount_cents if own else 0
-    left_cents = remaining_cents(reader, limits) + counted_cents
+    own_cents = amount_cents if own else 0
+    # For Sequence, whose clock may be behind, it may be the day before: that day's limit holds until it is over there.
+    closing_day = day_begin(reader.now - WINDOW_MARGIN)
+    left_cents = max(0, limits.per_day - reader.used_cents(closing_day)) + own_cents
     if amount_cents > left_cents:
         error = LimitExceededError(f"Amount {amount_cents} cents exceeds daily remaining limit of {left_cents} cents")
-        wait = closing_window(reader.now)
-        # What only yesterday's transfers leave no room for fits in a moment.
-        if wait and amount_cents <= limits.per_day - reader.used_cents(reader.now) + counted_cents:
-            error.retry, error.retry_after_seconds = Retry.LATER, wait
+        if amount_cents <= remaining_cents(reader, limits) + own_cents:
+            closes_at = day_begin(reader.now) + WINDOW_MARGIN
+            error.retry = Retry.LATER
+            error.retry_after_seconds = int((closes_at - reader.now).total_seconds()) + 1
         return error
     return None
 
@@ -237,7 +233,7 @@ def missing_error(why: str) -> SafeguardsUnavailableError:
     """Make the error of records that were restored, and may lack transfers."""
     return SafeguardsUnavailableError(
         "No transfer is possible: the records were restored, and transfers of this month that they lack must be counted"
-        f" first, but {why.rstrip('.')}. Try again later. Reads go on."
+        f" first, but {why.rstrip('.')}. Reads go on."
     )
 
 
@@ -277,12 +273,6 @@ def day_begin(now: datetime) -> datetime:
 def remaining_cents(reader: Reader, limits: MaxCents) -> int:
     """Say what is left of the daily limit."""
     return max(0, limits.per_day - reader.used_cents(day_begin(reader.now)))
-
-
-def closing_window(now: datetime) -> int | None:
-    """Return the seconds until transfers of the day before count no longer; ``None`` if they do not count anyhow."""
-    left = day_begin(now) + WINDOW_MARGIN - now
-    return int(left.total_seconds()) + 1 if left > timedelta() else None
 
 
 def unknown_account(order: TransferOrder, accounts: Accounts) -> UnknownAccountError | None:

@@ -22,11 +22,11 @@ from pydantic import BaseModel, ConfigDict
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import SafeguardsUnavailableError, SequenceError
 from pysequence_api.models import ActivityFilter, Transfer
-from pysequence_api.records.attempts import Attempt, Order, Reader, Writer
+from pysequence_api.records.attempts import FOLLOWED, OWNER, Attempt, Order, Reader, Writer
 from pysequence_api.records.audit import EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import TAKEN_STATES, State
-from pysequence_api.safeguards.decide import FOLLOWED, OWNER, bounded, fail_dead, missing_error, month_begin
+from pysequence_api.safeguards.decide import bounded, fail_dead, missing_error, month_begin
 from pysequence_api.safeguards.matching import ONE_DAY, describes, matches, speaks_against_absence
 from pysequence_api.safeguards.transfers import accept_attempt
 from pysequence_api.sequence.client import SequenceClient

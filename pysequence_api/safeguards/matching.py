@@ -44,6 +44,7 @@ def matches(
         and transfer.created_at >= earliest
         and (transfer.source.id, transfer.destination.id, transfer.amount_cents) == order
         and transfer.activity_type in {None, ONE_TIME}
+        and transfer.is_recognizable
     ]
     return tuple(transfer for _, transfer in sorted(found, key=lambda match: match[0]))
 

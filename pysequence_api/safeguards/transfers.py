@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -44,13 +44,13 @@ from pysequence_api.errors import (
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS
 from pysequence_api.models import Accounts, ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import Attempt, Reader, Writer
+from pysequence_api.records.attempts import FOLLOWED, Attempt, Reader, Writer, caller_of
 from pysequence_api.records.audit import Channel, EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
-from pysequence_api.safeguards.decide import DEFAULT_CALLER, FOLLOWED, OWNER, MaxCents, unknown_outcome
+from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.matching import describes, matches
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
@@ -243,7 +243,9 @@ class TransferService:
         self._stopping.set()
         if self._sent:
             at_most = "" if is_first else f", at most {self._longest_seconds:.0f} seconds"
-            log.warning("waiting for the outcome of %d transfers that were sent%s", len(self._sent), at_most)
+            count = len(self._sent)
+            what = "1 transfer that was sent" if count == 1 else f"{count} transfers that were sent"
+            log.warning("waiting for the outcome of %s%s", what, at_most)
 
     async def aclose(self) -> None:
         """Release what has not been sent, and wait for what has."""
@@ -546,7 +548,7 @@ def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: da
     canonical = json.dumps(order.model_dump(mode="json"), sort_keys=True)
     return Attempt(
         id=str(uuid4()),
-        caller=OWNER if channel is Channel.CLI else DEFAULT_CALLER,
+        caller=caller_of(channel),
         channel=channel.value,
         state=State.RESERVED,
         amount_cents=order.amount_cents,
@@ -650,21 +652,30 @@ def read_attempt(records: Database, attempt_id: str) -> AttemptStatus:
 
 
 def resolve(records: Database, attempt_id: str, transfer_id: str | None) -> AttemptStatus:
-    """End an attempt of unknown outcome by a person's decision.
+    """End one attempt of unknown outcome by a person's decision; see `resolve_all`."""
+    return resolve_all(records, [attempt_id], transfer_id)[0]
+
+
+def resolve_all(records: Database, attempt_ids: Sequence[str], transfer_id: str | None) -> list[AttemptStatus]:
+    """End attempts of unknown outcome by a person's decision: all of them, or none.
 
     Args:
         records: the database.
-        attempt_id: the attempt.
-        transfer_id: the transfer that it became; ``None`` if it was not executed.
+        attempt_ids: the attempts; only one if it became a transfer.
+        transfer_id: the transfer that it became; ``None`` if they were not executed.
 
     Raises:
         NotFoundError: there is no such attempt.
-        InvalidRequestError: its outcome is known, it is in flight, or the transfer belongs to another attempt.
+        InvalidRequestError: an outcome is known, one is in flight, or the transfer belongs to another attempt.
         SafeguardsUnavailableError: the records cannot be written.
     """
 
     def decide_on(writer: Writer) -> None:
         decide.fail_dead(writer, records.owners)
+        for attempt_id in dict.fromkeys(attempt_ids):
+            resolve_one(writer, attempt_id)
+
+    def resolve_one(writer: Writer, attempt_id: str) -> None:
         attempt = writer.attempt(attempt_id)
         if attempt is None:
             raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}. `pysequence-api limits show` lists them.")
@@ -687,7 +698,7 @@ def resolve(records: Database, attempt_id: str, transfer_id: str | None) -> Atte
             accept_attempt(writer, attempt, named, resolved=True)
 
     records.write(decide_on)
-    return read_attempt(records, attempt_id)
+    return [read_attempt(records, attempt_id) for attempt_id in dict.fromkeys(attempt_ids)]
 
 
 def _unsettled(attempt: Attempt, records: Database) -> UnsettledAttempt:

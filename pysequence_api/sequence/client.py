@@ -55,6 +55,14 @@ class SequenceClient(ABC):
         """Return the age and the remaining life of the access token, ``None`` without one. Makes no upstream call."""
 
     @abstractmethod
+    async def try_token(self, access_token: str) -> None:
+        """Send the smallest read with this access token. No other token is used, and none is renewed.
+
+        Raises:
+            NotAuthorizedError: Sequence does not accept it.
+        """
+
+    @abstractmethod
     async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
         """List pods, ports and external accounts with their balances.
 

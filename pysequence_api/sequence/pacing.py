@@ -6,6 +6,9 @@ if another request has had a turn in the meantime, it waits for the full distanc
 
 Processes share the time of the last request as the *modification time* of a file, which can be set even on a full disk.
 The lock on that file is held for one read and one change, never during a wait.
+
+If Sequence asks for a pause (``Retry-After``), all requests of all processes are held back until it is over: transfers
+too, and also if nothing is paced. They share its end in the same way.
 """
 
 import fcntl
@@ -25,7 +28,7 @@ import anyio
 import anyio.to_thread
 
 from pysequence_api.errors import BusyError, LockTimeoutError, StoppingError
-from pysequence_api.files import OWNER_ONLY, locked
+from pysequence_api.files import locked, open_own
 from pysequence_api.sequence.telemetry import Phase, report
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,11 @@ log = logging.getLogger(__name__)
 STAMP_FILE_NAME = ".pacing"
 LOCK_FILE_NAME = ".pacing.lock"
 TRANSFER_FILE_NAME = ".pacing-transfer.lock"
+HOLD_FILE_NAME = ".pacing-hold"
+MAX_HOLD_SECONDS = 900.0
+"""A longer pause is cut to this. Then one request shows whether it is over."""
+MAX_CONNECTED_HOLD_SECONDS = 2.0
+"""A request that is connected already waits for the end of a pause up to this long, and else is not sent."""
 LOCK_TRY_SECONDS = 0.25
 """How long one attempt waits for the lock. A waiting request tries again until its own wait ends."""
 TRANSFER_POLL_SECONDS = 0.05
@@ -46,7 +54,10 @@ MAX_WAIT_EXTRA_SECONDS = 10.0
 GUARD_SECONDS = 0.05
 """Added to the interval: on the way to Sequence, the first of two requests can be delayed by some hundredths of a
 second more than the second."""
+ROUNDING_SECONDS = 2.0
+"""How much a file system may round a time."""
 NANOSECONDS = 1_000_000_000
+HELD = "Sequence asked for a pause (Retry-After)"
 
 
 class Priority(IntEnum):
@@ -107,6 +118,7 @@ class SharedPace:
         self._stamp_path = directory / STAMP_FILE_NAME
         self._lock_path = directory / LOCK_FILE_NAME
         self._transfer_path = directory / TRANSFER_FILE_NAME
+        self._hold_path = directory / HOLD_FILE_NAME
         self._own_stamp_ns: int | None = None
         self._warned = False
 
@@ -165,6 +177,23 @@ class SharedPace:
         except OSError as error:
             self._warn(error)
 
+    def hold(self, seconds: float) -> None:
+        """Have all processes send nothing for some time. A longer hold stays."""
+        try:
+            if seconds > self.held_seconds():
+                _set_time(self._hold_path, time.time_ns() + int(seconds * NANOSECONDS))
+        except OSError as error:
+            self._warn(error)
+
+    def held_seconds(self) -> float:
+        """Return how long nothing may be sent; 0 if it may be. Short enough for the event loop."""
+        try:
+            left_seconds = self._hold_path.stat().st_mtime - time.time()
+        except OSError:
+            return 0.0
+        # No hold is longer. If one seems to be, the clock was set back.
+        return left_seconds if 0 < left_seconds <= MAX_HOLD_SECONDS + ROUNDING_SECONDS else 0.0
+
     def _transfer_waits(self) -> bool:
         descriptor = _open(self._transfer_path)
         try:
@@ -182,11 +211,7 @@ class SharedPace:
             return None
 
     def _write(self, now_ns: int) -> int:
-        try:
-            os.utime(self._stamp_path, ns=(now_ns, now_ns))
-        except FileNotFoundError:
-            os.close(_open(self._stamp_path))
-            os.utime(self._stamp_path, ns=(now_ns, now_ns))
+        _set_time(self._stamp_path, now_ns)
         return self._stamp_path.stat().st_mtime_ns  # the file system may have rounded it
 
     def _warn(self, error: OSError) -> None:
@@ -202,20 +227,22 @@ class SharedPace:
 class Turn:
     """The right to send one request now. A turn that is not used only delays the next one."""
 
-    def __init__(self, pacer: "Pacer | None", gap_seconds: float) -> None:
+    def __init__(self, pacer: "Pacer", gap_seconds: float) -> None:
         self._pacer = pacer
         self.gap_seconds = gap_seconds
 
     async def begin(self) -> None:
-        """Wait until the first byte may be sent. Call this right before sending it."""
-        if self._pacer is not None:
-            await self._pacer._confirm(self)
+        """Wait until the first byte may be sent. Call this right before sending it.
+
+        Raises:
+            BusyError: Sequence has asked for a pause. Nothing was sent.
+        """
+        await self._pacer._confirm(self)
         report(Phase.ANSWER)
 
     async def renew(self) -> None:
         """Record that the request has been sent: the distance to the next one starts now."""
-        if self._pacer is not None:
-            await self._pacer._renew(self)
+        await self._pacer._renew(self)
 
 
 class Pacer:
@@ -223,7 +250,8 @@ class Pacer:
 
     Args:
         directory: the data directory, which all processes of the account share.
-        interval_seconds: the minimum distance; if this and the jitter are 0, nothing waits and no file is used.
+        interval_seconds: the minimum distance; if this and the jitter are 0, requests wait only while Sequence asks for
+            it.
         jitter_seconds: the maximum of a random extra distance, drawn for each turn.
     """
 
@@ -237,6 +265,7 @@ class Pacer:
         self._pace_lock = anyio.Lock()  # one task at a time tries to start or confirms its start
         self._latest: Turn | None = None
         self._latest_at = -math.inf
+        self._held_until = -math.inf
         self._stopped = False
         self._waiting_reads: set[anyio.CancelScope] = set()
 
@@ -246,25 +275,42 @@ class Pacer:
         for scope in self._waiting_reads:
             scope.cancel()
 
+    @property
+    def held_seconds(self) -> float:
+        """How long Sequence has asked to be sent nothing; 0 if it may be sent something."""
+        return max(self._held_until - time.monotonic(), self._shared.held_seconds())
+
+    async def hold(self, seconds: float) -> None:
+        """Hold back all requests of all processes, because Sequence asked for it."""
+        seconds = min(seconds, MAX_HOLD_SECONDS)
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
+        log.warning("Sequence asked for a pause. All requests wait for %.0f seconds.", self.held_seconds)
+        await anyio.to_thread.run_sync(self._shared.hold, seconds)
+
     async def take(self, priority: Priority) -> Turn:
         """Wait for a turn. Requests of the same priority are served in order of arrival.
 
         Raises:
-            BusyError: too many requests are waiting, or the wait took too long. Nothing was sent.
+            BusyError: too many requests are waiting, or the wait took too long, or would. Nothing was sent.
             StoppingError: the program stops, and this is a read. Nothing was sent.
         """
         is_read = priority is Priority.READ
         if self._stopped and is_read:
             raise _stopping()
         report(Phase.TURN)
-        turn = Turn(None if self._off else self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
-        if self._off:
+        turn = Turn(self, self._interval_seconds + random.uniform(0, self._jitter_seconds))
+        held_seconds = self.held_seconds
+        if self._off and not held_seconds:
             return turn
+        if held_seconds > self._max_wait_seconds:
+            raise self._busy(HELD)
+        if held_seconds and priority is Priority.TRANSFER:
+            log.warning("A transfer waits for %.0f seconds, because Sequence asked for a pause.", held_seconds)
         if len(self._queue) >= MAX_WAITING_REQUESTS:
             raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         waiter = _Waiter(priority, next(self._numbers))
         heapq.heappush(self._queue, waiter)
-        flag = self._shared.transfer_flag() if priority is Priority.TRANSFER else None
+        flag = self._shared.transfer_flag() if priority is Priority.TRANSFER and not self._off else None
         taken = False
         try:
             with anyio.move_on_after(self._max_wait_seconds) as scope:
@@ -282,7 +328,8 @@ class Pacer:
         if not taken and self._stopped and is_read:
             raise _stopping()
         if not taken:
-            raise self._busy(f"The request got no turn within {self._max_wait_seconds:.0f} seconds")
+            got_none = f"The request got no turn within {self._max_wait_seconds:.0f} seconds"
+            raise self._busy(HELD if self.held_seconds else got_none)
         return turn
 
     def _leave(self, waiter: "_Waiter") -> None:
@@ -297,6 +344,11 @@ class Pacer:
                 waiter.woken = anyio.Event()
                 await waiter.woken.wait()
                 continue
+            if held_seconds := self.held_seconds:
+                report(Phase.HELD)
+                await anyio.sleep(held_seconds)
+                report(Phase.TURN)
+                continue
             async with self._pace_lock:
                 if self._queue[0] is not waiter:
                     continue
@@ -307,6 +359,8 @@ class Pacer:
 
     async def _try(self, turn: Turn, *, yields: bool) -> float | None:
         """Start the turn if it is due, otherwise return the seconds to wait. Own starts count without the files."""
+        if self._off:
+            return None
         mine = self._latest is turn
         wait_seconds = self._latest_at + turn.gap_seconds - time.monotonic()
         if wait_seconds > 0 and not mine:
@@ -321,7 +375,10 @@ class Pacer:
         # While a turn waits here, no other request of this process gets one.
         async with self._pace_lock:
             while True:
-                delay_seconds = await self._try(turn, yields=False)
+                held_seconds = self.held_seconds
+                if held_seconds > MAX_CONNECTED_HOLD_SECONDS:
+                    raise self._busy(HELD)
+                delay_seconds = held_seconds if held_seconds else await self._try(turn, yields=False)
                 if delay_seconds is None:
                     return
                 await anyio.sleep(delay_seconds)
@@ -337,15 +394,16 @@ class Pacer:
 
     def _busy(self, problem: str) -> BusyError:
         queue_seconds = (len(self._queue) + 1) * (self._interval_seconds + self._jitter_seconds / 2)
-        retry_after_seconds = max(1, math.ceil(queue_seconds))
+        retry_after_seconds = max(1, math.ceil(queue_seconds + self.held_seconds))
         return BusyError(
-            f"{problem}, so nothing was sent. Try again in {retry_after_seconds} seconds.",
+            f"{problem}, so nothing was sent.",
+            advice=f"Try again in {retry_after_seconds} seconds.",
             retry_after_seconds=retry_after_seconds,
         )
 
 
 def _stopping() -> StoppingError:
-    return StoppingError("The server stops; nothing was sent. Try again later.")
+    return StoppingError("The server stops; nothing was sent.", advice="Try again later.")
 
 
 class _Waiter:
@@ -360,4 +418,13 @@ class _Waiter:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, OWNER_ONLY)
+    return open_own(path, os.O_RDWR | os.O_CREAT)
+
+
+def _set_time(path: Path, time_ns: int) -> None:
+    """Set the modification time of a file, which is created if it is missing."""
+    try:
+        os.utime(path, ns=(time_ns, time_ns))
+    except FileNotFoundError:
+        os.close(_open(path))
+        os.utime(path, ns=(time_ns, time_ns))

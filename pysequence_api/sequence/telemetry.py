@@ -19,6 +19,7 @@ class Phase(StrEnum):
     """What a request can wait for, in words for a progress display."""
 
     TURN = "waiting for its turn (requests to Sequence are paced)"
+    HELD = "waiting as long as Sequence asked to (Retry-After)"
     SIGN_IN = "signing in"
     ANSWER = "waiting for Sequence's answer"
 

@@ -4,6 +4,7 @@ The class of the error says whether anything was sent.
 """
 
 import logging
+import math
 import re
 import ssl
 import time
@@ -31,17 +32,24 @@ from pysequence_api.text import plain_text
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 10 * 1024 * 1024
+MAX_ERROR_BODY_BYTES = 64 * 1024
+"""How much is read of the body of an answer with a status of 300 and above. It is read to tell what went wrong."""
+ERROR_BODY_SECONDS = 2.0
+"""How long that takes at most. The status is known by then."""
 MAX_RETRY_AFTER_SECONDS = 24 * 3600
-"""A longer ``Retry-After`` is ignored."""
+"""A longer ``Retry-After`` counts as this."""
 KEEP_ALIVE_SECONDS = 4.0
 """Less than the five seconds after which many servers close a connection, so that no request is sent on one that is
 being closed."""
 DATE_RESOLUTION_SECONDS = 1.0
 ERROR_LIMIT_CHARACTERS = 120
+REDIRECTS = {301, 302, 303, 307, 308}
 
 _CONNECTED = "connection.connect_tcp.complete"
 _HEADERS_STARTED = "http11.send_request_headers.started"
 _BODY_WRITTEN = "http11.send_request_body.complete"
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}", re.ASCII)
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -52,15 +60,28 @@ class HttpAnswer:
 
     Attributes:
         status: the HTTP status.
-        body: the body; empty for a status of 300 and above, unless the caller asked for it.
-        retry_after_seconds: from ``Retry-After``, if it is a whole number of seconds up to a day.
+        body: the body; for a status of 300 and above, as much of it as came in time, up to `MAX_ERROR_BODY_BYTES`.
+        retry_after_seconds: from ``Retry-After``, at most a day.
         clock_offset_seconds: how far the server's clock is ahead of ours, if the answer has a valid ``Date``.
+        is_whole: whether the body was read to its end.
+        is_html: whether the body is a page for people.
+        location_host: the host that ``Location`` names, if it names one.
     """
 
     status: int
     body: bytes
     retry_after_seconds: int | None
     clock_offset_seconds: float | None
+    is_whole: bool = True
+    is_html: bool = False
+    location_host: str | None = None
+
+    @property
+    def moved_to(self) -> str | None:
+        """Where a redirect leads, without anything of its address but the host; ``None`` for another answer."""
+        if self.status not in REDIRECTS:
+            return None
+        return f"host {self.location_host}" if self.location_host else "another address of the same host"
 
 
 class HttpEndpoint:
@@ -118,7 +139,6 @@ class HttpEndpoint:
         content: bytes,
         before_first_byte: Hook | None = None,
         after_writing: Hook | None = None,
-        with_error_body: bool = False,
     ) -> HttpAnswer:
         """Send a request once and read the answer.
 
@@ -129,13 +149,12 @@ class HttpEndpoint:
             before_first_byte: awaited once the connection is open, right before the first byte. If it raises, nothing
                 is sent.
             after_writing: awaited once the request is fully written.
-            with_error_body: also read the body of an answer with a status of 300 and above.
 
         Raises:
             NotSentError: no byte of the request was sent.
             TimedOutError: the request was sent, but the answer was not complete in time.
             ConnectionLostError: the connection broke after the request was sent.
-            UnreadableAnswerError: the body is too large or compressed.
+            UnreadableAnswerError: the status is below 300, and the body is too large or compressed.
         """
         progress = _Progress(before_first_byte, after_writing)
         request = self._client.build_request(
@@ -144,8 +163,8 @@ class HttpEndpoint:
         started_seconds = time.monotonic()
         answer = None
         try:
-            with anyio.move_on_after(self.timeout_seconds):
-                answer = await self._exchange(request, progress, with_error_body)
+            with anyio.move_on_after(self.timeout_seconds) as scope:
+                answer = await self._exchange(request, progress, scope)
         except GatewayError:
             raise
         except Exception as error:
@@ -160,7 +179,7 @@ class HttpEndpoint:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _exchange(self, request: httpx.Request, progress: "_Progress", with_error_body: bool) -> HttpAnswer:
+    async def _exchange(self, request: httpx.Request, progress: "_Progress", scope: anyio.CancelScope) -> HttpAnswer:
         try:
             response = await self._client.send(request, stream=True)
         except BaseException:
@@ -168,16 +187,20 @@ class HttpEndpoint:
             raise
         try:
             offset = clock_offset_seconds(response.headers.get("date"), progress.sent_at, time.time())
-            body = b""
-            if response.status_code < 300 or with_error_body:
-                body = await _read_body(response)
+            if response.status_code < 300:
+                body, is_whole = await _read_body(response), True
+            else:
+                body, is_whole = await _read_error_body(response, scope.deadline - anyio.current_time())
         finally:
             await response.aclose()
         return HttpAnswer(
             status=response.status_code,
             body=body,
-            retry_after_seconds=retry_after_seconds(response.headers.get("retry-after")),
+            retry_after_seconds=retry_after_seconds(response.headers.get("retry-after"), response.headers.get("date")),
             clock_offset_seconds=offset,
+            is_whole=is_whole,
+            is_html=_is_html(response.headers.get("content-type", ""), body),
+            location_host=_host_of(response.headers.get("location", "")),
         )
 
     def _failure(self, operation: str, error: Exception, *, sent: bool) -> SequenceError:
@@ -186,7 +209,6 @@ class HttpEndpoint:
             reason = plain_text(str(error), ERROR_LIMIT_CHARACTERS) if isinstance(error, httpx.ConnectError) else ""
             return NotSentError(
                 f"{operation} was not sent: no connection to {self._host} ({reason or type(error).__name__})."
-                " Check the network and try again."
             )
         return ConnectionLostError(
             f"The connection to {self._host} broke after {operation} was sent, before the answer was complete"
@@ -201,7 +223,6 @@ class HttpEndpoint:
             )
         return NotSentError(
             f"{operation} was not sent: no connection to {self._host} within {self.timeout_seconds:g} seconds."
-            " Check the network and try again."
         )
 
 
@@ -284,28 +305,42 @@ def clock_offset_seconds(date: str | None, sent_at: float | None, received_at: f
     """
     if date is None or sent_at is None:
         return None
+    server_time = _read_date(date)
+    # Date has whole seconds, rounded down, so on average half a second is missing.
+    return None if server_time is None else server_time + DATE_RESOLUTION_SECONDS / 2 - (sent_at + received_at) / 2
+
+
+def retry_after_seconds(header: str | None, date: str | None = None) -> int | None:
+    """Read ``Retry-After``.
+
+    Args:
+        header: a whole number of seconds, or a date.
+        date: the ``Date`` header of the same answer; a date is later by the server's own clock.
+
+    Returns:
+        Seconds, at most a day; ``None`` if the header is neither.
+    """
+    text = (header or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        return min(int(text), MAX_RETRY_AFTER_SECONDS)
+    until = _read_date(text)
+    if until is None:
+        return None
+    now = _read_date(date) or time.time()
+    return min(max(0, math.ceil(until - now)), MAX_RETRY_AFTER_SECONDS)
+
+
+def _read_date(header: str | None) -> float | None:
+    """Read an HTTP date as Unix seconds."""
     try:
-        server_time = parsedate_to_datetime(date)
-        if server_time.tzinfo is None:
-            return None
-        # Date has whole seconds, rounded down, so on average half a second is missing.
-        return server_time.timestamp() + DATE_RESOLUTION_SECONDS / 2 - (sent_at + received_at) / 2
+        moment = parsedate_to_datetime(header or "")
+        return None if moment.tzinfo is None else moment.timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
-def retry_after_seconds(header: str | None) -> int | None:
-    """Read ``Retry-After`` if it is a whole number of seconds up to a day."""
-    if header is None or not re.fullmatch(r"[0-9]{1,6}", header.strip(), re.ASCII):
-        return None
-    seconds = int(header)
-    return seconds if seconds <= MAX_RETRY_AFTER_SECONDS else None
-
-
 async def _read_body(response: httpx.Response) -> bytes:
-    # Without decompression, a few kilobytes cannot become gigabytes in memory.
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding not in {"", "identity"}:
+    if not _is_plain(response):
         raise UnreadableAnswerError("Sequence's answer cannot be read: it is compressed, which was not asked for.")
     body = bytearray()
     async for chunk in response.aiter_raw():
@@ -315,3 +350,39 @@ async def _read_body(response: httpx.Response) -> bytes:
                 f"Sequence's answer cannot be read: it is larger than {MAX_ANSWER_BYTES // 1024**2} MiB."
             )
     return bytes(body)
+
+
+async def _read_error_body(response: httpx.Response, left_seconds: float) -> tuple[bytes, bool]:
+    """Read the beginning of a body that only tells more about the status. Return it, and whether that is all of it."""
+    body, is_whole = bytearray(), False
+    if not _is_plain(response):
+        return b"", False
+    # It ends before the deadline of the exchange, because the status alone is an answer.
+    with anyio.move_on_after(min(ERROR_BODY_SECONDS, left_seconds / 2)):
+        try:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_ERROR_BODY_BYTES:
+                    break
+            else:
+                is_whole = True
+        except (httpx.HTTPError, OSError) as error:
+            log.debug("the body of an answer with HTTP %d broke off: %s", response.status_code, type(error).__name__)
+    return bytes(body[:MAX_ERROR_BODY_BYTES]), is_whole
+
+
+def _is_plain(response: httpx.Response) -> bool:
+    # Without decompression, a few kilobytes cannot become gigabytes in memory.
+    return response.headers.get("content-encoding", "").strip().lower() in {"", "identity"}
+
+
+def _is_html(content_type: str, body: bytes) -> bool:
+    return content_type.strip().lower().startswith("text/html") or bool(_HTML.match(body))
+
+
+def _host_of(location: str) -> str | None:
+    try:
+        host = urlsplit(location.strip()).hostname or ""
+    except ValueError:
+        return None
+    return host if _HOST.fullmatch(host) else None

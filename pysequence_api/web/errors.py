@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from pysequence_api.errors import Code, GatewayError, Outcome, Retry
+from pysequence_api.errors import Code, GatewayError, InvalidRequestError, Outcome, Retry
 from pysequence_api.models import MAX_KEY_CHARACTERS
 
 MAX_LISTED_ERRORS = 20
@@ -67,11 +67,12 @@ Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
     400: "Rejected by a limit, or refused by Sequence",
     401: "Invalid or missing API key",
+    403: "The owner froze transfers",
     404: "The pod, transfer, attempt or organization does not exist",
     408: "The body did not arrive in time",
     409: "The same transfer is in progress, or its outcome is unknown; `detail` names the attempt",
     413: "The body is too large",
-    422: "The request does not match this description",
+    422: "The request does not match this description, or names what the account does not have",
     429: "Too many transfers requested; `Retry-After` says when to try again",
     500: "An internal error; the server's log has the details",
     502: "Sequence could not be reached, or failed. `detail` says if the outcome of a transfer is unknown",
@@ -99,7 +100,9 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _answer_gateway_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GatewayError)
-    content = error.document(about_transfer=request.method == "POST" and request.url.path == TRANSFERS_PATH)
+    content = error.document(about_transfer=_is_about_transfer(request))
+    if isinstance(error, InvalidRequestError):
+        content |= _nothing_sent(request)
     if error.status == 422:
         content["errors"] = []
     headers = {}
@@ -112,16 +115,25 @@ async def _answer_gateway_error(request: Request, error: Exception) -> JSONRespo
     return JSONResponse(content, status_code=error.status, headers=headers)
 
 
-async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:
+def _is_about_transfer(request: Request) -> bool:
+    return request.method == "POST" and request.url.path == TRANSFERS_PATH
+
+
+def _nothing_sent(request: Request) -> dict[str, Any]:
+    """Say what a transfer that was requested in an invalid way came to."""
+    return {"outcome": Outcome.NOTHING_MOVED, "retry": Retry.SAME_KEY} if _is_about_transfer(request) else {}
+
+
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields = [_describe(each) for each in error.errors()[:MAX_LISTED_ERRORS]]
     # Each text once: unknown fields all have the same text.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
-    answer = InvalidRequest(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields)
+    answer = InvalidRequest(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields, **_nothing_sent(request))
     return JSONResponse(answer.model_dump(exclude_none=True), status_code=422)
 
 
-async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if error.status_code == 404:
@@ -129,7 +141,8 @@ async def _answer_http_exception(_request: Request, error: Exception) -> JSONRes
     elif error.status_code == 405:
         detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
     code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
-    return JSONResponse({"detail": detail, "code": code}, status_code=error.status_code, headers=error.headers)
+    content = {"detail": detail, "code": code} | _nothing_sent(request)
+    return JSONResponse(content, status_code=error.status_code, headers=error.headers)
 
 
 _CODES = {

@@ -68,7 +68,9 @@ async def test_large_body_is_413(shared_client: httpx.AsyncClient) -> None:
     for content in (b" " * (MAX_BODY_BYTES + 1), endless()):
         answer = await shared_client.post("/api/transfers", content=content, headers=JSON_HEADERS)
         assert answer.status_code == 413
-        assert set(answer.json()) == {"detail"}
+        assert set(answer.json()) == {"detail", "code", "outcome", "retry"}
+        assert answer.json()["outcome"] == "nothing_moved"
+        assert answer.json()["code"] == "body_too_large"
         assert str(MAX_BODY_BYTES) in answer.json()["detail"]
 
 
@@ -82,5 +84,7 @@ async def test_slow_body_is_408(
     monkeypatch.setattr(body, "BODY_TIMEOUT_SECONDS", 0.05)
     answer = await shared_client.post("/api/transfers", content=stuck(), headers=JSON_HEADERS)
     assert answer.status_code == 408
-    assert set(answer.json()) == {"detail"}
+    assert set(answer.json()) == {"detail", "code", "outcome", "retry"}
+    assert answer.json()["outcome"] == "nothing_moved"
+    assert answer.json()["code"] == "body_too_late"
     assert await shared_world.moved() == []

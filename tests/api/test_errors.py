@@ -5,8 +5,9 @@ import json
 import httpx
 import pytest
 
-from pysequence_api.errors import GatewayError
+from pysequence_api.errors import GatewayError, InvalidRequestError
 from pysequence_api.web.listening import UNREADABLE_REQUEST
+from tests.api.calls import post_transfer
 from tests.api.server import Server
 from tests.world import API_KEY, World
 
@@ -25,30 +26,44 @@ async def test_unexpected_error_is_500_without_details(
     monkeypatch.setattr(type(shared_world.gateway.client), "activity_summary", fail)
     answer = await shared_client.get("/api/activity/summary", headers={"X-Request-ID": "this-one"})
     assert answer.status_code == 500
-    assert set(answer.json()) == {"detail"}
+    assert set(answer.json()) == {"detail", "code"}
+    assert answer.json()["code"] == "internal_error"
     assert "this-one" in answer.json()["detail"]
     assert "123456789" not in answer.text
     assert answer.headers["x-request-id"] == "this-one"
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_every_error_class_has_its_answer(
-    shared_world: World, shared_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def error_classes() -> list[type[GatewayError]]:
     kinds = [GatewayError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
-    for kind in kinds:
+    return kinds
 
-        async def fail(*_: object, kind: type[GatewayError] = kind) -> None:
-            raise kind("What to do.", attempt_id="attempt-7", retry_after_seconds=7)
 
-        monkeypatch.setattr(type(shared_world.gateway.client), "activity_summary", fail)
-        answer = await shared_client.get("/api/activity/summary")
+@pytest.mark.parametrize("kind", error_classes())
+async def test_every_error_class_has_its_answer(
+    shared_world: World, shared_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, kind: type[GatewayError]
+) -> None:
+    error = kind("What to do.", attempt_id="attempt-7", retry_after_seconds=7)
+
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(shared_world.gateway.client), "activity_summary", fail)
+    monkeypatch.setattr(type(shared_world.gateway.transfers), "transfer", fail)
+    read = await shared_client.get("/api/activity/summary")
+    requested = await post_transfer(shared_client)
+    about_transfer = {"attempt_id": "attempt-7", "outcome": error.outcome, "retry": error.retry}
+    always = {"detail": error.detail, "code": error.code, "retry_after_seconds": 7}
+    for answer, expected in ((read, always), (requested, always | about_transfer)):
         assert answer.status_code == kind.status
-        assert answer.json()["detail"].startswith("What to do.")
-        assert "attempt-7" in answer.json()["detail"]
         assert answer.headers["retry-after"] == "7"
+        if isinstance(error, InvalidRequestError) and answer is requested:
+            expected |= {"outcome": "nothing_moved", "retry": "same_key"}
+        known = {name: value for name, value in expected.items() if value is not None}
+        assert answer.json().items() >= known.items()
+        assert set(answer.json()) - {"errors"} == set(known)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +72,8 @@ async def test_every_error_class_has_its_answer(
 async def test_unknown_path_is_404(shared_client: httpx.AsyncClient, path: str) -> None:
     answer = await shared_client.get(f"http://api{path}")
     assert answer.status_code == 404
-    assert set(answer.json()) == {"detail"}
+    assert set(answer.json()) == {"detail", "code"}
+    assert answer.json()["code"] == "not_found"
     assert "/openapi.json" in answer.json()["detail"]
 
 
@@ -69,7 +85,8 @@ async def test_wrong_method_is_405(shared_client: httpx.AsyncClient, method: str
     answer = await shared_client.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
-    assert set(answer.json()) == {"detail"}
+    assert set(answer.json()) == {"detail", "code"}
+    assert answer.json()["code"] == "method_not_allowed"
     assert allowed in answer.json()["detail"]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -87,18 +88,30 @@ async def test_transfers_by_result_and_cents(tmp_path: Path) -> None:
         found = await numbers(client)
     ends = {key[1]: value for key, value in found.items() if key[0] == "transfers_total"}
     assert {end: count for end, count in ends.items() if count} == {
-        "completed": 1,
-        "rejected": 1,
-        "failed": 1,
-        "unknown": 1,
-        "turned_away": 2,
+        "accepted": 1,
+        "over_max": 1,
+        "sequence_rate_limited": 1,
+        "outcome_unknown": 1,
+        "equal_unknown": 1,
+        "rate_limited": 1,
     }
     assert {"replayed", "refused"} <= set(ends)
     assert found["used_today_cents",] == 12_000
     assert found["left_today_cents",] == found["daily_limit_cents",] - 12_000
     assert found["unsettled_transfers", "unknown"] == 1
-    assert found["unsettled_transfers", "reserved"] == 0
+    assert found["unsettled_transfers", "reserved"] == found["unsettled_transfers", "sending"] == 0
     assert found["safeguards_available",] == 1
+
+
+async def test_transfer_that_is_being_sent_is_unsettled(world: World, client: httpx.AsyncClient) -> None:
+    world.fail({"kind": "delay", "seconds": 0.5})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(post_transfer, client)
+        with anyio.fail_after(10):
+            while "sending" not in world.states():  # noqa: ASYNC110 - the database has no event for it
+                await anyio.sleep(0.01)
+        assert (await numbers(client))["unsettled_transfers", "sending"] == 1
+    assert (await numbers(client))["unsettled_transfers", "sending"] == 0
 
 
 async def test_replayed_answer_is_not_a_second_transfer(client: httpx.AsyncClient) -> None:
@@ -106,13 +119,15 @@ async def test_replayed_answer_is_not_a_second_transfer(client: httpx.AsyncClien
     for _ in range(2):
         await client.post("/api/transfers", json=order, headers={"Idempotency-Key": "once"})
     found = await numbers(client)
-    assert (found["transfers_total", "completed"], found["transfers_total", "replayed"]) == (1, 1)
+    assert (found["transfers_total", "accepted"], found["transfers_total", "replayed"]) == (1, 1)
 
 
-async def test_damaged_ledger_is_visible(world: World, client: httpx.AsyncClient) -> None:
+async def test_damaged_database_is_visible(world: World, client: httpx.AsyncClient) -> None:
     assert (await post_transfer(client)).status_code == 200
-    world.files.damage(".daily_limits.json", b"{")
-    found = await numbers(client)
+    await world.close(world.gateway)
+    world.files.damage(".records.db", b"x" * 8192)
+    async with world.http(await world.open_process()) as client_of_another_process:
+        found = await numbers(client_of_another_process)
     assert found["safeguards_available",] == 0
     assert ("left_today_cents",) not in found
 

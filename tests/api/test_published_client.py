@@ -64,7 +64,7 @@ def test_errors(client: SequenceApiClient, sandbox_server: Server) -> None:
         client.get_transfer_detail("nothing")
     assert unknown.value.status_code == 404
     with pytest.raises(ApiError) as limited:
-        client.transfer("a", "b", 1_500_000)
+        client.transfer(*[pod["id"] for pod in client.get_pods()[:2]], 1_500_000)
     assert limited.value.detail == "Amount 1500000 cents exceeds per-transfer limit of 1000000 cents"
     with pytest.raises(ApiError) as malformed:
         client.transfer("a", "a", 1)

@@ -240,7 +240,7 @@ async def test_transfer_detail(shared_world: World, shared_client: httpx.AsyncCl
 async def test_unknown_id(shared_client: httpx.AsyncClient, path: str) -> None:
     answer = await shared_client.get(path)
     assert answer.status_code == 404
-    assert set(answer.json()) == {"detail"}
+    assert set(answer.json()) == {"detail", "code"}
 
 
 async def test_limits(shared_client: httpx.AsyncClient) -> None:
@@ -248,6 +248,9 @@ async def test_limits(shared_client: httpx.AsyncClient) -> None:
     day = limits.pop("date")
     assert datetime.fromisoformat(day)
     assert limits == {
+        "frozen": False,
+        "frozen_reason": None,
+        "frozen_since": None,
         "max_transfer_cents": 1_000_000,
         "max_daily_cents": 2_500_000,
         "used_cents": 0,

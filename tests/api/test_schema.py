@@ -11,6 +11,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from pysequence_api.errors import Code
+from pysequence_api.records.states import State
 from tests.api.server import Server
 from tests.world import API_KEY
 
@@ -125,12 +127,26 @@ def test_routes_are_described(document: dict[str, Any]) -> None:
             assert {"401", "500"} <= set(answers)
             assert path == "/metrics" or "503" in answers
         for status, answer in answers.items():
-            name = {"200": None, "422": "InvalidRequest"}.get(status, "Error")
+            name = {"200": None, "401": "Unauthorized", "422": "InvalidRequest"}.get(status, "Error")
             if name:
                 assert answer["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
     transfer = operations["post", "/api/transfers"]
-    assert {"400", "401", "413", "422", "429", "502", "503"} <= set(transfer["responses"])
+    assert {"400", "401", "403", "408", "409", "413", "422", "429", "502", "503"} <= set(transfer["responses"])
     assert transfer["requestBody"]["required"] is True
+
+
+def test_codes_outcomes_and_retries_are_enumerations(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Code"]["enum"]) == {code.value for code in Code}
+    assert set(schemas["Outcome"]["enum"]) == {"nothing_moved", "unknown"}
+    assert set(schemas["Retry"]["enum"]) == {"never", "same_key", "new_key", "later"}
+    assert set(schemas["State"]["enum"]) == {state.value for state in State}
+    for name in ("Error", "InvalidRequest"):
+        assert schemas[name]["properties"]["code"] == {"$ref": "#/components/schemas/Code"} | {
+            "description": schemas[name]["properties"]["code"]["description"]
+        }
+        assert {"detail", "code"} <= set(schemas[name]["required"])
+    assert set(schemas["Unauthorized"]["properties"]) == {"detail"}
 
 
 def test_key_is_described(document: dict[str, Any]) -> None:

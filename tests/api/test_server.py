@@ -11,14 +11,13 @@ import httpx
 import pytest
 
 from pysequence_api.errors import SettingsError, SignInError
-from pysequence_api.records.audit import AuditTrail, Event, EventType
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
-from tests.api.calls import transfer_body
+from tests.api.calls import post_transfer, transfer_body
 from tests.api.server import free_port, served_sandbox, start_server
-from tests.world import API_KEY, DataDirectory
+from tests.world import API_KEY, DataDirectory, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -83,10 +82,15 @@ async def test_transfer_completes_if_the_client_disconnects(tmp_path: Path, sand
     assert DataDirectory(tmp_path).events() == ["requested", "completed"]
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT, signal.SIGTERM]])
-async def test_signal_during_a_transfer(tmp_path: Path, sandbox: Sandbox, signals: list[int]) -> None:
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGINT, signal.SIGTERM]],
+    ids=lambda signals: "-".join(one.name for one in signals),
+)
+async def test_signal_during_a_transfer(tmp_path: Path, sandbox: Sandbox, signals: list[signal.Signals]) -> None:
+    """A transfer that was sent is waited for, and its client gets the answer, also after more signals."""
     fail(sandbox, what=[{"kind": "delay", "seconds": 1.0}])
-    answers: list[int] = []
+    answers: list[httpx.Response] = []
     async with (
         served_sandbox(sandbox) as variables,
         start_server(tmp_path, **variables) as server,
@@ -95,10 +99,7 @@ async def test_signal_during_a_transfer(tmp_path: Path, sandbox: Sandbox, signal
         body = await transfer_body(client)
 
         async def send() -> None:
-            try:
-                answers.append((await client.post("/api/transfers", json=body)).status_code)
-            except httpx.TransportError:
-                answers.append(0)  # after a second Ctrl-C the server does not wait for callers
+            answers.append(await client.post("/api/transfers", json=body))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(send)
@@ -107,10 +108,79 @@ async def test_signal_during_a_transfer(tmp_path: Path, sandbox: Sandbox, signal
                 server.process.send_signal(number)
                 await anyio.sleep(0.2)
         assert await server.exit_code() == 0
-    if len(signals) == 1:
-        assert answers == [200]
+    assert [answer.status_code for answer in answers] == [200]
     assert DataDirectory(tmp_path).events() == ["requested", "completed"]
+    assert "waiting for the outcome of 1 transfer" in server.log()
+    assert ("at most" in server.log()) == (len(signals) > 1)
     assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+async def test_signal_releases_all_transfers_that_wait(
+    tmp_path: Path, sandbox: Sandbox, number: signal.Signals
+) -> None:
+    """With the pacing of production, 32 transfers would wait for more than a minute."""
+    answers: list[httpx.Response] = []
+    async with (
+        served_sandbox(sandbox) as variables,
+        start_server(
+            tmp_path,
+            **{name: value for name, value in variables.items() if not name.startswith("REQUEST_")},
+            MAX_TRANSFER_ATTEMPTS_PER_MINUTE="100",
+        ) as server,
+        server.client(timeout=60, limits=httpx.Limits(max_connections=50)) as client,
+    ):
+        body = await transfer_body(client)
+
+        async def send(amount_cents: int) -> None:
+            answers.append(await client.post("/api/transfers", json=body | {"amount_cents": amount_cents}))
+
+        async def count_waiting() -> int:
+            states = [one["state"] for one in (await client.get("/api/limits")).json()["unsettled"]]
+            return states.count("reserved")
+
+        async with anyio.create_task_group() as tasks:
+            for amount_cents in range(1, 33):
+                tasks.start_soon(send, amount_cents)
+            with anyio.fail_after(30):
+                while await count_waiting() < 31:  # noqa: ASYNC110 - another process counts
+                    await anyio.sleep(0.05)
+            await wait_for_payment(sandbox)
+            server.process.send_signal(number)
+            with anyio.fail_after(5):
+                await server.process.wait()
+        assert await server.exit_code() == 0
+    assert sum(one.operation == "CreatePayment" for one in sandbox.journal.read().requests) == 1
+    assert sorted(answer.status_code for answer in answers) == [200] + [503] * 31
+    for answer in answers:
+        if answer.status_code == 503:
+            error = answer.json()
+            assert (error["code"], error["outcome"], error["retry"]) == ("stopping", "nothing_moved", "later")
+    async with open_world(tmp_path, sandbox) as world:
+        assert sorted(world.states()) == ["accepted"] + ["failed"] * 31
+        assert world.used_cents() == next(answer.json()["amount_cents"] for answer in answers if answer.is_success)
+    assert "Traceback" not in server.log()
+
+
+async def test_signal_releases_reads_that_wait(tmp_path: Path, sandbox: Sandbox) -> None:
+    answers: list[httpx.Response] = []
+    async with (
+        served_sandbox(sandbox) as variables,
+        start_server(tmp_path, **variables | {"REQUEST_INTERVAL_SECONDS": "20"}) as server,
+        server.client(timeout=60) as client,
+    ):
+
+        async def read(path: str) -> None:
+            answers.append(await client.get(path))
+
+        async with anyio.create_task_group() as tasks:
+            for path in ("/api/pods", "/api/activity"):
+                tasks.start_soon(read, path)
+            await anyio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(5):
+                await server.process.wait()
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "stopping")] * 2
 
 
 async def test_log_contains_no_secret(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -131,20 +201,38 @@ async def test_log_contains_no_secret(tmp_path: Path, sandbox: Sandbox) -> None:
 
 
 async def test_problems_that_do_not_stop_the_server_are_logged(tmp_path: Path, sandbox: Sandbox) -> None:
-    rejected = {"event_type": EventType.REJECTED, "amount_cents": 5, "source": "a", "destination": "b"}
-    for _ in range(2):
-        AuditTrail(tmp_path).append(Event.model_validate({"timestamp": datetime.now(UTC)} | rejected))
+    async with open_world(tmp_path, sandbox) as world:
+        await world.transfer(5)
     path = tmp_path / ".audit.jsonl"
     path.write_text(path.read_text().replace('"amount_cents": 5', '"amount_cents": 6', 1))
     async with (
         served_sandbox(sandbox) as variables,
         start_server(tmp_path, **variables, MAX_TRANSFER_CNTS="1") as server,
     ):
-        await server.wait_for_log("line 2")
+        await server.wait_for_log(".audit.jsonl was changed")
         assert await server.stop() == 0
     assert "ERROR pysequence_api.serving" in server.log()
     assert "SEQUENCE_MAX_TRANSFER_CNTS" in server.log()
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in server.log()
+
+
+@pytest.mark.parametrize("name", [".records.db", ".audit.jsonl"])
+async def test_records_that_cannot_be_trusted_stop_transfers_but_not_the_server(
+    tmp_path: Path, sandbox: Sandbox, name: str
+) -> None:
+    async with open_world(tmp_path, sandbox) as world:
+        await world.transfer(5)
+    (tmp_path / name).unlink()
+    async with (
+        served_sandbox(sandbox) as variables,
+        start_server(tmp_path, **variables) as server,
+        server.client() as client,
+    ):
+        answer = await post_transfer(client)
+        assert (answer.status_code, answer.json()["code"]) == (503, "records_unavailable")
+        assert await server.stop() == 0
+    assert "ERROR pysequence_api.serving No transfer is possible" in server.log()
+    assert not (tmp_path / name).exists()
 
 
 async def test_server_starts_without_sequence(tmp_path: Path) -> None:

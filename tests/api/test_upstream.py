@@ -76,7 +76,7 @@ async def test_failed_reads_are_502(tmp_path: Path, fault: Any) -> None:
             world.fail(fault, operation="*")
             answer = await client.get(path)
             assert answer.status_code == 502, answer.text
-            assert set(answer.json()) == {"detail"}
+            assert set(answer.json()) == {"detail", "code"}
             assert "<" not in answer.json()["detail"]
 
 

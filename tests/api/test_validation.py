@@ -19,7 +19,8 @@ def assert_invalid(answer: httpx.Response) -> list[dict[str, Any]]:
     """Check the shape of the answer, and return its errors."""
     assert answer.status_code == 422, answer.text
     content = answer.json()
-    assert set(content) == {"detail", "errors"}
+    assert set(content) >= {"detail", "code", "errors"}
+    assert content["code"] == "invalid_request"
     assert isinstance(content["detail"], str)
     assert content["detail"]
     assert "canary" not in answer.text
@@ -37,6 +38,8 @@ async def errors_of_body(
     """Send an invalid body, and return the errors."""
     answer = await client.post("/api/transfers", content=content, headers={"Content-Type": content_type})
     errors = assert_invalid(answer)
+    assert (answer.json()["outcome"], answer.json()["retry"]) == ("nothing_moved", "same_key")
+    assert world.attempts() == []
     assert world.files.trail() == []
     assert world.files.counted() == []
     assert await world.moved() == []

@@ -3,14 +3,18 @@
 import io
 import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
+import anyio
 import pytest
 from typer.testing import CliRunner, Result
 
 from pysequence_api.cli import app, terminal
+from tests.world import World, open_world
 
+T = TypeVar("T")
 RUNNER = CliRunner()
 UNUSED_PORT = "1"
 """No server listens here."""
@@ -71,3 +75,23 @@ def draw(
         time.tzset()
     assert ended.value.code == 0, screen.getvalue()
     return screen.getvalue()
+
+
+def in_world(directory: Path, act: Callable[[World], Awaitable[T]]) -> T:
+    """Do something in a world on the data directory of the sandbox."""
+
+    async def run() -> T:
+        async with open_world(directory, data_dir=directory.parent) as world:
+            return await act(world)
+
+    directory.mkdir(exist_ok=True)
+    return anyio.run(run)
+
+
+def lose_transfers(directory: Path, *amounts_cents: int, moved: bool = False) -> list[str]:
+    """Make transfers whose outcome is unknown, in the sandbox of a data directory, and return their attempt ids."""
+
+    async def lose(world: World) -> list[str]:
+        return [await world.lose(moved=moved, amount_cents=amount_cents) for amount_cents in amounts_cents]
+
+    return in_world(directory, lose)

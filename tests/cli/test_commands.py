@@ -81,7 +81,8 @@ def test_a_transfer_moves_money_and_is_recorded() -> None:
     assert lines[-1]["via"] == "cli"
     limits = call_json("limits", "show")
     assert (limits["used_cents"], limits["remaining_cents"]) == (2500, 2_497_500)
-    assert call_json("transfers", "status", document["attempt_id"])["status"] == "completed"
+    assert call_json("transfers", "status", document["attempt_id"])["state"] == "accepted"
+    assert "accepted" in call("transfers", "status", document["attempt_id"]).stdout
 
 
 def test_a_transfer_prints_its_plan_on_standard_error(directory: Path) -> None:
@@ -144,9 +145,33 @@ def test_an_exceeded_limit_is_3_and_recorded() -> None:
     assert result.stdout == ""
 
 
-def test_a_damaged_ledger_is_3_but_reads_work(directory: Path) -> None:
+def test_errors_3_4_and_5_are_documents_with_json(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = call("transfer", "Emergency Fund", "Rent", "$15,000", "--yes", "--json", code=3)
+    error = json.loads(over.stdout)
+    assert (error["code"], error["outcome"], error["retry"]) == ("over_max", "nothing_moved", "same_key")
+    assert call_json("transfers", "status", error["attempt_id"])["state"] == "rejected"
+    assert error["detail"] in over.stderr
+    call("freeze")
+    frozen = json.loads(call("transfer", "Groceries", "Rent", "$1", "--yes", "--json", code=3).stdout)
+    assert (frozen["code"], frozen["outcome"], frozen["retry"]) == ("frozen", "nothing_moved", "later")
+    assert call("transfer", "nowhere", "Rent", "$1", "--yes", "--json", code=2).stdout == ""
+    (directory / ".records.db").write_bytes(b"x" * 8192)
+    damaged = json.loads(call("limits", "show", "--json", code=3).stdout)
+    assert damaged["code"] == "records_unavailable"
+    monkeypatch.delenv("SEQUENCE_SANDBOX")
+    assert json.loads(call("pods", "--json", code=4).stdout)["code"] == "sign_in_failed"
+
+
+def test_an_unknown_kyc_id_is_2_and_is_not_recorded() -> None:
+    result = call("transfer", "Groceries", "Rent", "$25", "--yes", "--kyc-id", "nobody", code=2)
+    assert "'nobody'" in result.stderr
+    limits = call_json("limits", "show")
+    assert (limits["used_cents"], limits["audit_head"]) == (0, None)
+
+
+def test_a_damaged_database_is_3_but_reads_work(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
-    (directory / ".daily_limits.json").write_text('{"2026-')
+    (directory / ".records.db").write_bytes(b"x" * 8192)
     call("transfer", "Groceries", "Rent", "$1", "--yes", code=3)
     call("limits", "show", code=3)
     assert call("pods").stdout
@@ -253,12 +278,14 @@ def http(sequence: SandboxProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_an_unknown_outcome_is_5_and_counts(http: SandboxProcess, what: str, when: str) -> None:
     http.fail(what, when)
     result = call("transfer", "Groceries", "Rent", "$25", "--yes", "--json", code=5)
-    assert result.stdout == ""
+    error = json.loads(result.stdout)
+    assert (error["code"], error["outcome"], error["retry"]) == ("outcome_unknown", "unknown", "never")
     assert "DO NOT REPEAT" in result.stderr
     for command in ("limits show", "limits reconcile", "transfers status "):
         assert f"pysequence-api {command}" in result.stderr
     limits = call_json("limits", "show")
     [unsettled] = limits["unsettled"]
+    assert error["attempt_id"] == unsettled["attempt_id"]
     [*_, last] = call("audit", "tail", "--json").stdout.splitlines()
     assert json.loads(last)["attempt_id"] == unsettled["attempt_id"]
     assert f"transfers status {unsettled['attempt_id']}" in result.stderr
@@ -267,16 +294,19 @@ def test_an_unknown_outcome_is_5_and_counts(http: SandboxProcess, what: str, whe
 
 
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("what", "code", "says"),
     [
-        ({"kind": "refuse", "message": "Not [red]today[/red]"}, "Not [red]today[/red]"),
-        ({"kind": "status", "status": 429}, "429"),
+        ({"kind": "refuse", "message": "Not [red]today[/red]"}, "refused", "Not [red]today[/red]"),
+        ({"kind": "status", "status": 429}, "sequence_rate_limited", "429"),
     ],
 )
-def test_a_certain_failure_is_4_and_does_not_count(http: SandboxProcess, what: object, says: str) -> None:
+def test_a_certain_failure_is_4_and_does_not_count(http: SandboxProcess, what: object, code: str, says: str) -> None:
     http.fail(what)
-    result = call("transfer", "Groceries", "Rent", "$25", "--yes", code=4)
+    result = call("transfer", "Groceries", "Rent", "$25", "--yes", "--json", code=4)
     assert says in result.stderr
+    error = json.loads(result.stdout)
+    assert (error["code"], error["outcome"]) == (code, "nothing_moved")
+    assert call_json("transfers", "status", error["attempt_id"])["code"] == code
     assert call_json("limits", "show")["used_cents"] == 0
 
 

@@ -182,7 +182,7 @@ def test_the_openapi_schema_needs_no_settings(monkeypatch: pytest.MonkeyPatch, t
 
 COMPLETIONS = [
     ("tran", ["transfer", "transfers"]),
-    ("limits re", ["reconcile", "resolve", "repair"]),
+    ("limits re", ["reconcile", "resolve"]),
     ("pods sh", ["show"]),
     ("limits show --js", ["--json"]),
     ("transfer --dry", ["--dry-run"]),

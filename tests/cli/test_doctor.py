@@ -19,10 +19,10 @@ from pysequence_api.doctor.account import _check_clock, check_token
 from pysequence_api.doctor.files import file_system_of
 from pysequence_api.sequence.sign_in.record import Waiting
 from pysequence_api.sequence.sign_in.service import SignInStatus
-from tests.cli.commands import UNUSED_PORT, call
+from tests.cli.commands import UNUSED_PORT, call, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
-NAMES = ["settings", "data directory", "file modes", "space", "file system", "ledger", "audit chain", "token"]
+NAMES = ["settings", "data directory", "file modes", "space", "file system", "records", "token"]
 MOUNTS = """\
 22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:2 / /srv/my\\040money rw - nfs4 server:/money rw
@@ -60,29 +60,35 @@ def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> 
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in found["fix"]
 
 
-def test_a_missing_trail_is_a_warning(directory: Path) -> None:
+@pytest.mark.parametrize("name", [".records.db", ".audit.jsonl"])
+def test_a_missing_or_damaged_file_of_the_records_is_3(directory: Path, name: str) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
-    for name in (".audit.jsonl", ".audit.head.json"):
-        (directory / name).unlink()
-    assert findings()["audit chain"]["level"] == "warning"
-
-
-def test_a_damaged_ledger_is_3(directory: Path) -> None:
-    call("transfer", "Groceries", "Rent", "$1", "--yes")
-    (directory / ".daily_limits.json").write_text("{")
-    assert findings(3)["ledger"]["fix"] == "pysequence-api limits repair"
+    path = directory / name
+    content = path.read_bytes()
+    path.unlink()
+    assert findings(3)["records"]["fix"] == "pysequence-api records check"
+    path.write_bytes(b"x" * len(content))
+    path.chmod(0o600)
+    assert findings(3)["records"]["level"] == "problem"
 
 
 def test_an_edited_trail_is_3(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     path = directory / ".audit.jsonl"
     path.write_text(path.read_text().replace('"amount_cents": 100', '"amount_cents": 200', 1))
-    assert findings(3)["audit chain"]["level"] == "problem"
+    assert findings(3)["records"]["level"] == "problem"
+
+
+def test_frozen_transfers_are_a_warning() -> None:
+    call("freeze", "--reason", "laptop lost")
+    found = findings()["records"]
+    assert (found["level"], found["fix"]) == ("warning", "pysequence-api unfreeze")
+    assert "laptop lost" in found["said"]
 
 
 def test_files_that_others_can_read_are_2(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
-    (directory / ".names.json").chmod(0o644)
+    (directory / ".records.db").chmod(0o644)
     assert "chmod 600" in findings(2)["file modes"]["fix"]
 
 
@@ -116,13 +122,9 @@ def test_a_network_file_system_is_2(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_an_unsettled_transfer_is_a_warning(directory: Path) -> None:
-    call("pods")
-    now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    entry = {"transfer_id": None, "amount_cents": 5, "timestamp": now, "attempt_id": "a-1", "state": "unknown"}
-    path = directory / ".daily_limits.json"
-    path.write_text(json.dumps({now[:10]: {"__global__": [entry]}}))
-    path.chmod(0o600)
-    assert findings()["ledger"]["fix"] == "pysequence-api limits reconcile"
+    lose_transfers(directory, 500)
+    found = findings()["records"]
+    assert (found["level"], found["fix"]) == ("warning", "pysequence-api limits reconcile")
 
 
 def test_no_token_or_no_network_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -229,4 +231,4 @@ def test_an_unexpected_error_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(doctor, "check_space", fail)
     found = findings(1)
     assert found["space"]["said"] == "ZeroDivisionError"
-    assert found["ledger"]["level"] == "ok", "the other checks still run"
+    assert found["records"]["level"] == "ok", "the other checks still run"

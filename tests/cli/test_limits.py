@@ -1,21 +1,19 @@
-"""`limits reconcile`, `resolve` and `repair`, and how an unknown outcome is shown."""
+"""`limits reconcile` and `resolve`, and how an unknown outcome is shown."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import call, call_json, draw
+from tests.cli.commands import call, call_json, draw, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory")
 
 
 @pytest.fixture
-def attempt_id() -> str:
-    """Make an attempt with an unknown outcome: Sequence does not know its KYC id."""
-    call("transfer", "Groceries", "Rent", "$25", "--yes", "--kyc-id", "nobody", code=5)
-    unsettled: str = call_json("limits", "show")["unsettled"][0]["attempt_id"]
-    return unsettled
+def attempt_id(directory: Path) -> str:
+    """Make an attempt with an unknown outcome, which moved nothing."""
+    return lose_transfers(directory, 2500)[0]
 
 
 def test_reconcile_without_unsettled_transfers() -> None:
@@ -34,10 +32,45 @@ def test_resolve_asks_first_and_decides_only_once(attempt_id: str) -> None:
     assert "$25.00" in asked.stderr
     assert "--yes" in asked.stderr
     assert call_json("limits", "show")["used_cents"] == 2500
-    assert call_json("limits", "resolve", attempt_id, "--not-executed", "--yes")["status"] == "not_executed"
+    [resolved] = call_json("limits", "resolve", attempt_id, "--not-executed", "--yes")
+    assert resolved["state"] == "not_executed"
     assert call_json("limits", "show")["used_cents"] == 0
+    assert call_json("transfers", "status", attempt_id) == resolved
     assert json.loads(call("audit", "tail", "-n", "1", "--json").stdout)["resolved"] is True
     call("limits", "resolve", attempt_id, "--completed", "t-1", "--yes", code=2)
+
+
+def test_resolve_takes_several_attempts(directory: Path) -> None:
+    attempt_ids = lose_transfers(directory, 2500, 2600, 2700)
+    asked = call("limits", "resolve", *attempt_ids[:2], "--not-executed", code=2)
+    for attempt_id, amount in zip(attempt_ids, ["$25.00", "$26.00"], strict=False):
+        assert attempt_id in asked.stderr
+        assert amount in asked.stderr
+    resolved = call_json("limits", "resolve", *attempt_ids[:2], attempt_ids[0], "--not-executed", "--yes")
+    assert [(one["attempt_id"], one["state"]) for one in resolved] == [(one, "not_executed") for one in attempt_ids[:2]]
+    assert call_json("limits", "show")["used_cents"] == 2700
+
+
+def test_resolve_records_all_of_several_attempts_or_none(directory: Path) -> None:
+    first, second = lose_transfers(directory, 2500, 2600)
+    call("limits", "resolve", first, "nobody", "--not-executed", "--yes", code=2)
+    call("limits", "resolve", first, second, "--completed", "t-1", "--yes", code=2)
+    assert call_json("limits", "show")["used_cents"] == 5100
+    call("limits", "resolve", second, "--not-executed", "--yes")
+    call("limits", "resolve", first, second, "--not-executed", "--yes", code=2)
+    assert call_json("limits", "show")["used_cents"] == 2500
+
+
+def test_resolve_names_the_transfer_of_an_attempt(directory: Path) -> None:
+    first, second = lose_transfers(directory, 2500, 2600)
+    [resolved] = call_json("limits", "resolve", first, "--completed", "t-1", "--yes")
+    assert (resolved["state"], resolved["transfer_id"]) == ("accepted", "t-1")
+    call("limits", "resolve", second, "--completed", "t-1", "--yes", code=2)
+    counted = json.loads((directory / ".daily_limits.json").read_text()).values()
+    assert {entry["attempt_id"]: entry["state"] for day in counted for entry in day["__global__"]} == {
+        first: "accepted",
+        second: "unknown",
+    }
 
 
 @pytest.mark.parametrize("options", [[], ["--completed", ""], ["--completed", "t", "--not-executed"]])
@@ -57,26 +90,11 @@ def test_limits_show_the_id_of_an_unsettled_attempt_unbroken(attempt_id: str) ->
     assert attempt_id in draw("limits", "show", columns=80)
 
 
-def test_repair_shows_what_it_would_write_and_asks_first(directory: Path) -> None:
-    call("transfer", "Groceries", "Rent", "$25", "--yes")
-    path = directory / ".daily_limits.json"
-    path.write_text("{")
-    asked = call("limits", "repair", code=2)
-    assert "$25.00" in asked.stderr
-    assert path.read_text() == "{"
-    written = call_json("limits", "repair", "--yes")
-    assert (written["entries"], written["used_cents"]) == (1, 2500)
-    assert Path(written["old_file"]).read_text() == "{"
-    assert call_json("limits", "show")["used_cents"] == 2500
-
-
-def test_repair_never_releases_what_a_valid_ledger_counts(directory: Path) -> None:
-    call("transfer", "Groceries", "Rent", "$25", "--yes")
-    for name in (".audit.jsonl", ".audit.head.json"):
-        (directory / name).unlink()
-    result = call("limits", "repair", "--yes", code=3)
-    assert "$25.00" in result.stderr
-    assert call_json("limits", "show")["used_cents"] == 2500
+def test_limits_show_says_first_that_transfers_are_frozen() -> None:
+    call("freeze", "--reason", "laptop lost")
+    assert "laptop lost" in call("limits", "show").stdout.splitlines()[0]
+    limits = call_json("limits", "show")
+    assert (limits["frozen"], limits["frozen_reason"]) == (True, "laptop lost")
 
 
 @pytest.mark.parametrize(

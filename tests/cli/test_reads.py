@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pysequence_api.cli import activity
-from pysequence_api.records.names import FILE_NAME, MAX_NAMES, Names
+from pysequence_api.records import open_records
+from pysequence_api.records.names import MAX_NAME_CHARACTERS, Names, known_names
 from tests.cli.commands import call, call_json
 
 pytestmark = pytest.mark.usefixtures("directory")
@@ -106,24 +107,37 @@ def test_transfers_show_one_transfer() -> None:
 @pytest.mark.parametrize("command", ["pods", "accounts", "pods show Groceries"])
 def test_names_are_remembered_for_commands_that_make_no_upstream_call(command: str, directory: Path) -> None:
     call(*command.split())
-    path = directory / FILE_NAME
-    assert "Groceries" in json.loads(path.read_text()).values()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    names = known_names(open_records(directory))
+    assert "Groceries" in names.values()
+    assert stat.S_IMODE((directory / ".records.db").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 5, "b": "", "c": "Rent"}', "[" * 100_000])
-def test_a_damaged_name_file_only_loses_names(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
-    names = Names(tmp_path)
-    assert set(names.read().values()) <= {"Rent"}
-    names.remember({"d": "Food"})
-    assert names.read()["d"] == "Food"
+def test_a_read_takes_over_no_files_of_an_earlier_version(directory: Path) -> None:
+    directory.mkdir()
+    (directory / ".daily_limits.json").write_text("{}")
+    call("pods")
+    assert not (directory / ".records.db").exists()
+    assert (directory / ".daily_limits.json").read_text() == "{}"
 
 
-def test_the_name_file_is_bounded_and_its_errors_are_ignored(tmp_path: Path) -> None:
-    names = Names(tmp_path)
-    names.remember({str(number): "x" for number in range(MAX_NAMES + 5)} | {"long": "x" * 1000})
-    assert len(names.read()) == MAX_NAMES
-    nowhere = Names(tmp_path / FILE_NAME)  # a file instead of a directory
-    nowhere.remember({"a": "b"})
-    assert nowhere.read() == {}
+def test_a_database_that_cannot_be_read_or_written_only_loses_names(directory: Path) -> None:
+    directory.mkdir()
+    (directory / ".records.db").write_bytes(b"x" * 8192)
+    assert "Groceries" in call("pods").stdout
+    assert known_names(open_records(directory)) == {}
+    assert (directory / ".records.db").read_bytes() == b"x" * 8192
+
+
+def test_names_are_bounded_and_the_newest_counts(directory: Path) -> None:
+    records = open_records(directory)
+    names = Names(records)
+    names.learn("p-1", "x" * 1000)
+    names.learn("p-2", "Food")
+    names.learn(None, "nobody")
+    names.learn("p-3", None)
+    names.save()
+    names.learn("p-2", "Groceries")
+    assert names.all()["p-2"] == "Groceries"
+    names.save()
+    records.close()
+    assert known_names(open_records(directory)) == {"p-1": "x" * MAX_NAME_CHARACTERS, "p-2": "Groceries"}

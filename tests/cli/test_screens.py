@@ -4,77 +4,89 @@ import json
 import re
 import signal
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
-from pysequence_api.cli.limits import latest_transfers
-from pysequence_api.records.audit import AuditTrail, Channel, Event, EventType
+from pysequence_api.errors import LimitExceededError, RefusedError
+from pysequence_api.records import open_records
+from pysequence_api.records.attempts import Writer
+from pysequence_api.records.audit import Channel, Event, EventType
 from pysequence_api.records.names import Names
-from tests.cli.commands import call, draw
+from pysequence_api.records.states import State
+from tests.cli.commands import call, draw, in_world
 from tests.processes import Environment, start_on_terminal, without_escapes
+from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("directory")
 ERROR = "Sequence refused the transfer: Insufficient funds"
 
 
-def write(directory: Path, *events: EventType, amount_cents: int = 2_500, source: str = "p-1", **more: Any) -> None:
-    directory.mkdir(exist_ok=True)
-    trail = AuditTrail(directory)
+def write(directory: Path, *events: EventType, source: str = "p-1", **more: Any) -> None:
+    """Add events to the records."""
+    records = open_records(directory)
     for event_type in events:
-        moment = datetime.now(UTC)
         event = Event(
-            timestamp=moment,
+            timestamp=datetime.now(UTC),
             event_type=event_type,
-            amount_cents=amount_cents,
+            amount_cents=2_500,
             source=source,
             destination="p-2",
             via=Channel.CLI,
             **more,
         )
-        trail.append(event)
+        records.write(partial(Writer.add_event, event=event))
+    records.close()
 
 
 @pytest.fixture
 def directory(directory: Path) -> Path:
     """Return a data directory with known names."""
-    directory.mkdir()
-    Names(directory).remember({"p-1": "Groceries", "p-2": "Rent [red]\x1b[2J"})
+    records = open_records(directory)
+    names = Names(records)
+    names.learn("p-1", "Groceries")
+    names.learn("p-2", "Rent [red]\x1b[2J")
+    names.save()
+    records.close()
     return directory
 
 
-def ledger(directory: Path, amount_cents: int) -> None:
-    moment = datetime.now(UTC)
-    entry = {"transfer_id": "t-1", "amount_cents": amount_cents, "timestamp": moment.isoformat()}
-    (directory / ".daily_limits.json").write_text(json.dumps({str(moment.date()): {"__global__": [entry]}}))
-
-
-@pytest.mark.parametrize(("cents", "color"), [(100_000, "32"), (2_000_000, "33"), (2_450_000, "31")])
-def test_the_bar_turns_yellow_and_red(directory: Path, cents: int, color: str) -> None:
-    ledger(directory, cents)
+@pytest.mark.parametrize(("cents", "color"), [(100_000, "32"), (500_000, "33"), (590_000, "31")])
+def test_the_bar_turns_yellow_and_red(directory: Path, monkeypatch: pytest.MonkeyPatch, cents: int, color: str) -> None:
+    monkeypatch.setenv("SEQUENCE_MAX_DAILY_TRANSFER_CENTS", "600000")
+    call("transfer", "Emergency Fund", "Rent", "--cents", str(cents), "--yes")
     drawn = draw("limits", "show")
     assert re.search(rf"\x1b\[{color}m█+", drawn)
-    assert f"{100 * cents // 2_500_000} % used" in without_escapes(drawn)
+    assert f"{100 * cents // 600_000} % used" in without_escapes(drawn)
 
 
-def test_the_latest_transfers_of_the_day_have_their_status(directory: Path) -> None:
-    write(directory, EventType.REQUESTED, EventType.COMPLETED, attempt_id="a-1", amount_cents=100)
-    write(directory, EventType.REQUESTED, EventType.FAILED, attempt_id="a-2", amount_cents=200, outcome="unknown")
-    write(directory, EventType.REQUESTED, attempt_id="a-3", amount_cents=300)
-    write(directory, EventType.REJECTED, EventType.REJECTED, amount_cents=400)
-    trail, today = AuditTrail(directory), datetime.now(UTC).date()
-    shown = [(one.line.amount_cents, one.status) for one in latest_transfers(today, trail, 10)]
-    older = [(300, "in progress or unknown"), (200, "outcome unknown"), (100, "completed")]
-    assert shown == [(400, "rejected"), (400, "rejected"), *older]
-    assert len(latest_transfers(today, trail, 2)) == 2
-    assert latest_transfers(today + timedelta(days=1), trail, 10) == []
+def test_limits_show_the_latest_transfers_of_the_day_with_their_states(directory: Path) -> None:
+    async def act(world: World) -> None:
+        await world.transfer(100)
+        world.fail({"kind": "refuse", "message": "no"})
+        with pytest.raises(RefusedError):
+            await world.transfer(200)
+        await world.lose(amount_cents=300)
+        for _ in range(2):
+            with pytest.raises(LimitExceededError):
+                await world.transfer(1_500_000)
+        await world.leave(State.SENDING, await world.open_process(), amount_cents=400)
 
-
-def test_limits_show_the_latest_transfers_with_names(directory: Path) -> None:
-    write(directory, EventType.REJECTED)
-    shown = call("limits", "show").stdout
-    assert re.search(r"rejected +\$25\.00 +Groceries +Rent", shown)
+    in_world(directory, act)
+    shown = call("limits", "show").stdout.partition("LATEST TODAY")[2]
+    found = re.findall(r"\S+ +(\w+) +(\$[0-9.,]+) +Emergency Fund +Rent", shown)
+    assert found == [
+        ("unknown", "$4.00"),
+        ("rejected", "$15,000.00"),
+        ("rejected", "$15,000.00"),
+        ("unknown", "$3.00"),
+        ("refused", "$2.00"),
+    ]
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
+        assert "LATEST" not in call("limits", "show").stdout
 
 
 def test_the_day_ends_in_the_local_time_zone() -> None:

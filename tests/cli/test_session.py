@@ -41,4 +41,4 @@ def test_a_session_with_the_audit_trail_in_a_second_window(sandbox: Environment)
         assert terminal.wait_for_exit() == 0
     assert "$24,975.00" in terminal.text
     assert "rejected" in terminal.text
-    assert "completed" in terminal.text
+    assert "accepted" in terminal.text

@@ -48,8 +48,9 @@ NORMALIZED = (
 @pytest.mark.parametrize("watched", [False, True], ids=["plain", "colored"])
 def test_output_is_as_stored(tmp_path: Path, watched: bool) -> None:
     differing = []
-    with time_machine.travel(MOMENT, tick=False):
+    with time_machine.travel(MOMENT, tick=False) as traveller:
         draw("transfer", "Emergency Fund", "Rent", "$9,000", "--yes")
+        traveller.shift(1)
         draw("transfer", "Groceries", "Rent", "$25", "--yes")
         for name, command in COMMANDS.items():
             shown = draw(*command.split(), is_terminal=watched, columns=COLUMNS).replace(str(tmp_path), "/data")

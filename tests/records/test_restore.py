@@ -372,6 +372,17 @@ async def test_what_is_no_sound_backup_of_ours_is_refused(
     assert content(world.files.path) == before
 
 
+async def test_a_plain_copy_of_a_closed_database_is_a_backup_too(world: World, backup: Path) -> None:
+    await world.transfer(1_000)
+    await come_to_rest(world)
+    shutil.copyfile(world.files.path / DATABASE, backup)
+    restore(world.files.path, backup)
+    restore(world.files.path, world.files.path / DATABASE)
+    await world.open_process()
+    assert world.used_cents() == 1_000
+    assert check(world.gateway.records).intact
+
+
 async def test_without_backup_and_trail_there_is_nothing_to_restore(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError):
         restore(tmp_path / "data", None)

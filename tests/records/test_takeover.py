@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records import open_records
-from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER, Attempt
 from pysequence_api.records.audit import FIRST_HASH, hash_of
 from pysequence_api.records.database import Database
 from pysequence_api.records.history import fold
 from pysequence_api.records.states import RULES, State
-from pysequence_api.safeguards.decide import DEFAULT_CALLER, OWNER, day_begin
+from pysequence_api.safeguards.decide import day_begin
 from pysequence_api.safeguards.follow_up import LONG_AGO
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

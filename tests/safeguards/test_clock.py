@@ -83,3 +83,16 @@ async def test_around_midnight_no_day_of_sequence_has_more_than_the_limit(
         moved_by_day[day] = moved_by_day.get(day, 0) + transfer["amount_cents"]
     assert moved_by_day
     assert max(moved_by_day.values()) <= 2_500_000
+
+
+async def test_just_after_midnight_the_day_before_holds_as_long_as_it_may_last_at_sequence(
+    world: World, traveller: time_machine.Traveller
+) -> None:
+    for _ in range(2):
+        await world.transfer(1_000_000)
+    await world.transfer(500_000)
+    traveller.shift(12 * 3600 + 60)
+    world.fail({"kind": "date_offset_seconds", "seconds": -110}, operation="*", count=10, when="after")
+    await world.gateway.client.pods()
+    with pytest.raises(LimitExceededError):
+        await world.transfer(1)

@@ -5,6 +5,8 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,9 @@ import jwt
 import pytest
 
 from pysequence_api.errors import SequenceError, SignInError, SignInRefusedError
+from pysequence_api.sandbox import Sandbox
+from pysequence_api.sandbox.auth import TokenSettings
+from pysequence_api.sequence.sign_in.record import fingerprint
 from tests.sequence.conftest import ClientWorld
 
 pytestmark = pytest.mark.anyio
@@ -66,6 +71,106 @@ async def test_a_jwt_can_live_longer_than_the_cache_says(world: ClientWorld) -> 
     world.cache_tokens(expires_at=time.time() - 86_400)
     await world.client(access_token=None).activity_summary()
     assert world.requests("oauth/token") == []
+
+
+@asynccontextmanager
+async def world_with_clock(directory: Path, ahead_seconds: float, **tokens: Any) -> AsyncIterator[ClientWorld]:
+    """Open a world whose Sequence has another time than this machine, which has an expired token."""
+    (directory / "data").mkdir(parents=True)
+    sandbox = Sandbox(directory / "sandbox.db", clock=lambda: time.time() + ahead_seconds)
+    sandbox.settings = TokenSettings(**tokens)
+    world = ClientWorld.on(sandbox, directory / "data")
+    world.cache_tokens(access_token=jwt_of(-10 * 86_400))
+    yield world
+    await world.aclose()
+    await sandbox.aclose()
+
+
+HOURS_OFF = [-240, -24, -1, 1, 24, 240]
+
+
+@pytest.mark.parametrize("hours", HOURS_OFF)
+async def test_a_wrong_clock_needs_one_refresh(tmp_path: Path, caplog: pytest.LogCaptureFixture, hours: int) -> None:
+    async with world_with_clock(tmp_path, hours * 3600) as world:
+        client = world.client(access_token=None)
+        for reader in (client, client, world.client(access_token=None)):
+            await reader.activity_summary()
+        with anyio.move_on_after(2.5):
+            await client.stay_signed_in()
+        assert len(world.requests("oauth/token")) == 1
+        life = await client.token_life()
+    assert life is not None
+    assert life.age_seconds == pytest.approx(0, abs=30)
+    assert life.left_seconds == pytest.approx(86_400, abs=30)
+    assert caplog.text.count("machine's clock") == 1
+
+
+@pytest.mark.parametrize("fault", [{"kind": "no_date"}, {"kind": "date_offset_seconds", "seconds": 90_000}])
+async def test_a_refresh_without_a_correct_date(tmp_path: Path, fault: dict[str, Any]) -> None:
+    async with world_with_clock(tmp_path, -86_400) as world:
+        world.fail(fault, operation="oauth/token")
+        for _ in range(3):
+            await world.client(access_token=None).activity_summary()
+        assert len(world.requests("oauth/token")) == 1
+
+
+async def test_a_new_token_is_not_renewed_within_a_minute(tmp_path: Path) -> None:
+    """Not even one that lives for 30 seconds."""
+    async with world_with_clock(tmp_path, 0, access_token_lifetime_seconds=30) as world:
+        client = world.client(access_token=None)
+        for reader in (client, world.client(access_token=None)):
+            await reader.activity_summary()
+        with anyio.move_on_after(2.5):
+            await client.stay_signed_in()
+        assert len(world.requests("oauth/token")) == 1
+        record = world.files.read_json(".sign-in.json")
+        record["got"]["saved_at"] -= 61
+        world.files.damage(".sign-in.json", json.dumps(record).encode())
+        await world.client(access_token=None).activity_summary()
+        assert len(world.requests("oauth/token")) == 2
+
+
+@pytest.mark.parametrize("hours", HOURS_OFF)
+async def test_a_clock_that_was_corrected(tmp_path: Path, hours: int) -> None:
+    """This machine's clock was wrong when the token came, and is right now: the token's own expiry is used."""
+    async with world_with_clock(tmp_path, hours * 3600) as world:
+        await world.client(access_token=None).activity_summary()
+    async with world_with_clock(tmp_path / "later", 0) as later:
+        tokens = later.cache_tokens()
+        record = world.files.read_json(".sign-in.json")
+        record["got"] |= {"token": fingerprint(tokens["access_token"])}
+        for name in ("saved_at", "expires_at"):
+            record["got"][name] -= hours * 3600
+        later.files.damage(".sign-in.json", json.dumps(record).encode())
+        life = await later.client(access_token=None).token_life()
+        assert life is not None
+        assert life.left_seconds is not None
+        assert life.left_seconds < 86_400 + 30, "never longer than it lives"
+
+
+@pytest.mark.parametrize("content", [b"{", None])
+async def test_a_wrong_clock_and_a_damaged_record(tmp_path: Path, content: bytes | None) -> None:
+    async with world_with_clock(tmp_path, -86_400) as world:
+        path = world.files.path / ".sign-in.json"
+        path.mkdir() if content is None else path.write_bytes(content)
+        client = world.client(access_token=None)
+        for _ in range(3):
+            await client.activity_summary()
+        assert len(world.requests("oauth/token")) == 1
+
+
+async def test_a_refreshed_token_of_unknown_life(world: ClientWorld) -> None:
+    world.cache_tokens(lifetime_seconds=0)
+    answer = {"access_token": "opaque", "token_type": "Bearer"}
+    world.fail({"kind": "garbage", "body": json.dumps(answer)}, operation="oauth/token")
+    world.fail({"kind": "garbage", "body": '{"data": {"me": {}}}'}, operation="ActivitySummary")
+    client = world.client(access_token=None)
+    await client.activity_summary()
+    life = await client.token_life()
+    assert life is not None
+    assert life.left_seconds is None
+    await client.activity_summary()  # Sequence rejects the token, and it is refreshed
+    assert len(world.requests("oauth/token")) == 2
 
 
 async def test_the_refresh_token_stays_if_there_is_no_new_one(world: ClientWorld) -> None:

@@ -77,7 +77,7 @@ async def _prepare(directory: Path) -> dict[str, str]:
         world.fail({"kind": "status", "status": 504}, "hide_new_transfer")
         with pytest.raises(OutcomeUnknownError) as unknown:
             await world.transfer(2_000)
-        limits = await world.gateway.transfers.limits()
+        limits = world.gateway.limits()
         order = world.order()
         return {
             "SOURCE_ID": order.source_id,

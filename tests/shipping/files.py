@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 SECURITY = ROOT / "docs" / "security.md"
+ERRORS = ROOT / "docs" / "errors.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 UPSTREAM = (ROOT / "docs" / "upstream-graphql.md", ROOT / "docs" / "upstream-platform.md")
 SKILL = ROOT / "skills" / "sequence" / "SKILL.md"

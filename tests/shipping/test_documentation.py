@@ -23,6 +23,7 @@ from tests.shipping.documented import Block, blocks_of, section_of, shell_blocks
 from tests.shipping.files import (
     ARCHITECTURE,
     DOCKERFILE,
+    ERRORS,
     OPERATIONS,
     README,
     ROOT,
@@ -33,7 +34,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, OPERATIONS, SECURITY, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,10 +78,21 @@ class Server:
 
 
 @dataclass
+class SequenceClock:
+    """The clock of the simulated Sequence, which a test can set."""
+
+    ahead_seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_seconds
+
+
+@dataclass
 class SignInWorld(World):
     """A `World` whose program runs as processes that are told everything by environment variables."""
 
     url: str = ""
+    clock: SequenceClock = field(default_factory=SequenceClock)
     written: list[bytes] = field(default_factory=list)
     """Everything that processes wrote to standard output and standard error."""
     secrets: set[str] = field(
@@ -191,6 +203,14 @@ class SignInWorld(World):
         changed = self.record() | {"attempted_at": self.record()["attempted_at"] - seconds}
         self.files.damage(".sign-in.json", json.dumps(changed).encode())
 
+    def let_time_pass_since_saved(self, seconds: float) -> None:
+        """Make the stored tokens older."""
+        record, cache = self.record(), self.cache()
+        record["got"]["saved_at"] -= seconds
+        cache["expires_at"] -= seconds
+        self.files.damage(".sign-in.json", json.dumps(record).encode())
+        self.files.damage(".tokens.json", json.dumps(cache).encode())
+
     def leaks(self) -> list[str]:
         """List the secrets found anywhere but in the token cache."""
         places = {path.name: path.read_bytes() for path in self.files.path.rglob("*") if path.is_file()}
@@ -232,9 +252,11 @@ async def world(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterat
     caplog.set_level("DEBUG", "pysequence_api")
     directory = tmp_path / "data"
     directory.mkdir()
-    sandbox = Sandbox(tmp_path / "sandbox.db")
+    clock = SequenceClock()
+    sandbox = Sandbox(tmp_path / "sandbox.db", clock=clock)
     async with serving(sandbox) as url:
-        world = SignInWorld(sandbox, world_settings(directory, sandbox), DataDirectory(directory), url=url)
+        settings = world_settings(directory, sandbox)
+        world = SignInWorld(sandbox, settings, DataDirectory(directory), url=url, clock=clock)
         yield world
         world.written.append(caplog.text.encode())
         assert world.leaks() == []

@@ -1,6 +1,8 @@
 """One-time codes: the forms of SEQUENCE_TOTP, and which code is used when."""
 
+import base64
 import hashlib
+import hmac
 
 import pyotp
 import pytest
@@ -18,11 +20,11 @@ def maker(text: str) -> CodeMaker:
     return codes
 
 
-@pytest.mark.parametrize("text", ["123456", " 123 456\n", "222222"])
+@pytest.mark.parametrize("text", ["123456", " 123 456\n", "222222", "123-456"])
 def test_six_digits(text: str) -> None:
     codes = read_codes(text)
     assert isinstance(codes, FixedCode)
-    assert codes.text == "".join(text.split())
+    assert codes.text == "".join(character for character in text if character.isdigit())
     assert codes.text not in repr(codes)
 
 
@@ -40,6 +42,54 @@ def test_forms_of_a_secret(text: str) -> None:
     assert code.text == pyotp.TOTP(SECRET).at(int(NOON))
     assert code.wait_seconds == 0
     assert code.text not in repr(code)
+
+
+@pytest.mark.parametrize("length", [16, 17, 18, 19, 20, 21, 22, 23])
+def test_secrets_of_most_services(length: int) -> None:
+    """80 to 110 bits. Characters at the end that make no whole byte are ignored, as authenticators do."""
+    secret = SECRET[:length]
+    whole = SECRET[: length - (length % 8 in {1, 3, 6})]
+    key = base64.b32decode(whole + "=" * (-len(whole) % 8))
+    for text in (secret, f"otpauth://totp/Sequence?secret={secret}"):
+        assert maker(text).next(NOON, 0).text == code_of(key)
+
+
+def code_of(key: bytes) -> str:
+    """Compute the code at noon as RFC 4226 and RFC 6238 say, without a library."""
+    mac = hmac.digest(key, int(NOON // 30).to_bytes(8, "big"), "sha1")
+    start = mac[-1] & 15
+    return f"{(int.from_bytes(mac[start : start + 4], 'big') & 0x7FFFFFFF) % 10**6:06}"
+
+
+OTHER_FORMS = [
+    f"{SECRET}======",
+    "JVUW-42LN-MFXG-I33S-MUQG-C3TE-EBWW-64TF",
+    "JVUW\u00a042LN\u2011MFXG\u200bI33S MUQG C3TE EBWW 64TF\n",
+    f"otpauth://totp/Sequence:alex@example.com?secret={SECRET}&issuer=Another%20Name",
+    f"otpauth://totp/Sequence%3Aalex%40example.com?secret={SECRET}&issuer=Sequence",
+    f"otpauth://totp/a:b:c?secret={SECRET}",
+    f"otpauth://totp/?secret={SECRET}",
+    f"otpauth://totp?secret={SECRET}",
+    f"otpauth://totp/Sequence?issuer=Sequence&amp;secret={SECRET}&amp;digits=6",
+    f"otpauth://totp/Sequence?secret={SECRET}%3D%3D%3D%3D&image=https%3A%2F%2Fexample.com%2Fa.png",
+    "otpauth://totp/Sequence?secret=jvuw+42ln%20mfxg-i33s-muqg-c3te-ebww-64tf",
+    f"OTPAUTH://TOTP/Sequence?Secret={SECRET}&Algorithm=sha1&PERIOD=30",
+    f"otpauth://totp/Sequence?secret={SECRET}&digits=&period=&algorithm=&issuer=",
+    f"otpauth://totp/Sequence?secret={SECRET}&secret={SECRET}&issuer=a&issuer=b",
+    f"otpauth://totp/Sequence #1:alex?secret={SECRET}",
+    f"otpauth://totp/Two Words: alex?secret={SECRET}&issuer=Two Words",
+]
+
+
+@pytest.mark.parametrize("text", OTHER_FORMS)
+def test_forms_that_authenticators_take(text: str) -> None:
+    assert maker(text).next(NOON, 0).text == pyotp.TOTP(SECRET).at(int(NOON))
+
+
+@pytest.mark.parametrize("name", ["SHA512", "sha-512", "HmacSHA512"])
+def test_names_of_an_algorithm(name: str) -> None:
+    code = maker(f"otpauth://totp/Sequence?secret={SECRET}&algorithm={name}").next(NOON, 0)
+    assert code.text == pyotp.TOTP(SECRET, digest=hashlib.sha512).at(int(NOON))
 
 
 def test_an_otpauth_address_sets_digits_period_and_algorithm() -> None:
@@ -61,6 +111,10 @@ def test_an_otpauth_address_sets_digits_period_and_algorithm() -> None:
         f"otpauth://totp/Sequence?secret={SECRET}&period=0",
         f"otpauth://totp/Sequence?secret={SECRET}&digits=12",
         f"otpauth://totp/Sequence?secret={SECRET}1",
+        f"otpauth://totp/Sequence?secret={SECRET}&secret={SECRET[::-1]}",
+        f"otpauth://totp/Sequence?secret={SECRET}&algorithm=MD5",
+        f"otpauth://totp/Sequence?secret={SECRET}&digits=six",
+        "otpauth://totp/Sequence?secret=",
         "otpauth://[",
     ],
 )

@@ -3,9 +3,11 @@
 import builtins
 import json
 import os
+import re
 import stat
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from pysequence_api.gateway import open_sign_in
 from pysequence_api.sandbox import EMAIL
 from pysequence_api.sequence.sign_in import chromium
 from pysequence_api.sequence.sign_in.chromium import find_chromium, open_chromium
+from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.settings import Settings
-from tests.sign_in.conftest import WRONG_PASSWORD, SignInWorld
+from tests.sign_in.conftest import WRONG_PASSWORD, SignInWorld, free_port
 
 pytestmark = pytest.mark.anyio
+
+ACCEPTED = {"kind": "garbage", "body": '{"data": {"me": {}}}'}
+"""An answer to a read, whatever the token."""
 
 
 async def test_status_without_tokens(world: SignInWorld) -> None:
@@ -59,7 +65,7 @@ async def test_status_of_the_token_in_the_environment(world: SignInWorld) -> Non
 async def test_status_shows_an_expired_token(world: SignInWorld) -> None:
     world.cache_tokens(lifetime_seconds=-60)
     ended = await world.run("auth", "status", password=None)
-    assert ended.code == 0
+    assert ended.code == 1, "signed out"
     assert "SEQUENCE_PASSWORD" in ended.out
     status = (await world.run("auth", "status", "--json", password=None)).status
     assert (status["signed_in"], status["renews_by"], status["missing_variables"]) == (
@@ -92,17 +98,79 @@ async def test_an_invalid_token_is_not_saved(world: SignInWorld, text: str) -> N
 
 
 async def test_a_token_without_claims_gets_no_expiry(world: SignInWorld) -> None:
+    world.fail(ACCEPTED, operation="ActivitySummary")
     ended = await world.run("auth", "login", "--token", stdin="opaque\n")
-    assert ended.code == 0
+    assert ended.code == 0, ended.err
     assert "until" not in ended.out
-    assert ended.err
+    status = (await world.run("auth", "status", "--json")).status
+    assert (status["signed_in"], status["expires_at"]) == (True, None)
+    world.let_time_pass_since_saved(30 * 86_400)
+    assert (await world.run("auth", "status")).code == 0, "it is used until Sequence rejects it"
 
 
-async def test_an_expired_token_is_not_saved(world: SignInWorld) -> None:
-    token = world.sandbox.issue_tokens(0).access_token
+@pytest.mark.parametrize(
+    ("fault", "token"),
+    [
+        (None, "garbage"),
+        (None, jwt.encode({"exp": 5}, "k" * 32)),
+        (None, jwt.encode({"exp": 4e9}, "k" * 32)),
+        ({"kind": "status", "status": 503}, None),
+        ({"kind": "status", "status": 429}, None),
+        ({"kind": "status", "status": 403}, None),
+        ({"kind": "close"}, None),
+        ({"kind": "html", "status": 200}, None),
+        ({"kind": "graphql_error", "code": "UNAUTHENTICATED"}, None),
+    ],
+)
+async def test_a_token_is_stored_only_if_sequence_accepts_it(
+    world: SignInWorld, fault: object, token: str | None
+) -> None:
+    good = world.cache_tokens(lifetime_seconds=3600, refresh=True)
+    if fault is not None:
+        world.fail(fault, operation="ActivitySummary")
+    given = world.sandbox.issue_tokens(3600).access_token if token is None else token
+    world.secrets.add(given)
+    ended = await world.run("auth", "login", "--token", stdin=given)
+    assert ended.code == 4
+    assert len(ended.err.splitlines()) == 1
+    assert "othing was changed" in ended.err
+    assert world.cache() == good
+    assert not (world.files.path / ".sign-in.json").exists()
+    assert [len(world.requests(name)) for name in ("ActivitySummary", "oauth/token")] == [1, 0]
+
+
+async def test_a_token_cannot_be_tried_without_a_network(world: SignInWorld) -> None:
+    good = world.cache_tokens(lifetime_seconds=3600)
+    token = world.sandbox.issue_tokens(3600).access_token
+    world.secrets.add(token)
+    nowhere = f"http://127.0.0.1:{free_port()}/api/graphql"
+    ended = await world.run("auth", "login", "--token", stdin=token, graphql_url=nowhere)
+    assert ended.code == 4
+    assert "othing was changed" in ended.err
+    assert world.cache() == good
+
+
+async def test_a_token_that_is_about_to_expire_is_not_saved(world: SignInWorld) -> None:
+    token = world.sandbox.issue_tokens(50).access_token
+    world.secrets.add(token)
     ended = await world.run("auth", "login", "--token", stdin=token)
     assert ended.code == 2
-    assert "has expired" in ended.err
+    assert not (world.files.path / ".tokens.json").exists()
+
+
+@pytest.mark.parametrize("ahead_seconds", [-86_400, 86_400])
+async def test_a_wrong_clock_does_not_expire_a_token(world: SignInWorld, ahead_seconds: float) -> None:
+    world.clock.ahead_seconds = ahead_seconds
+    token = world.sandbox.issue_tokens(3600).access_token
+    world.secrets.add(token)
+    ended = await world.run("auth", "login", "--token", stdin=token)
+    assert ended.code == 0, ended.err
+    assert ended.err.count("machine's clock") == 1
+    status = (await world.run("auth", "status", "--json", password=None)).status
+    assert status["signed_in"]
+    left = datetime.fromisoformat(status["expires_at"]).timestamp() - time.time()
+    assert left == pytest.approx(3600, abs=60)
+    assert (await world.run("pods", password=None)).code == 0
 
 
 async def test_logout(world: SignInWorld) -> None:
@@ -124,6 +192,29 @@ async def test_an_invalid_code(world: SignInWorld) -> None:
     ended = await world.run("auth", "login", totp="12345")
     assert ended.code == 2
     assert "SEQUENCE_TOTP must be" in ended.err
+
+
+async def test_an_invalid_code_does_not_matter_until_a_login_is_due(world: SignInWorld) -> None:
+    world.cache_tokens(lifetime_seconds=3600)
+    assert (await world.run("pods", totp="12345")).code == 0
+    assert (await world.run("auth", "login", totp="12345")).code == 0
+    status = await world.run("auth", "status", "--json", totp="12345")
+    assert (status.code, status.status["signed_in"]) == (0, True)
+    assert "SEQUENCE_TOTP must be" in status.status["trouble"]
+    token = world.sandbox.issue_tokens(3600).access_token
+    world.secrets.add(token)
+    assert (await world.run("auth", "login", "--token", stdin=token, totp="12345")).code == 0
+    assert (await world.run("auth", "logout", totp="12345")).code == 0
+
+
+async def test_an_invalid_code_after_a_rejected_token_is_certain(world: SignInWorld) -> None:
+    """A transfer can be under way then, so the error must say that nothing moved."""
+    token = world.cache_tokens(lifetime_seconds=3600)["access_token"]
+    tokens = TokenSource.open(Settings.load(**world.variables(totp="12345")), world.files.path)
+    with pytest.raises(SignInError) as caught:
+        await tokens.renew(token)
+    assert caught.value.nothing_moved
+    await tokens.aclose()
 
 
 async def test_the_sandbox_needs_no_sign_in(tmp_path: Path) -> None:
@@ -156,8 +247,10 @@ async def test_without_playwright_the_message_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without_playwright)
     async with world.signing_in(chromium=str(program(tmp_path / "chromium"))) as sign_in:
-        with pytest.raises(SignInError, match=r"pip install 'pysequence-api\[browser\]'"):
+        with pytest.raises(SignInError, match="Playwright") as caught:
             await sign_in.now()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert re.search(r"pip install '\S+'", str(caught.value))[0] in readme  # type: ignore[index]
     assert not (world.files.path / ".sign-in.json").exists()
 
 

@@ -1,6 +1,7 @@
 """`SequenceClient` over the GraphQL API of Sequence's web application (docs/upstream-graphql.md)."""
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -43,10 +44,13 @@ from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife, waiting
 from pysequence_api.sequence.transport import HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
-from pysequence_api.text import quoted
+
+log = logging.getLogger(__name__)
 
 ORIGIN = "https://app.getsequence.io"
 MAX_PAGE_TRANSFERS = 100
+HOLDING_STATUSES = {429, 503}
+"""With these, ``Retry-After`` holds back every request, not only the one that was answered."""
 
 Variables = dict[str, Any]
 OnName = Callable[[str | None, str | None], None]
@@ -75,6 +79,7 @@ class GraphQLSequenceClient(SequenceClient):
         self._clock: _ClockReading | None = None
         self._waiting_reads: dict[_Key, SharedTask[Answer]] = {}
         self._running_reads: set[SharedTask[Answer]] = set()
+        self._warned: dict[str, str] = {}
 
     @classmethod
     def open(
@@ -132,23 +137,33 @@ class GraphQLSequenceClient(SequenceClient):
         """Return the age of the access token; see `SequenceClient.token_life`."""
         return await self._tokens.life()
 
+    async def try_token(self, access_token: str) -> None:
+        """Send the smallest read with this access token; see `SequenceClient.try_token`."""
+        request = _Request(self._reads, Operation.SUMMARY, {}, Priority.READ)
+        read_summary(await self._send_once(request, _Permit(await self._turn(request.priority), access_token)))
+
     async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
         answer = await self._read(Operation.ACCOUNTS, {}, Priority.URGENT if urgent else Priority.READ)
-        accounts = read_accounts(answer.node(), organization_id)
+        accounts = read_accounts(answer, organization_id)
+        self._warn_of_gaps(answer)
         self._learn(*accounts.pods, *accounts.ports, *accounts.accounts)
         return accounts
 
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
         """Read one pod; see `SequenceClient.pod_detail`."""
         answer = await self._read(Operation.POD, {"organizationId": organization_id, "id": pod_id})
-        data = answer.node(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
-        return read_pod_detail(data, organization_id, pod_id)
+        pod = read_pod_detail(answer, organization_id, pod_id)
+        self._warn_of_gaps(answer)
+        return pod
 
     async def activity_summary(self, *, urgent: bool = False) -> ActivitySummary:
         """Read this month's numbers; see `SequenceClient.activity_summary`."""
         priority = Priority.URGENT if urgent else Priority.READ
-        return read_summary((await self._read(Operation.SUMMARY, {}, priority)).node())
+        answer = await self._read(Operation.SUMMARY, {}, priority)
+        summary = read_summary(answer)
+        self._warn_of_gaps(answer)
+        return summary
 
     async def activity(
         self,
@@ -169,15 +184,16 @@ class GraphQLSequenceClient(SequenceClient):
             "first": first,
         }
         answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
-        page = read_activity(answer.node(f"No organization {quoted(organization_id)}."), organization_id)
+        page = read_activity(answer, organization_id)
+        self._warn_of_gaps(answer)
         self._learn_from(*page.transfers)
         return page
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
         """Read one transfer; see `SequenceClient.transfer_detail`."""
         answer = await self._read(Operation.TRANSFER, {"organizationId": organization_id, "id": transfer_id})
-        data = answer.node(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
-        detail = read_transfer_detail(data, organization_id, transfer_id)
+        detail = read_transfer_detail(answer, organization_id, transfer_id)
+        self._warn_of_gaps(answer)
         self._learn_from(detail)
         return detail
 
@@ -219,6 +235,13 @@ class GraphQLSequenceClient(SequenceClient):
         for transfer in transfers:
             self._learn(transfer.source, transfer.destination)
 
+    def _warn_of_gaps(self, answer: Answer) -> None:
+        """Log what of an answer cannot be read, once until that changes."""
+        text = str(answer.gaps)
+        if text and text != self._warned.get(answer.operation):
+            log.warning("Sequence's answer to %s is incomplete; left out: %s", answer.operation, text)
+        self._warned[answer.operation] = text
+
     async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
         """Read. Equal reads that wait at the same time become one request."""
         request = _Request(self._reads, operation, variables, priority)
@@ -234,7 +257,7 @@ class GraphQLSequenceClient(SequenceClient):
             read = SharedTask(work, running=self._running_reads, cancel_when_unused=True)
             self._waiting_reads[key] = read
         with waiting():
-            return await read.result()
+            return (await read.result()).unread()
 
     async def _read_once(self, request: "_Request", stop_sharing: Callable[[], None]) -> Answer:
         try:
@@ -273,6 +296,8 @@ class GraphQLSequenceClient(SequenceClient):
             )
             if http_answer.clock_offset_seconds is not None:
                 self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
+            if http_answer.status in HOLDING_STATUSES and http_answer.retry_after_seconds:
+                await self._pacer.hold(http_answer.retry_after_seconds)
             answer = read_answer(name, http_answer, secret=permit.token)
             if answer.errors:
                 exchange.outcome = GraphQLError.__name__
@@ -329,7 +354,9 @@ class _PreparedPayment(PreparedTransfer):
         if self._sent_at_seconds is None:
             self._sent_at_seconds = steady_seconds()
         with waiting():
-            receipt = read_payment(await self._client._send_once(self._request, self._permit))
+            answer = (await self._client._send_once(self._request, self._permit)).unread()
+            receipt = read_payment(answer)
+        self._client._warn_of_gaps(answer)
         self._client._learn_from(*receipt.transfers)
         return receipt
 
@@ -342,7 +369,8 @@ class _PreparedPayment(PreparedTransfer):
         if sent_at_seconds is not None and steady_seconds() - sent_at_seconds > self._request.endpoint.timeout_seconds:
             raise NotAuthorizedError(
                 "Sequence did not accept the access token (401), and getting a new one took too long to send this"
-                " transfer. Nothing moved. Try again."
+                " transfer. Nothing moved.",
+                advice="Try again.",
             )
 
 

@@ -1,9 +1,13 @@
-"""From a GraphQL answer to models. Data that Sequence leaves out becomes ``None``, or sets ``complete=False``."""
+"""From a GraphQL answer to models.
+
+Data that Sequence leaves out becomes ``None``. What cannot be read does too, and sets ``complete=False``, as does a
+missing list or entry.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pysequence_api.errors import NotFoundError, RefusedError, UnreadableAnswerError
+from pysequence_api.errors import NotFoundError, RefusedError
 from pysequence_api.models import (
     Accounts,
     ActivityPage,
@@ -23,11 +27,14 @@ from pysequence_api.models import (
     TransferDetail,
     TransferReceipt,
 )
-from pysequence_api.sequence.graphql.answers import Answer, Node, unreadable
+from pysequence_api.sequence.graphql.answers import Answer, Node, Path, unreadable
 from pysequence_api.text import MASK, SHOWN_CHARACTERS, mask_number, plain_text, quoted
 
 T = TypeVar("T")
 
+MEMBERSHIPS = ("me", "memberships")
+RECOGNIZED_BY = ("source", "destination", "amount", "createdAt", "activityType", "description")
+"""The fields by which the transfer of an attempt is recognized."""
 PARTY_TYPES = {
     "Pod": "POD",
     "Port": "PORT",
@@ -37,125 +44,159 @@ PARTY_TYPES = {
 }
 
 
-def read_accounts(data: Node, organization_id: str | None) -> Accounts:
+def read_accounts(answer: Answer, organization_id: str | None) -> Accounts:
     """Read ``SelectSourceAndDestination``.
 
     Args:
-        data: the ``data`` of the answer.
+        answer: the answer.
         organization_id: keep only this organization.
 
     Raises:
         NotFoundError: the list of memberships is complete and the organization is not in it.
+        SequenceError: the answer is unusable; see `Answer.node`.
     """
-    memberships, complete = data.child("me").children("memberships")
+    memberships = answer.node(*MEMBERSHIPS, is_list=True).child("me").children("memberships")
     organizations = [membership.child("organization") for membership in memberships]
-    kyc_ids = _read_kyc_ids(organizations) if complete else None
-    known = {identifier: node for node in organizations if (identifier := node.identifier())}
-    complete = complete and len(known) == len(organizations)
+    known: dict[str, Node] = {}
+    for node in organizations:
+        identifier = node.required_identifier()
+        if identifier in known:
+            node.gap("id", "listed twice")
+        elif identifier is not None:
+            known[identifier] = node
+    if not known and answer.errors:
+        answer.fail()
+    kyc_ids = _read_kyc_ids(answer, organizations)
     if organization_id is not None:
-        if organization_id not in known and complete:
+        if organization_id not in known and not any(_hides_organization(path) for path in answer.gaps.paths):
             raise NotFoundError(f"The account is not a member of organization {quoted(organization_id)}.")
-        # Gaps in other organizations do not matter.
-        complete = organization_id in known
         known = {identifier: node for identifier, node in known.items() if identifier == organization_id}
     pods: list[Pod] = []
     ports: list[Port] = []
     accounts: list[ExternalAccount] = []
     for identifier, organization in known.items():
-        complete &= _read_list(organization, "pods", _read_pod, identifier, pods)
-        complete &= _read_list(organization, "ports", _read_port, identifier, ports)
-        complete &= _read_list(organization, "accounts", _read_account, identifier, accounts)
+        pods += _read_list(organization, "pods", _read_pod, identifier)
+        ports += _read_list(organization, "ports", _read_port, identifier)
+        accounts += _read_list(organization, "accounts", _read_account, identifier)
     return Accounts(
         pods=tuple(pods),
         ports=tuple(ports),
         accounts=tuple(accounts),
         organization_ids=tuple(known),
-        complete=complete,
+        complete=_is_complete(answer, None if organization_id is None else known.get(organization_id)),
         kyc_ids=kyc_ids,
     )
 
 
-def _read_kyc_ids(organizations: list[Node]) -> tuple[str, ...] | None:
-    kyc_ids: list[str] = []
-    for organization in organizations:
-        kycs, complete = organization.children("kycs")
-        found = [identifier for kyc in kycs if (identifier := kyc.identifier())]
-        if not complete or len(found) != len(kycs):
-            return None
-        kyc_ids += found
+def _is_complete(answer: Answer, only: Node | None) -> bool:
+    """Say whether nothing is missing, as far as it is shown: in all organizations, or in one."""
+    shown = [path for path in answer.gaps.paths if "kycs" not in path]
+    if only is None:
+        return not shown
+    own, length = only.path, len(MEMBERSHIPS) + 1
+    # Gaps in other organizations do not matter.
+    elsewhere = [path for path in shown if len(path) >= length and path[:length] != own[:length]]
+    return len(elsewhere) == len(shown)
+
+
+def _hides_organization(path: Path) -> bool:
+    """Say whether a gap at this path can hide an organization, and not only something in one."""
+    inside = path[len(MEMBERSHIPS) + 1 :]
+    return inside in {(), ("organization",), ("organization", "id")}
+
+
+def _read_kyc_ids(answer: Answer, organizations: list[Node]) -> tuple[str, ...] | None:
+    kyc_ids = [
+        identifier
+        for organization in organizations
+        for kyc in organization.children("kycs")
+        if (identifier := kyc.required_identifier())
+    ]
+    if any("kycs" in path or _hides_organization(path) for path in answer.gaps.paths):
+        return None
     return tuple(kyc_ids) or None
 
 
-def read_summary(data: Node) -> ActivitySummary:
-    """Read ``ActivitySummary``."""
-    summary = data.child("activitySummary")
+def read_summary(answer: Answer) -> ActivitySummary:
+    """Read ``ActivitySummary``.
+
+    Raises:
+        SequenceError: the answer is unusable; see `Answer.node`.
+    """
+    summary = answer.node("activitySummary").child("activitySummary")
     return ActivitySummary(
         transfer_count=summary.integer("transferReferencesCount"),
         rule_executions=summary.integer("ruleExecutionsCount"),
         total_incoming_cents=summary.cents("totalIncomingFundsInCents"),
+        complete=summary.exists and not answer.gaps,
     )
 
 
-def read_pod_detail(data: Node, organization_id: str, pod_id: str) -> PodDetail:
+def read_pod_detail(answer: Answer, organization_id: str, pod_id: str) -> PodDetail:
     """Read ``PodDrawerContent``.
 
     Raises:
-        NotFoundError: the pod or the organization is null.
+        NotFoundError: the pod or the organization does not exist.
+        SequenceError: the answer is unusable; see `Answer.node`.
     """
-    pod = data.child("organization").child("pod")
+    not_found = f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}."
+    pod = answer.node("organization", "pod", not_found=not_found).child("organization").child("pod")
     if not pod.exists:
-        raise NotFoundError(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
-    transfers, _ = _read_edges(pod.child("transferReferences"))
-    return PodDetail(
-        id=pod.identifier() or pod_id,
-        name=pod.text("name"),
-        organization_id=organization_id,
-        balance_cents=pod.child("metadata").cents("balance"),
-        goal_cents=pod.integer("goalAmountInCents"),
-        account_number=_masked(pod, "bankAccountNumber"),
-        routing_number=_masked(pod, "routingNumber"),
-        liability=_read_liability(pod.child("liabilityMetadata")),
-        recent_transfers=transfers,
-    )
+        raise NotFoundError(not_found)
+    balance_cents = pod.child("metadata").cents("balance")
+    fields = {
+        "id": pod.identifier() or pod_id,
+        "name": pod.text("name"),
+        "goal_cents": pod.integer("goalAmountInCents"),
+        "account_number": _masked(pod, "bankAccountNumber"),
+        "routing_number": _masked(pod, "routingNumber"),
+        "liability": _read_liability(pod.child("liabilityMetadata")),
+        "recent_transfers": _read_edges(pod.child("transferReferences")),
+    }
+    return PodDetail(**fields, organization_id=organization_id, balance_cents=balance_cents, complete=not answer.gaps)
 
 
-def read_activity(data: Node, organization_id: str) -> ActivityPage:
+def read_activity(answer: Answer, organization_id: str) -> ActivityPage:
     """Read ``ActivityLogV2Transfers``.
 
     Raises:
-        NotFoundError: the organization is null.
+        NotFoundError: the organization does not exist.
+        SequenceError: the answer is unusable; see `Answer.node`.
     """
+    not_found = f"No organization {quoted(organization_id)}."
+    data = answer.node("organization", "transferReferences", "edges", is_list=True, not_found=not_found)
     organization = data.child("organization")
     if not organization.exists:
-        raise NotFoundError(f"No organization {quoted(organization_id)}.")
+        raise NotFoundError(not_found)
     connection = organization.child("transferReferences")
-    transfers, complete = _read_edges(connection)
+    transfers = _read_edges(connection)
     page = connection.child("pageInfo")
     end_cursor, has_next_page = page.text("endCursor"), page.flag("hasNextPage")
     # A missing page end must not look like the last page to a search for a transfer.
-    end_known = has_next_page is False or (has_next_page is True and bool(end_cursor))
+    if has_next_page is None or (has_next_page and not end_cursor):
+        page.gap("hasNextPage" if has_next_page is None else "endCursor", "missing")
     return ActivityPage(
         transfers=transfers,
         page_info=PageInfo(end_cursor=end_cursor or "", has_next_page=bool(has_next_page)),
-        complete=complete and end_known,
+        complete=not answer.gaps,
     )
 
 
-def read_transfer_detail(data: Node, organization_id: str, transfer_id: str) -> TransferDetail:
+def read_transfer_detail(answer: Answer, organization_id: str, transfer_id: str) -> TransferDetail:
     """Read ``TransferReferenceDrawerContentV2``.
 
     Raises:
-        NotFoundError: the transfer or the organization is null.
+        NotFoundError: the transfer or the organization does not exist.
+        SequenceError: the answer is unusable; see `Answer.node`.
     """
+    not_found = f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}."
+    data = answer.node("organization", "transferReference", not_found=not_found)
     node = data.child("organization").child("transferReference")
     if not node.exists:
-        raise NotFoundError(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
+        raise NotFoundError(not_found)
     transfer = _read_transfer(node, node.identifier() or transfer_id)
-    return TransferDetail(
-        **dict(transfer),
-        details=_read_details(node.child("details")),
-        rule=_read_rule(node.child("ruleDetails")),
-    )
+    details, rule = _read_details(node.child("details")), _read_rule(node.child("ruleDetails"))
+    return TransferDetail(**dict(transfer), details=details, rule=rule, complete=not answer.gaps)
 
 
 def read_payment(answer: Answer) -> TransferReceipt:
@@ -173,7 +214,7 @@ def read_payment(answer: Answer) -> TransferReceipt:
     payment = _object(_object(answer.data, "forKYC"), "createPayment")
     ok, error = payment.get("ok"), payment.get("error")
     if isinstance(ok, dict) and error is None:
-        return _read_ok(Node(ok, f"{answer.operation}.ok"))
+        return _read_ok(Node(ok, answer.gaps, ("forKYC", "createPayment", "ok")))
     if answer.errors:
         answer.fail()
     if isinstance(error, dict) and "ok" in payment and ok is None:
@@ -183,14 +224,9 @@ def read_payment(answer: Answer) -> TransferReceipt:
     raise unreadable(answer.operation, "neither accepted nor refused")
 
 
-def _read_list(
-    parent: Node, key: str, read: Callable[[Node, str, str], T], organization_id: str, into: list[T]
-) -> bool:
-    """Add the entries of a list to ``into``; return whether they are complete."""
-    nodes, complete = parent.children(key)
-    entries = [read(node, identifier, organization_id) for node in nodes if (identifier := node.identifier())]
-    into.extend(entries)
-    return complete and len(entries) == len(nodes)
+def _read_list(parent: Node, key: str, read: Callable[[Node, str, str], T], organization_id: str) -> list[T]:
+    nodes = parent.children(key)
+    return [read(node, identifier, organization_id) for node in nodes if (identifier := node.required_identifier())]
 
 
 def _read_pod(node: Node, identifier: str, organization_id: str) -> Pod:
@@ -227,11 +263,9 @@ def _read_account(node: Node, identifier: str, organization_id: str) -> External
     )
 
 
-def _read_edges(connection: Node) -> tuple[tuple[Transfer, ...], bool]:
-    edges, complete = connection.children("edges")
-    nodes = [edge.child("node") for edge in edges]
-    transfers = tuple(_read_transfer(node, identifier) for node in nodes if (identifier := node.identifier()))
-    return transfers, complete and len(transfers) == len(nodes)
+def _read_edges(connection: Node) -> tuple[Transfer, ...]:
+    nodes = [edge.child("node") for edge in connection.children("edges")]
+    return tuple(_read_transfer(node, identifier) for node in nodes if (identifier := node.required_identifier()))
 
 
 def _read_transfer(node: Node, identifier: str) -> Transfer:
@@ -248,6 +282,7 @@ def _read_transfer(node: Node, identifier: str) -> Transfer:
         direction=node.text("direction"),
         activity_type=node.text("activityType"),
         description=_plain(node, "description"),
+        is_recognizable=node.is_readable(*RECOGNIZED_BY),
     )
 
 
@@ -327,15 +362,10 @@ def _plain(node: Node, key: str) -> str | None:
 
 
 def _read_ok(ok: Node) -> TransferReceipt:
-    organization_id = None
-    try:
-        organization = ok.child("organization")
-        organization_id = organization.identifier()
-        transfers, _ = _read_edges(organization.child("transferReferences"))
-        return TransferReceipt(organization_id=organization_id, transfers=transfers)
-    except UnreadableAnswerError:
-        # The transfer was accepted. Its id can be looked up later.
-        return TransferReceipt(organization_id=organization_id, transfers=())
+    # Whatever is missing here, the transfer was accepted. Its id can be looked up later.
+    organization = ok.child("organization")
+    transfers = _read_edges(organization.child("transferReferences"))
+    return TransferReceipt(organization_id=organization.identifier(), transfers=transfers)
 
 
 def _object(value: dict[str, Any] | None, key: str) -> dict[str, Any]:

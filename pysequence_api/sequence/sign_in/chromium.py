@@ -37,8 +37,8 @@ HOW_TO_INSTALL = (
     " to the path of one"
 )
 NO_PLAYWRIGHT = (
-    "Signing in needs a browser and Playwright, which is not installed: pip install 'pysequence-api[browser]'."
-    f" {HOW_TO_INSTALL}."
+    "Signing in needs a browser and Playwright, which is not installed. In the clone of this program, run"
+    f" pip install '.[browser]' (as its README says). {HOW_TO_INSTALL}."
 )
 
 

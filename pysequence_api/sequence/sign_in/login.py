@@ -22,12 +22,13 @@ from pysequence_api.sequence.sign_in.chromium import (
 )
 from pysequence_api.sequence.sign_in.codes import CodeMaker, FixedCode, read_codes
 from pysequence_api.sequence.sign_in.record import Record, SignInRecord
+from pysequence_api.sequence.sign_in.token_cache import Granted
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from pysequence_api.sequence.sign_in.pages import Granted, LoginPages
+    from pysequence_api.sequence.sign_in.pages import LoginPages
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Login:
         debug_directory: where to save a screenshot of a page at which a login stopped.
 
     Raises:
-        SettingsError: a credential is missing, or ``SEQUENCE_TOTP`` is not valid.
+        SettingsError: a credential is missing.
     """
 
     def __init__(self, settings: Settings, record: SignInRecord, debug_directory: Path | None = None) -> None:
@@ -57,42 +58,46 @@ class Login:
             raise SettingsError(f"Set {' and '.join(missing_credentials(settings))} to log in.")
         self._settings = settings
         self._email, self._password = settings.email, settings.password.get_secret_value()
-        self._codes = read_codes(settings.totp.get_secret_value())
-        self._secrets = (self._password, settings.totp.get_secret_value())
+        self._totp = settings.totp.get_secret_value()
         self._record = record
         self._debug_directory = debug_directory
         self._stopping = threading.Event()
 
     @classmethod
     def from_settings(cls, settings: Settings, directory: Path, debug_directory: Path | None = None) -> Self | None:
-        """Return a login; ``None`` if a credential is not set.
-
-        Raises:
-            SettingsError: ``SEQUENCE_TOTP`` is not valid.
-        """
+        """Return a login; ``None`` if a credential is not set."""
         if missing_credentials(settings):
             return None
         return cls(settings, open_record(settings, directory), debug_directory)
 
-    def run(self) -> "Granted":
+    def problem(self) -> str | None:
+        """Return why no login is possible, if ``SEQUENCE_TOTP`` is not valid."""
+        try:
+            read_codes(self._totp)
+        except SettingsError as error:
+            return str(error)
+        return None
+
+    def run(self) -> Granted:
         """Sign in, if a login is allowed now.
 
         Raises:
             SignInWaitsError: a login failed before, and the next one has to wait.
             SignInRefusedError: the page rejected the credentials.
             SignInError: the login failed in another way.
-            SettingsError: ``SEQUENCE_CHROMIUM`` is not a program.
+            SettingsError: ``SEQUENCE_TOTP`` is not valid, or ``SEQUENCE_CHROMIUM`` is not a program.
         """
+        codes = read_codes(self._totp)
         waiting = self._record.waiting()
         if waiting is not None:
             raise waiting.error()
-        if isinstance(self._codes, FixedCode) and self._record.is_used(self._codes.text):
+        if isinstance(codes, FixedCode) and self._record.is_used(codes.text):
             raise SignInError(
                 "The six digits in SEQUENCE_TOTP were already used for a login, and work only once. Set SEQUENCE_TOTP"
                 " to the secret of your authenticator instead; this program then makes the codes."
             )
         chromium = find_chromium(self._settings.chromium)
-        attempt = _Attempt(self._record, self._codes, self._stopping)
+        attempt = _Attempt(self._record, codes, self._stopping)
         log.info("Signing in at %s with %s.", self._settings.app_url, chromium)
         try:
             granted = anyio.run(self._drive, chromium, attempt)
@@ -113,9 +118,9 @@ class Login:
         """Stop a running login before it submits the password, unless it is too late."""
         self._stopping.set()
 
-    async def _drive(self, chromium: Path, attempt: "_Attempt") -> "Granted":
+    async def _drive(self, chromium: Path, attempt: "_Attempt") -> Granted:
         async with open_chromium(chromium, headed=False) as browser:
-            pages = await _open_pages(browser, self._settings, self._secrets, self._debug_directory)
+            pages = await _open_pages(browser, self._settings, (self._password, self._totp), self._debug_directory)
             return await pages.sign_in(self._email, self._password, attempt)
 
 
@@ -169,7 +174,7 @@ class _Attempt:
             self._before = None
 
 
-def sign_in_by_hand(settings: Settings, check: Callable[[], None], debug_directory: Path | None = None) -> "Granted":
+def sign_in_by_hand(settings: Settings, check: Callable[[], None], debug_directory: Path | None = None) -> Granted:
     """Open a browser window in which a person signs in. Blocks until that is done.
 
     Args:
@@ -186,7 +191,7 @@ def sign_in_by_hand(settings: Settings, check: Callable[[], None], debug_directo
 
 async def _drive_by_hand(
     settings: Settings, check: Callable[[], None], chromium: Path, debug_directory: Path | None
-) -> "Granted":
+) -> Granted:
     async with open_chromium(chromium, headed=True) as browser:
         pages = await _open_pages(browser, settings, (), debug_directory)
         return await pages.wait_for_person(check)

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -21,7 +20,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError
 from pysequence_api.files import OWNER_ONLY
-from pysequence_api.sequence.sign_in.token_cache import is_sendable
+from pysequence_api.sequence.sign_in.token_cache import Granted, is_sendable
 from pysequence_api.text import plain_text
 
 T = TypeVar("T")
@@ -67,14 +66,6 @@ FIELDS = {
     Step.PASSWORD: 'input[name="password"]',
     Step.CODE: 'input[name="code"], input[inputmode="numeric"]',
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The tokens that a login brings."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str | None = field(repr=False)
 
 
 class Attempt(Protocol):

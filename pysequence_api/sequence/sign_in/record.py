@@ -35,17 +35,21 @@ _Moment = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
 
 
 class TokenOrigin(BaseModel):
-    """Where the newest tokens came from.
+    """Where the newest tokens came from, and how long they live. Times are in Unix seconds, by this machine's clock.
 
     Attributes:
         how: the source, for people.
         token: the start of a hash of the access token, to check that the cache still holds that token.
+        saved_at: when the tokens were saved; ``None`` if an earlier version did.
+        expires_at: when the access token expires; ``None`` if that is unknown.
     """
 
     model_config = ConfigDict(frozen=True)
 
     how: str = Field(max_length=40)
     token: str = Field(max_length=64)
+    saved_at: _Moment | None = None
+    expires_at: _Moment | None = None
 
 
 class Record(BaseModel):
@@ -152,23 +156,38 @@ class SignInRecord:
         """Record why the login that `begin` recorded has failed."""
         self._write(self._read().model_copy(update={"reason": reason}))
 
-    def succeed(self, how: str, access_token: str, *, login: bool) -> None:
+    def succeed(self, how: str, access_token: str, expires_at: float | None = None, *, login: bool) -> TokenOrigin:
         """Record the source of new tokens; after a login, also clear the refusals.
 
         This never fails: the tokens matter more than the record.
+
+        Args:
+            how: the source, for people.
+            access_token: the new access token.
+            expires_at: when it expires, by this machine's clock, if that is known.
+            login: whether a login brought it.
+
+        Returns:
+            What was recorded.
         """
-        changes: dict[str, object] = {"token_origin": TokenOrigin(how=how, token=fingerprint(access_token))}
+        origin = TokenOrigin(how=how, token=fingerprint(access_token), saved_at=time.time(), expires_at=expires_at)
+        changes: dict[str, object] = {"token_origin": origin}
         if login:
             changes |= {"refusals": 0, "attempted_at": None, "reason": None, "credentials": None}
         try:
             self._write(self._read().model_copy(update=changes))
         except SignInError as error:
             log.warning("%s", error)
+        return origin
 
-    def how(self, access_token: str) -> str | None:
-        """Return the source of this access token, if it is the newest one that this program saved."""
+    def origin(self, access_token: str) -> TokenOrigin | None:
+        """Return where this access token came from, if it is the newest one that this program saved.
+
+        Raises:
+            SignInError: the file cannot be read.
+        """
         origin = self._read().token_origin
-        return origin.how if origin is not None and origin.token == fingerprint(access_token) else None
+        return origin if origin is not None and origin.token == fingerprint(access_token) else None
 
     @property
     def code_used_until(self) -> float:

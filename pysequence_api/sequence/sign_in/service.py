@@ -16,9 +16,10 @@ from pysequence_api.sequence.sign_in.record import Waiting
 from pysequence_api.sequence.sign_in.token_cache import (
     LEAST_LIFE_SECONDS,
     MAX_UNIX_SECONDS,
+    Granted,
     Tokens,
     claims_of,
-    is_sendable,
+    expiry_of,
 )
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.settings import Settings
@@ -42,7 +43,7 @@ class SignInStatus:
         renews_by: how the next token is obtained: "refresh token", "login", or ``None``.
         missing: the variables that a login needs and that are not set.
         waiting: why the next login has to wait, if it does.
-        trouble: what is wrong with the files, if anything.
+        trouble: what is wrong with the files, or with what a login needs, if anything.
     """
 
     signed_in: bool
@@ -74,7 +75,7 @@ class SignIn:
         """Return a `SignIn` on a data directory. This sends nothing and touches no file.
 
         Raises:
-            SettingsError: ``SEQUENCE_TOTP``, or a proxy or certificate variable of the environment, cannot be used.
+            SettingsError: a proxy or certificate variable of the environment cannot be used.
         """
         return cls(settings, TokenSource.open(settings, directory, debug_directory), debug_directory)
 
@@ -83,6 +84,7 @@ class SignIn:
 
         Raises:
             SignInError: there is no valid token and no way to get one.
+            SettingsError: a login is necessary, and ``SEQUENCE_TOTP`` or ``SEQUENCE_CHROMIUM`` cannot be used.
         """
         await self._tokens.access_token()
         return await self.status()
@@ -97,25 +99,28 @@ class SignIn:
 
         def work() -> Tokens:
             granted = sign_in_by_hand(self._settings, self._tokens.check_open, self._debug_directory)
-            tokens = Tokens.granted(granted.access_token, granted.refresh_token)
-            return self._tokens.save(tokens, BY_HAND, login=True)
+            return self._tokens.save(granted, BY_HAND, login=True)
 
         await self._tokens.exclusively(work)
         return await self.status()
 
-    async def with_token(self, access_token: str) -> SignInStatus:
-        """Save an access token from elsewhere in the cache.
+    async def with_token(self, access_token: str, clock_offset_seconds: float | None) -> SignInStatus:
+        """Save an access token from elsewhere, which Sequence has just accepted.
+
+        Args:
+            access_token: the token.
+            clock_offset_seconds: how far Sequence's clock is ahead of ours, if it is known.
 
         Raises:
-            InvalidRequestError: this is not a token, or it has expired.
+            InvalidRequestError: the token expires within a minute.
             SignInError: the data directory cannot be used.
         """
-        if not is_sendable(access_token):
-            raise InvalidRequestError("This is not an access token. Use printable ASCII without spaces.")
-        tokens = Tokens.granted(access_token, None)
-        if not tokens.is_valid():
-            raise InvalidRequestError("This access token has expired, or expires within a minute. Get a new one.")
-        await self._tokens.exclusively(partial(self._tokens.save, tokens, GIVEN, login=False))
+        expiry, now = expiry_of(access_token), time.time()
+        life_seconds = None if expiry is None else expiry - now - (clock_offset_seconds or 0.0)
+        if life_seconds is not None and life_seconds <= LEAST_LIFE_SECONDS:
+            raise InvalidRequestError("This access token expires within a minute. Get a new one. Nothing was changed.")
+        granted = Granted(access_token, None, life_seconds, clock_offset_seconds)
+        await self._tokens.exclusively(partial(self._tokens.save, granted, GIVEN, login=False))
         return await self.status()
 
     async def forget(self) -> bool:
@@ -143,20 +148,24 @@ class SignIn:
         try:
             static_life_seconds = self._tokens.static_life_seconds()
             waiting = self._tokens.record.waiting()
-            how = None if tokens is None else self._tokens.record.how(tokens.access_token)
+            origin = None if tokens is None else self._tokens.record.origin(tokens.access_token)
+            how = None if origin is None else origin.how
+            trouble = self._tokens.login_problem()
         except SignInError as error:
             static_life_seconds, trouble = -math.inf, str(error)
         static_token = self._settings.access_token
         if static_token is not None and (tokens is None or static_life_seconds > LEAST_LIFE_SECONDS):
             token, life_seconds, how = static_token.get_secret_value(), static_life_seconds, STATIC
+            signed_in = life_seconds > LEAST_LIFE_SECONDS
         elif tokens is not None:
-            token, life_seconds, how = tokens.access_token, tokens.life_seconds, how or ANOTHER_PROGRAM
+            token, how = tokens.access_token, how or ANOTHER_PROGRAM
+            life_seconds, signed_in = self._tokens.life_seconds(tokens), self._tokens.is_usable(tokens)
         else:
-            token, life_seconds = "", -math.inf
+            token, life_seconds, signed_in = "", -math.inf, False
         missing = missing_credentials(self._settings)
         refreshes = tokens is not None and tokens.refresh_token is not None and self._settings.auth0_client_id
         return SignInStatus(
-            signed_in=life_seconds > LEAST_LIFE_SECONDS,
+            signed_in=signed_in,
             who=_who(token),
             expires_at=_moment(life_seconds),
             got_by=how,

@@ -2,10 +2,9 @@
 
 import json
 import logging
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeGuard
+from typing import Any, TypeGuard
 
 import jwt
 
@@ -19,41 +18,67 @@ LOCK_FILE_NAME = ".sign-in.lock"
 """Held during a sign-in and whenever the cache is written."""
 LEAST_LIFE_SECONDS = 60.0
 """A token with less life left is not used."""
-DEFAULT_LIFE_SECONDS = 24 * 3600.0
-"""The assumed life of a token that does not state its own."""
+ASSUMED_LIFE_SECONDS = 24 * 3600.0
+"""Written into the cache for a token of unknown life, because its format requires a time. Only others read it."""
+CLOCK_TOLERANCE_SECONDS = 60.0
+"""If this machine's clock and the issuer's differ by less, a token's own expiry is used as it is."""
 MAX_UNIX_SECONDS = 1e11
 """After the year 5000. A larger number is not a time in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The content of the cache, in the format of ``pysequence-sdk``. ``expires_at`` is in Unix seconds."""
+    """The content of the cache, in the format of ``pysequence-sdk``.
+
+    ``expires_at`` is in Unix seconds, by this machine's clock.
+    """
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
     expires_at: float
 
-    @classmethod
-    def granted(cls, access_token: str, refresh_token: str | None, life_seconds: float = DEFAULT_LIFE_SECONDS) -> Self:
-        """Return tokens that were issued just now.
 
-        Args:
-            access_token: if it is a JWT with an expiry, that is used.
-            refresh_token: the refresh token, if there is one.
-            life_seconds: the life of any other access token.
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Tokens as their issuer hands them out.
+
+    Attributes:
+        access_token: the access token.
+        refresh_token: the refresh token, if there is one.
+        life_seconds: how long the access token lives from now on, if the issuer states it beside the token.
+        clock_offset_seconds: how far the issuer's clock is ahead of ours, by the ``Date`` of its answer.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    life_seconds: float | None = None
+    clock_offset_seconds: float | None = None
+
+    def expires_at(self, now: float) -> float | None:
+        """Return when the access token expires, by this machine's clock; ``None`` if that is unknown.
+
+        This machine's clock can be wrong, so the life is the difference of two times of the issuer.
         """
-        expires_at = expiry_of(access_token)
-        return cls(access_token, refresh_token, time.time() + life_seconds if expires_at is None else expires_at)
+        issued_at, expiry = issue_of(self.access_token), expiry_of(self.access_token)
+        lives_seconds = [] if self.life_seconds is None else [self.life_seconds]
+        if expiry is not None and issued_at is not None:
+            lives_seconds.append(expiry - issued_at)
+        if lives_seconds:
+            expires_at = now + min(lives_seconds)
+        elif expiry is not None:
+            expires_at = expiry - (self.clock_offset_seconds or 0.0)
+        else:
+            return None
+        if expiry is not None and abs(expires_at - expiry) < CLOCK_TOLERANCE_SECONDS:
+            return expiry
+        return expires_at if 0 <= expires_at < MAX_UNIX_SECONDS else None
 
-    @property
-    def life_seconds(self) -> float:
-        """The remaining life of the access token: by its own expiry if it is a JWT, otherwise by the cache."""
-        expires_at = expiry_of(self.access_token)
-        return (self.expires_at if expires_at is None else expires_at) - time.time()
-
-    def is_valid(self) -> bool:
-        """Return whether the access token has enough life left to be used."""
-        return self.life_seconds > LEAST_LIFE_SECONDS
+    def issuer_ahead_seconds(self, now: float) -> float | None:
+        """Return how far the issuer's clock is ahead of this machine's, if that is known."""
+        issued_at = issue_of(self.access_token)
+        if self.clock_offset_seconds is not None or issued_at is None:
+            return self.clock_offset_seconds
+        return issued_at - now
 
 
 class TokenCache:

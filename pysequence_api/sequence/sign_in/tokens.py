@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,6 +19,7 @@ from pysequence_api.errors import (
     GatewayError,
     LockTimeoutError,
     SequenceError,
+    SettingsError,
     SignInError,
     SignInNotAttemptedError,
     SignInRefusedError,
@@ -25,11 +27,13 @@ from pysequence_api.errors import (
 from pysequence_api.files import locked
 from pysequence_api.sequence.sharing import SharedTask
 from pysequence_api.sequence.sign_in.login import Login, longest_login_seconds, missing_credentials, open_record
-from pysequence_api.sequence.sign_in.record import SignInRecord
+from pysequence_api.sequence.sign_in.record import SignInRecord, TokenOrigin, fingerprint
 from pysequence_api.sequence.sign_in.token_cache import (
-    DEFAULT_LIFE_SECONDS,
+    ASSUMED_LIFE_SECONDS,
+    CLOCK_TOLERANCE_SECONDS,
     LEAST_LIFE_SECONDS,
     LOCK_FILE_NAME,
+    Granted,
     TokenCache,
     Tokens,
     expiry_of,
@@ -39,7 +43,7 @@ from pysequence_api.sequence.sign_in.token_cache import (
     read_object,
 )
 from pysequence_api.sequence.telemetry import Phase, TokenLife, report
-from pysequence_api.sequence.transport import HttpEndpoint, new_tls
+from pysequence_api.sequence.transport import HttpAnswer, HttpEndpoint, new_tls
 from pysequence_api.settings import Settings
 from pysequence_api.text import plain_text
 
@@ -56,6 +60,8 @@ RENEW_AHEAD_SECONDS = 600.0
 CHECK_INTERVAL_SECONDS = 60.0
 """How often the renewal checks the clock and the cache, which another process may have renewed."""
 LEAST_PAUSE_SECONDS = 1.0
+NEW_SECONDS = 60.0
+"""A token this new is used without a look at its expiry, so that no clock can cause a renewal with every read."""
 LOGIN_PAUSE_SECONDS = 30.0
 """After a login that stopped before the password, callers get the same error for this long."""
 
@@ -65,14 +71,14 @@ class TokenSource:
 
     The order: the token of the settings, the cached token, a token by refresh, a token by login in a browser.
 
+    The clock of this machine can be wrong. The life of a token that this program got is measured by the issuer's times,
+    and kept in the record of logins. `SEQUENCE_TOTP` is read only when a login is due.
+
     Args:
         settings: the access token, the client id, and the credentials for a login.
         directory: the data directory with the token cache.
         endpoint: the token endpoint.
         debug_directory: where to save a screenshot of a page at which a login stopped.
-
-    Raises:
-        SettingsError: ``SEQUENCE_TOTP`` is not valid.
     """
 
     def __init__(
@@ -96,13 +102,14 @@ class TokenSource:
         self._renewals: set[SharedTask[str]] = set()
         self._running: set[SharedTask[Any]] = set()
         self._first_seen: tuple[str, float] = ("", 0.0)
+        self._origin: TokenOrigin | None = None
 
     @classmethod
     def open(cls, settings: Settings, directory: Path, debug_directory: Path | None = None) -> Self:
         """Return a token source with its own endpoint. This sends nothing and touches no file.
 
         Raises:
-            SettingsError: ``SEQUENCE_TOTP``, or a proxy or certificate variable of the environment, cannot be used.
+            SettingsError: a proxy or certificate variable of the environment cannot be used.
         """
         url = f"{settings.auth_url}/oauth/token"
         endpoint = HttpEndpoint(
@@ -118,13 +125,12 @@ class TokenSource:
 
         Raises:
             SignInError: there is no valid token and no way to get one.
+            SettingsError: a login is necessary, and ``SEQUENCE_TOTP`` or ``SEQUENCE_CHROMIUM`` cannot be used.
         """
         if self.static_life_seconds() > LEAST_LIFE_SECONDS and self._static_token is not None:
             return self._static_token
-        tokens = await anyio.to_thread.run_sync(self.cache.read)
-        if tokens is not None and tokens.is_valid():
-            return tokens.access_token
-        return await self._renewed(None)
+        tokens = await anyio.to_thread.run_sync(self._usable_tokens)
+        return await self._renewed(None) if tokens is None else tokens.access_token
 
     async def renew(self, rejected: str) -> str:
         """Return a different token, after Sequence answered 401 to one.
@@ -135,18 +141,22 @@ class TokenSource:
         if rejected == self._static_token and not self._static_rejected:
             self._static_rejected = True
             log.warning("Sequence does not accept SEQUENCE_ACCESS_TOKEN (401). It is no longer used.")
-        return await self._renewed(rejected)
+        try:
+            return await self._renewed(rejected)
+        except SettingsError as error:
+            raise SignInError(str(error)) from error  # it is certain that the request with this token did nothing
 
     async def life(self) -> TokenLife | None:
         """Return the age and the remaining life of the current token. Makes no upstream call."""
         if self._static_token is not None and not self._static_rejected:
-            return _life_of(self._static_token, None)
-        tokens = await anyio.to_thread.run_sync(self.cache.read)
-        return None if tokens is None else _life_of(tokens.access_token, tokens.expires_at)
+            return _life_of(self._static_token, self.static_life_seconds())
+        return await anyio.to_thread.run_sync(self._cached_life)
 
     async def keep_fresh(self) -> None:
         """Renew the token shortly before it expires, until cancelled. Failures are logged and retried."""
         logged = ""
+        if (problem := self.login_problem()) is not None:
+            log.warning("No login is possible. %s", problem)
         while True:
             try:
                 pause_seconds, problem = await self._renew_if_due()
@@ -171,6 +181,23 @@ class TokenSource:
         expires_at = expiry_of(self._static_token)
         return math.inf if expires_at is None else expires_at - time.time()
 
+    def login_problem(self) -> str | None:
+        """Return why a login in a browser is not possible, if its settings are there but not valid."""
+        return None if self._login is None else self._login.problem()
+
+    def life_seconds(self, tokens: Tokens) -> float:
+        """Return the remaining life of cached tokens; infinite if it is unknown, until Sequence rejects them. Blocks.
+
+        What was measured when this program saved the token takes precedence over the token's own expiry, and that over
+        the time in the cache, which another program wrote.
+        """
+        return self._life_and_newness_seconds(tokens)[0]
+
+    def is_usable(self, tokens: Tokens, least_life_seconds: float = LEAST_LIFE_SECONDS) -> bool:
+        """Return whether cached tokens are new, or have enough life left. Blocks."""
+        life_seconds, new_for_seconds = self._life_and_newness_seconds(tokens)
+        return life_seconds > least_life_seconds or new_for_seconds > 0
+
     async def exclusively(self, work: Callable[[], T]) -> T:
         """Run work on the files in a worker thread, under the sign-in lock.
 
@@ -191,10 +218,14 @@ class TokenSource:
         if self._stopping.is_set():
             raise SignInNotAttemptedError("The program is stopping. No login was made.")
 
-    def save(self, tokens: Tokens, source: str, *, login: bool) -> Tokens:
-        """Save tokens and their source. Blocks; the caller holds the sign-in lock."""
-        self.record.succeed(source, tokens.access_token, login=login)
-        return self.cache.save(tokens)
+    def save(self, granted: Granted, source: str, *, login: bool) -> Tokens:
+        """Save tokens, their source and their life. Blocks; the caller holds the sign-in lock."""
+        now = time.time()
+        expires_at = granted.expires_at(now)
+        _log_clock(granted.issuer_ahead_seconds(now))
+        self._origin = self.record.succeed(source, granted.access_token, expires_at, login=login)
+        written = now + ASSUMED_LIFE_SECONDS if expires_at is None else expires_at
+        return self.cache.save(Tokens(granted.access_token, granted.refresh_token, written))
 
     async def aclose(self) -> None:
         """Wait for a running renewal, so that new tokens are not lost, and close the connections."""
@@ -208,26 +239,59 @@ class TokenSource:
     async def _renew_if_due(self) -> tuple[float, str]:
         """Renew the token if it is due. Returns the seconds until the next check, and the problem, if any."""
         try:
-            life_seconds, ahead_seconds = await anyio.to_thread.run_sync(self._life_and_ahead_seconds)
-            if life_seconds > ahead_seconds:
-                return min(CHECK_INTERVAL_SECONDS, life_seconds - ahead_seconds), ""
+            due_in_seconds, ahead_seconds = await anyio.to_thread.run_sync(self._due_in_and_ahead_seconds)
+            if due_in_seconds > 0:
+                return min(CHECK_INTERVAL_SECONDS, due_in_seconds), ""
             await self._renewed(None, ahead_seconds)
         except GatewayError as error:
             retry_seconds = error.retry_after_seconds or CHECK_INTERVAL_SECONDS
             return max(LEAST_PAUSE_SECONDS, min(CHECK_INTERVAL_SECONDS, retry_seconds)), str(error)
         return LEAST_PAUSE_SECONDS, ""
 
-    def _life_and_ahead_seconds(self) -> tuple[float, float]:
-        """Return the remaining life of the current token, and how long before its end to renew it."""
+    def _due_in_and_ahead_seconds(self) -> tuple[float, float]:
+        """Return when to renew the current token, and how long before its end that is."""
         tokens = self.cache.read()
-        life_seconds, name = self.static_life_seconds(), self._static_token or ""
+        life_seconds, name, new_for_seconds = self.static_life_seconds(), self._static_token or "", 0.0
         if life_seconds <= LEAST_LIFE_SECONDS:
-            life_seconds, name = (0.0, "") if tokens is None else (tokens.life_seconds, tokens.access_token)
+            life_seconds, name = 0.0, ""
+            if tokens is not None:
+                name = tokens.access_token
+                life_seconds, new_for_seconds = self._life_and_newness_seconds(tokens)
         if self._first_seen[0] != name:
             self._first_seen = (name, life_seconds)
         # A token with a short life is renewed at half of it, not all the time.
         ahead_seconds = max(LEAST_LIFE_SECONDS, min(RENEW_AHEAD_SECONDS, self._first_seen[1] / 2))
-        return life_seconds, ahead_seconds
+        return max(life_seconds - ahead_seconds, new_for_seconds), ahead_seconds
+
+    def _usable_tokens(self) -> Tokens | None:
+        tokens = self.cache.read()
+        return tokens if tokens is not None and self.is_usable(tokens) else None
+
+    def _cached_life(self) -> TokenLife | None:
+        tokens = self.cache.read()
+        return None if tokens is None else _life_of(tokens.access_token, self.life_seconds(tokens))
+
+    def _life_and_newness_seconds(self, tokens: Tokens) -> tuple[float, float]:
+        """Return the remaining life of tokens, and how long they still count as new (0 or less if they do not)."""
+        now = time.time()
+        origin = self._origin_of(tokens)
+        saved_at = None if origin is None else origin.saved_at
+        if origin is None or saved_at is None or saved_at > now + CLOCK_TOLERANCE_SECONDS:  # the clock was set back
+            expiry, new_for_seconds = expiry_of(tokens.access_token), 0.0
+            expires_at = tokens.expires_at if expiry is None else expiry
+        else:
+            expires_at = math.inf if origin.expires_at is None else origin.expires_at
+            new_for_seconds = saved_at + NEW_SECONDS - now
+        return expires_at - now, new_for_seconds
+
+    def _origin_of(self, tokens: Tokens) -> TokenOrigin | None:
+        """Return what is recorded of tokens, if this program saved them."""
+        if self._origin is not None and self._origin.token == fingerprint(tokens.access_token):
+            return self._origin
+        try:
+            return self.record.origin(tokens.access_token)
+        except SignInError:
+            return None  # logins and `auth status` report it
 
     async def _renewed(self, rejected: str | None, least_life_seconds: float = LEAST_LIFE_SECONDS) -> str:
         """Renew the token. Callers that come during a renewal get its result."""
@@ -242,7 +306,8 @@ class TokenSource:
         def work() -> Tokens:
             tokens = self.cache.read()
             # Another process may have renewed it already.
-            if tokens is not None and tokens.life_seconds > least_life_seconds and tokens.access_token != rejected:
+            is_other = tokens is not None and tokens.access_token != rejected
+            if tokens is not None and is_other and self.is_usable(tokens, least_life_seconds):
                 return tokens
             return self._sign_in(tokens)
 
@@ -298,13 +363,13 @@ class TokenSource:
             self._failed = (time.monotonic() + LOGIN_PAUSE_SECONDS, error)
             raise
         self._failed = None
-        return self.save(Tokens.granted(granted.access_token, granted.refresh_token), "login", login=True)
+        return self.save(granted, "login", login=True)
 
     def _no_way_to_sign_in(self, tokens: Tokens | None) -> str:
         directory = self.cache.path.parent.absolute()
         variables = " and ".join(self._missing)
         if self._static_token is not None:
-            problem = "is not accepted by Sequence (401)" if self._static_rejected else "has expired"
+            problem = _problem(self.static_life_seconds(), is_rejected=self._static_rejected)
             return (
                 f"SEQUENCE_ACCESS_TOKEN {problem}. Set a new one, or put a {self.cache.path.name} into {directory}, or"
                 f" set {variables} to sign in."
@@ -315,22 +380,41 @@ class TokenSource:
         )
         if tokens is None:
             return f"There is no access token. {remedy}"
-        problem = "is not accepted by Sequence (401)" if tokens.is_valid() else "has expired"
+        problem = _problem(self.life_seconds(tokens), is_rejected=self.is_usable(tokens))
         return f"The access token in {self.cache.path} {problem}, and it has no refresh token. {remedy}"
 
 
-def _life_of(token: str, expires_at: float | None) -> TokenLife:
-    """Return the life of a token. The expiry in the token takes precedence over the one in the cache."""
-    issued_at, own_expiry = issue_of(token), expiry_of(token)
-    expires_at = expires_at if own_expiry is None else own_expiry
-    now = time.time()
-    return TokenLife(
-        age_seconds=None if issued_at is None else now - issued_at,
-        left_seconds=None if expires_at is None else expires_at - now,
-    )
+def _problem(life_seconds: float, *, is_rejected: bool) -> str:
+    if is_rejected:
+        return "is not accepted by Sequence (401)"
+    now = datetime.now(UTC)
+    # The clock may be what is wrong.
+    return f"has expired ({-life_seconds:,.0f} seconds ago by this machine's clock, now {now:%Y-%m-%d %H:%M} UTC)"
 
 
-async def refresh_tokens(endpoint: HttpEndpoint, client_id: str | None, refresh_token: str) -> Tokens:
+def _log_clock(ahead_seconds: float | None) -> None:
+    if ahead_seconds is not None and abs(ahead_seconds) >= CLOCK_TOLERANCE_SECONDS:
+        log.warning(
+            "This machine's clock is %s seconds %s Sequence's. Set the clock, for example with NTP.",
+            f"{abs(ahead_seconds):,.0f}",
+            "behind" if ahead_seconds > 0 else "ahead of",
+        )
+
+
+def _life_of(token: str, life_seconds: float) -> TokenLife:
+    """Return the life of a token. Its age is its whole life without the rest, where the token states both times."""
+    issued_at, expiry = issue_of(token), expiry_of(token)
+    left_seconds = None if math.isinf(life_seconds) else life_seconds
+    if issued_at is None:
+        age_seconds = None
+    elif expiry is None or left_seconds is None:
+        age_seconds = time.time() - issued_at
+    else:
+        age_seconds = expiry - issued_at - left_seconds
+    return TokenLife(age_seconds=age_seconds, left_seconds=left_seconds)
+
+
+async def refresh_tokens(endpoint: HttpEndpoint, client_id: str | None, refresh_token: str) -> Granted:
     """Get new tokens with a refresh token.
 
     Args:
@@ -352,32 +436,41 @@ async def refresh_tokens(endpoint: HttpEndpoint, client_id: str | None, refresh_
             "the token refresh",
             headers={"content-type": "application/json", "accept": "application/json"},
             content=json.dumps(form).encode(),
-            with_error_body=True,
         )
     except SequenceError as error:
-        raise SignInError(f"The access token was not refreshed; the refresh token is kept. {error}") from error
+        raise SignInError(
+            f"The access token was not refreshed; the refresh token is kept. {error}", advice=error.advice
+        ) from error
     body = read_object(answer.body)
-    if 400 <= answer.status < 500 and answer.status != 429:
+    if 400 <= answer.status < 500 and answer.status != 429 and not answer.is_html:
         reason = body.get("error_description") or body.get("error")
         text = plain_text(reason, secrets=[refresh_token]) if isinstance(reason, str) else f"HTTP {answer.status}"
         raise SignInRefusedError(f"The sign-in service refused to refresh the access token: {text}. Sign in again.")
     if answer.status >= 300:
+        reason, advice = _why_not_refreshed(answer)
         raise SignInError(
             "The access token was not refreshed; the refresh token is kept. The sign-in service answered"
-            f" HTTP {answer.status}. Try again later.",
+            f" HTTP {answer.status}{reason}.",
+            advice=advice,
             retry_after_seconds=answer.retry_after_seconds,
         )
-    return _read_grant(body, refresh_token)
-
-
-def _read_grant(body: dict[str, object], old_refresh_token: str) -> Tokens:
-    access_token = body.get("access_token")
+    access_token, new_refresh_token, life_seconds = (
+        body.get(name) for name in ("access_token", "refresh_token", "expires_in")
+    )
     if not is_sendable(access_token):
         raise SignInError("The sign-in service sent no access token; the refresh token is kept. Try again later.")
-    refresh_token = body.get("refresh_token")
-    life_seconds = body.get("expires_in")
-    return Tokens.granted(
+    return Granted(
         access_token,
-        refresh_token if isinstance(refresh_token, str) and refresh_token else old_refresh_token,
-        float(life_seconds) if is_number(life_seconds) else DEFAULT_LIFE_SECONDS,
+        new_refresh_token if isinstance(new_refresh_token, str) and new_refresh_token else refresh_token,
+        life_seconds=float(life_seconds) if is_number(life_seconds) else None,
+        clock_offset_seconds=answer.clock_offset_seconds,
     )
+
+
+def _why_not_refreshed(answer: HttpAnswer) -> tuple[str, str]:
+    """Say what an answer that is not a refusal means, and what to do about it."""
+    if answer.moved_to is not None:
+        return f": it has moved to {answer.moved_to}", "If that is Sequence's new address, update pysequence-api."
+    if answer.is_html and answer.status in {401, 403}:
+        return ", with a page for people as a protection against bots sends it", "Sign in in a browser."
+    return "", "Try again later."

@@ -1,0 +1,1 @@
+"""What somebody else planted, and what somebody else sends."""

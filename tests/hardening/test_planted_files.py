@@ -1,0 +1,133 @@
+"""Files that somebody planted in a data directory: nothing outside is read, changed or removed, and nothing hangs."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from pysequence_api.errors import GatewayError, SettingsError
+from pysequence_api.files import open_own, prepare_directory, read_bytes, remove_own, replace_atomically
+from tests.world import open_world
+
+NAMES = [
+    ".records.db",
+    ".records.db-wal",
+    ".records.db-shm",
+    ".records.db.new",
+    ".audit.jsonl",
+    ".audit.head.json",
+    ".audit.head.json.new",
+    ".daily_limits.json",
+    ".daily_limits.json.new",
+    ".lock",
+    ".owners",
+    ".tokens.json",
+    ".tokens.json.new",
+    ".sign-in.lock",
+    ".pacing",
+    ".pacing.lock",
+    ".pacing-transfer.lock",
+]
+CONTENT = b"the only copy of something precious\n"
+
+
+def link(path: Path, outside: Path) -> None:
+    path.symlink_to(outside)
+
+
+def second_name(path: Path, outside: Path) -> None:
+    path.hardlink_to(outside)
+
+
+def pipe(path: Path, _outside: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_directory(path: Path, outside: Path) -> None:
+    path.symlink_to(outside.parent, target_is_directory=True)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory with a file that must stay as it is."""
+    directory = tmp_path / "documents"
+    directory.mkdir()
+    file = directory / ("a" * 32 + ".lock")  # named like the lock of a process that has ended
+    file.write_bytes(CONTENT)
+    return file
+
+
+def state_of(file: Path) -> tuple[object, ...]:
+    status = file.stat()
+    names = sorted(path.name for path in file.parent.iterdir())
+    return file.read_bytes(), status.st_mode, status.st_size, status.st_mtime_ns, names
+
+
+async def try_a_transfer(directory: Path) -> str:
+    """Try to make a transfer, and return the error."""
+    with anyio.fail_after(20):
+        try:
+            async with open_world(
+                directory, access_token=None, request_interval_seconds=0.001, request_jitter_seconds=0
+            ) as world:
+                world.cache_tokens()
+                await world.transfer()
+        except (GatewayError, OSError) as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("plant", [link, second_name, pipe, link_to_directory])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_planted_file_is_not_used(
+    tmp_path: Path, outside: Path, name: str, plant: Callable[[Path, Path], None]
+) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir(mode=0o700)
+    plant(directory / name, outside)
+    before = state_of(outside)
+    error = anyio.run(try_a_transfer, directory)
+    assert "\n" not in error
+    assert state_of(outside) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_a_file_of_another_user_is_not_used(tmp_path: Path) -> None:
+    theirs = tmp_path / "file.new"
+    theirs.write_bytes(b"")
+    os.chown(theirs, 12_345, 12_345)
+    for use in (
+        lambda: replace_atomically(tmp_path / "file", b"secret"),
+        lambda: read_bytes(theirs),
+        lambda: remove_own(theirs),
+        lambda: os.close(open_own(theirs, os.O_RDWR)),
+    ):
+        with pytest.raises(OSError, match="another user"):
+            use()
+    assert theirs.read_bytes() == b""
+
+
+@pytest.mark.parametrize("mode", [0o702, 0o722, 0o777, 0o720])
+def test_a_directory_that_others_can_change_is_refused(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    if os.geteuid() == 0:
+        os.chown(directory, 0, 12_345)  # a group that is not this user's own
+    directory.chmod(mode)
+    with pytest.raises(SettingsError, match="chmod") as caught:
+        prepare_directory(directory)
+    assert str(directory) in str(caught.value)
+    directory.chmod(stat.S_IRWXU)
+    prepare_directory(directory)
+
+
+def test_the_private_group_of_a_user_is_not_others(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(0o770)
+    if directory.stat().st_gid != 0 or os.geteuid() != 0:
+        pytest.skip("which groups this user has is not known")
+    prepare_directory(directory)  # the group root has no other members here

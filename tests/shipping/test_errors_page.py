@@ -1,0 +1,38 @@
+"""``docs/errors.md`` names every code, with the HTTP status and the exit code that the program uses."""
+
+import pytest
+
+from pysequence_api.errors import Code, GatewayError
+from tests.shipping.documented import table_rows
+from tests.shipping.files import ERRORS
+from tests.shipping.test_documentation import error_classes
+
+NO_VALUE = "--"
+OF_THE_LISTENER = {Code.METHOD_NOT_ALLOWED, Code.HOST_NOT_ALLOWED, Code.BODY_TOO_LATE, Code.BODY_TOO_LARGE}
+"""Codes without an exception: they are answered before a request reaches the gateway."""
+OF_A_BASE = {Code.OVER_MAX, Code.EQUAL_UNKNOWN}
+"""Codes that share a class with another code."""
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[str]]:
+    """The rows of the table, by code."""
+    return {row[0].strip("`"): row[1:] for row in table_rows(ERRORS, "Errors")}
+
+
+def test_the_page_has_every_code_once_and_in_order(rows: dict[str, list[str]]) -> None:
+    assert [row[0] for row in table_rows(ERRORS, "Errors")] == [f"`{code.value}`" for code in Code]
+    assert all(cell for row in rows.values() for cell in row)
+
+
+@pytest.mark.parametrize("error", list(error_classes()), ids=lambda error: error.__name__)
+def test_the_page_has_the_status_and_exit_code_of_a_class(
+    rows: dict[str, list[str]], error: type[GatewayError]
+) -> None:
+    assert rows[error.code.value][:2] == [str(error.status), str(error.exit_code)]
+
+
+def test_only_codes_of_the_listener_have_no_exit_code(rows: dict[str, list[str]]) -> None:
+    assert {code for code, row in rows.items() if row[1] == NO_VALUE} == OF_THE_LISTENER
+    of_classes = {error.code for error in error_classes()}
+    assert set(Code) - of_classes == OF_THE_LISTENER | OF_A_BASE
