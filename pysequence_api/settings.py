@@ -150,9 +150,7 @@ class Settings(BaseModel):
     data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
 
     # The account at Sequence.
-    email: str | None = Field(
-        None, description="Login email for GetSequence. SEQUENCE_ACCESS_TOKEN replaces it."
-    )
+    email: str | None = Field(None, description="Login email for GetSequence. SEQUENCE_ACCESS_TOKEN replaces it.")
     password: SecretStr | None = Field(None, description="Login password.")
     totp: SecretStr | None = Field(
         None, description="Secret of the authenticator (base32 or otpauth://), or the current six digits."

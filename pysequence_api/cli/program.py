@@ -65,7 +65,7 @@ class EnvFileOption(TyperOption):
             param_decls=["--env-file"],
             type_descriptor=option.type_descriptor,
             metavar="FILE",
-            help="Read settings from this file, too. (SEQUENCE_ENV_FILE)",
+            help="Read settings from this file, too. Can also follow the command. (SEQUENCE_ENV_FILE)",
             hidden=hidden,
             expose_value=False,
         )
@@ -137,7 +137,7 @@ class Program(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes | {"commands": _tree()})
-        self.params.insert(-1, EnvFileOption(hidden=False))
+        self.params.append(EnvFileOption(hidden=False))
 
     def main(
         self,

@@ -266,9 +266,7 @@ def _check_directory(gateway: Gateway) -> None:
 async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     kyc_id = arguments.kyc_id or gateway.kyc_id
     accounts = await gateway.client.accounts()
-    source = _find(
-        arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes
-    )
+    source = _find(arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes)
     destination = _find(
         arguments.destination, accounts, arguments.destination_type, "--destination-type", may_guess=not arguments.yes
     )
