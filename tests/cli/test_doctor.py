@@ -53,9 +53,9 @@ def test_invalid_settings_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in findings(2)["settings"]["said"]
 
 
-def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_variable_is_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CNTS", "500")
-    found = findings()["settings"]
+    found = findings(2)["settings"]
     assert "SEQUENCE_MAX_TRANSFER_CNTS" in found["said"]
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in found["fix"]
 
