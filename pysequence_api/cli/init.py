@@ -15,8 +15,9 @@ import typer
 from pydantic import SecretStr, ValidationError
 
 from pysequence_api.cli.program import DECLINED
-from pysequence_api.cli.running import Interrupts, can_ask, confirm, open_with_status, run
+from pysequence_api.cli.running import Interrupts, can_ask, confirm, run
 from pysequence_api.cli.terminal import ask, note, print_line, warn
+from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.env_files import expanded, quoted_value, user_data_directory, user_file
 from pysequence_api.errors import GatewayError, InvalidRequestError, SettingsError
 from pysequence_api.files import replace_atomically
