@@ -40,7 +40,7 @@ from pysequence_api.cli.terminal import (
 )
 from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError, SafeguardError, SettingsError
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.records.audit import EventType, Line
 from pysequence_api.records.check import check
 from pysequence_api.records.names import known_names
@@ -142,7 +142,7 @@ def verify(
     """
     if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
         raise InvalidRequestError("--expect needs a head: the 64 digits that `audit verify` and `limits show` print.")
-    records = open_records(Settings.load().data_directory)
+    records = read_records(Settings.load().data_directory)
     with progress("verifying", "bytes", records.trail.size_bytes()) as advance:
         found = records.trail.verify(expect=expect and expect.lower(), progress=advance)
     problems = check(records).problems if records.path.exists() else ()
@@ -242,7 +242,7 @@ def _is_between(line: Line, first: datetime | None, last: datetime | None) -> bo
 def note_freeze(settings: Settings) -> None:
     """Say on standard error that transfers are frozen, if they are."""
     try:
-        freeze = open_records(settings.data_directory).read(lambda reader: reader.freeze())
+        freeze = read_records(settings.data_directory).read(lambda reader: reader.freeze())
     except SafeguardError:
         return  # the trail is shown in any case; `limits show` and `doctor` say what is wrong
     if freeze is not None:
@@ -254,7 +254,7 @@ def _printer(settings: Settings, *, as_json: bool) -> Callable[[Line], None]:
         return _print_json
     if not is_interactive(sys.stdout):
         return lambda line: print_text(full_line(line))
-    names = known_names(open_records(settings.data_directory))
+    names = known_names(read_records(settings.data_directory))
     return lambda line: print_truncated(short_line(line, names))
 
 

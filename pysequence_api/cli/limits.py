@@ -24,7 +24,7 @@ from pysequence_api.cli.running import confirm_or_exit
 from pysequence_api.cli.terminal import UNKNOWN, is_interactive, note, print_json, print_line, safe
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.money import format_cents
-from pysequence_api.records import open_records
+from pysequence_api.records import open_records, read_records
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.names import known_names
 from pysequence_api.safeguards.decide import MaxCents, state_now
@@ -64,7 +64,7 @@ def show(
       pysequence-api limits show --json | jq .remaining_cents
     """
     settings = Settings.load()
-    records = open_records(settings.data_directory)
+    records = read_records(settings.data_directory)
     limits = read_limits(records, MaxCents.of(settings))
     if as_json:
         print_json(limits.model_dump(mode="json"))
