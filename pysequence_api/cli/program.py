@@ -22,6 +22,7 @@ DOCUMENTED = {3, 4, 5}
 """With ``--json``, errors with these exit codes are printed as a document on standard output too."""
 SIGNALED = 128
 """A command that a signal ended exits with this plus the signal's number: 130 after Ctrl-C."""
+PROGRAM_OPTIONS = ("--no-color", "--debug")
 MIN_HELP_COLUMNS = 52
 """In a narrower window, Typer would still write help this wide."""
 
@@ -113,12 +114,12 @@ class Program(TyperGroup):
         columns = shutil.get_terminal_size().columns
         if columns < MIN_HELP_COLUMNS:
             extra.setdefault("terminal_width", columns)
-        run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
+        given = _in_place(sys.argv[1:] if args is None else args)
+        run = partial(super().main, given, prog_name, complete_var, False, windows_expand_args, **extra)
         if not standalone_mode:
             return run()
         _escape_what_cannot_be_encoded()
-        as_json = "--json" in (sys.argv[1:] if args is None else args)
-        sys.exit(_exit_code_of(run, as_json=as_json))
+        sys.exit(_exit_code_of(run, as_json="--json" in given))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; Ctrl-C ends it in our way, not in Typer's."""
@@ -126,6 +127,17 @@ class Program(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedBySignalError(SIGINT) from None
+
+
+def _in_place(args: Sequence[str]) -> list[str]:
+    """Put options that may stand anywhere where they are parsed, and ``--help`` in the place of the word ``help``."""
+    end = args.index("--") if "--" in args else len(args)
+    first = [word for word in args[:end] if word in PROGRAM_OPTIONS]
+    words = [word for word in args[:end] if word not in {*PROGRAM_OPTIONS, "--json"}]
+    last = ["--json"] if "--json" in args[:end] else []
+    if words[:1] == ["help"]:
+        words, last = words[1:], ["--help"]
+    return [*first, *words, *last, *args[end:]]
 
 
 def _tree(prefix: str = "") -> "dict[str, LazyCommand | LazyGroup]":

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from pysequence_api.account.names import Counterparty, find_counterparty
+from pysequence_api.cli.completion import complete_name
 from pysequence_api.cli.drawing import cents_in_words, print_facts, with_bar
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, can_ask, confirm, run, status_shown
@@ -102,10 +103,20 @@ class Plan:
 
 def transfer(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Name or id of the pod, port or account to take the money from.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Name or id of the pod, port or account to take the money from.",
+            autocompletion=complete_name,
+        ),
     ],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="Name or id of the pod, port or account to send it to.")
+        str,
+        typer.Argument(
+            metavar="DESTINATION",
+            help="Name or id of the pod, port or account to send it to.",
+            autocompletion=complete_name,
+        ),
     ],
     amount: Annotated[
         str | None,
@@ -247,9 +258,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
 async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     kyc_id = arguments.kyc_id or gateway.kyc_id
     accounts = await gateway.client.accounts()
-    source = _find(
-        arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes
-    )
+    source = _find(arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes)
     destination = _find(
         arguments.destination, accounts, arguments.destination_type, "--destination-type", may_guess=not arguments.yes
     )

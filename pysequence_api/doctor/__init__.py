@@ -1,7 +1,7 @@
 """The checks of `doctor`. Each returns findings, and says how to fix what is wrong.
 
-The checks repair nothing. Like every command, they create the data directory if it is missing. One read is sent to
-Sequence.
+The checks repair nothing. Like every command, they create the data directory if it is missing. Each kind of read is
+sent to Sequence once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +16,7 @@ from pysequence_api.doctor.files import (
     check_space,
 )
 from pysequence_api.doctor.finding import Finding, Level, problem_of
+from pysequence_api.doctor.reads import check_reads
 from pysequence_api.doctor.server import check_server
 from pysequence_api.doctor.settings import check_settings
 from pysequence_api.settings import Settings
@@ -41,6 +42,7 @@ def check_everything() -> Iterator[Finding]:
         ("file system", lambda: check_file_system(directory)),
         ("records", lambda: check_records(settings)),
         ("Sequence", lambda: check_account(settings)),
+        ("reads", lambda: check_reads(settings)),
         ("server", lambda: check_server(settings)),
     )
     for name, check in checks:

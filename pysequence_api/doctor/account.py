@@ -1,20 +1,28 @@
-"""The access token, Sequence itself, and this machine's clock. Sends one read."""
+"""The access token, Sequence itself, and this machine's clock. Sends one read.
+
+If that read fails, the clock is compared with the sign-in service's by a request without credentials: a wrong clock can
+be why signing in fails.
+"""
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import anyio
+import httpx
 
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.doctor.finding import Finding, ok, problem, problem_of, warning
-from pysequence_api.errors import SafeguardsUnavailableError, SequenceError, SignInError
+from pysequence_api.errors import ClockError, SequenceError, SettingsError, SignInError
 from pysequence_api.gateway import open_gateway, open_sign_in
+from pysequence_api.sequence.sign_in.login import MAX_CODE_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.sign_in.service import SignInStatus
+from pysequence_api.sequence.transport import clock_offset_seconds, new_tls
 from pysequence_api.settings import Settings, variable
 
 EXPIRES_SOON = timedelta(hours=1)
 WARN_CLOCK_OFFSET_SECONDS = 10.0
+CLOCK_TIMEOUT_SECONDS = 5.0
 SIGN_IN = f"Run `pysequence-api auth login`, or set {variable('access_token')}."
 
 
@@ -24,10 +32,10 @@ def check_account(settings: Settings) -> Iterator[Finding]:
     started = time.monotonic()
     try:
         offset_seconds = anyio.run(_read, settings)
-    except SequenceError as error:
-        fix = "" if isinstance(error, SignInError) else "Check the network, and whether Sequence is down."
-        yield problem_of("Sequence", error, fix)
-        yield warning("clock", "cannot be compared with Sequence's", "Fix the problem with Sequence first.")
+    except (SequenceError, SettingsError) as error:
+        is_explained = getattr(error, "advice", "") or isinstance(error, (SignInError, SettingsError))
+        yield problem_of("Sequence", error, "" if is_explained else "Check whether Sequence is down.")
+        yield _check_clock(None if settings.sandbox else anyio.run(_sign_in_clock_offset_seconds, settings))
         return
     where = "the sandbox" if settings.sandbox else "Sequence"
     yield ok("Sequence", f"{where} answered in {1000 * (time.monotonic() - started):.0f} ms")
@@ -40,14 +48,30 @@ async def _read(settings: Settings) -> float | None:
         return gateway.client.clock_offset_seconds
 
 
+async def _sign_in_clock_offset_seconds(settings: Settings) -> float | None:
+    """Return how far the sign-in service's clock is ahead of ours; ``None`` if it cannot be reached."""
+    is_encrypted = settings.auth_url.startswith("https:")
+    try:
+        async with httpx.AsyncClient(
+            verify=new_tls(certificates=is_encrypted), trust_env=is_encrypted, timeout=CLOCK_TIMEOUT_SECONDS
+        ) as client:
+            asked_at = time.time()
+            answer = await client.head(settings.auth_url)
+            return clock_offset_seconds(answer.headers.get("date"), asked_at, time.time())
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, SettingsError):
+        return None  # the error that led here is already reported
+
+
 def _check_clock(offset_seconds: float | None) -> Finding:
     if offset_seconds is None:
-        return warning("clock", "Sequence did not send its time", "Check that this machine's clock is right.")
-    said = f"{abs(offset_seconds):.0f} seconds off Sequence's"
+        return warning("clock", "cannot be compared with Sequence's", "Check that this machine's clock is right.")
+    said = f"{abs(offset_seconds):,.0f} seconds {'behind' if offset_seconds > 0 else 'ahead of'} Sequence's"
     if abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
-        return problem(
-            "clock", said, "Set this machine's clock. Until then, transfers are rejected.", SafeguardsUnavailableError
-        )
+        fix = "Set this machine's clock. Until then, transfers are rejected, and no login with one-time codes is made."
+        return problem("clock", said, fix, ClockError)
+    if abs(offset_seconds) > MAX_CODE_CLOCK_OFFSET_SECONDS:
+        fix = "Synchronize this machine's clock with NTP. Until then, no login with one-time codes is made."
+        return warning("clock", said, fix)
     if abs(offset_seconds) > WARN_CLOCK_OFFSET_SECONDS:
         return warning("clock", said, "Synchronize this machine's clock with NTP.")
     return ok("clock", "matches Sequence's")
@@ -67,7 +91,7 @@ async def _read_status(settings: Settings) -> SignInStatus:
 def check_token(status: SignInStatus) -> Finding:
     """Check the sign-in status."""
     if status.trouble is not None:
-        return problem("token", status.trouble, SIGN_IN, SignInError)
+        return problem("token", status.trouble, "Correct this, and run `pysequence-api auth status`.", SignInError)
     return _check_valid(status) if status.signed_in else _check_missing(status)
 
 

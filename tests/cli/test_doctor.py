@@ -40,7 +40,7 @@ def findings(code: int = 0) -> dict[str, dict[str, Any]]:
 def test_a_used_sandbox_has_no_problems() -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     found = findings()
-    assert [*NAMES, "Sequence", "clock", "server"] == list(found)
+    assert [*NAMES, "Sequence", "clock", "reads", "server"] == list(found)
     assert {each["level"] for name, each in found.items() if name != "server"} == {"ok"}
     assert found["server"]["level"] == "warning"
     lines = call("doctor").stdout.splitlines()
@@ -129,6 +129,7 @@ def test_an_unsettled_transfer_is_a_warning(directory: Path) -> None:
 
 def test_no_token_or_no_network_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SEQUENCE_SANDBOX")
+    monkeypatch.setenv("SEQUENCE_AUTH_URL", f"http://127.0.0.1:{UNUSED_PORT}")
     found = findings(4)
     assert "SEQUENCE_ACCESS_TOKEN" in found["token"]["fix"]
     assert found["Sequence"]["level"] == "problem"
