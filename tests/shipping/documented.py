@@ -14,6 +14,7 @@ CANNOT_RUN_HERE = (
     "pip install ",  # `.ci/run` installs the built wheel
     "python3 -m venv ",  # `.ci/run` runs the README's test command, and creates an environment for the wheel
     "cp .env.example .env ",  # creates the operator's own file
+    "pysequence-api init",  # needs a person
     "pysequence-api auth login",  # needs a browser or a person
     "pysequence-api records restore",  # refuses while a server runs
 )
