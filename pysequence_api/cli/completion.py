@@ -8,6 +8,7 @@ def completer(values: Iterable[str]) -> Callable[[str], list[str]]:
     known = tuple(values)
 
     def complete(incomplete: str) -> list[str]:
-        return [value for value in known if value.lower().startswith(incomplete.lower())]
+        cased = [value.lower() for value in known] if incomplete.islower() else known
+        return [value for value in cased if value.startswith(incomplete)]
 
     return complete

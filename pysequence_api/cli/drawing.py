@@ -244,6 +244,8 @@ def _wrapped(text: Text, columns: int) -> list[Text]:
             lines[-1] = Text.assemble(lines[-1], " ", word)
         else:
             lines.append(word)
+    for line in lines:
+        line.rstrip()
     return lines
 
 
