@@ -29,7 +29,7 @@ def parse_dollars(text: str) -> int:
     A bare whole number is refused: ``5000`` could be meant in cents, and would then be a hundred times too much.
 
     Args:
-        text: ``$50``, ``50.00`` or ``$1,250.50``.
+        text: ``50.00``, ``$50`` or ``$1,250.50``.
 
     Returns:
         The amount in cents.
@@ -39,8 +39,8 @@ def parse_dollars(text: str) -> int:
     """
     match = _DOLLARS.fullmatch(text.strip())
     if match is None:
-        raise ValueError("is not an amount in dollars; write it like $50, 50.00 or 1,250.50")
+        raise ValueError("is not an amount in dollars; write it like 50.00 or 1,250.50")
     whole = match["whole"].replace(",", "")
     if not match["sign"] and match["cents"] is None:
-        raise ValueError(f"could be meant in dollars or in cents; write ${whole} or --cents {whole}")
+        raise ValueError(f"could be meant in dollars or in cents; write {whole}.00 or --cents {whole}")
     return int(whole) * 100 + int(match["cents"] or 0)

@@ -6,7 +6,7 @@ A full name takes precedence over a part of a name. Case does not matter, nor do
 import difflib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from pysequence_api.errors import NotFoundError, UnreadableAnswerError
@@ -38,16 +38,20 @@ class Counterparty:
         type: whether it is a pod, a port or an account.
         name: ``None`` if unknown.
         balance_cents: ``None`` if unknown.
+        organization_id: whose it is; ``None`` if unknown.
         is_listed: whether the account lists it.
         can_be_source: whether Sequence takes money from it; ``None`` if unknown.
+        is_guess: whether it was found by a part of its name, and so needs a person to confirm it.
     """
 
     id: str
     type: AccountType
     name: str | None = None
     balance_cents: int | None = None
+    organization_id: str | None = None
     is_listed: bool = True
     can_be_source: bool | None = None
+    is_guess: bool = False
 
     @property
     def shown_name(self) -> str:
@@ -91,7 +95,8 @@ def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None)
     candidates = [each for each in everything if kind in (None, each.type)]
     matches = _matches(wanted, candidates)
     if len(matches) == 1:
-        return matches[0]
+        [match] = matches
+        return replace(match, is_guess=wanted != match.id and _folded(wanted) != _folded(match.name or ""))
     if matches:
         raise NotFoundError(_ambiguous(wanted, [(match, match.type.lower()) for match in matches]))
     suggestion = _suggestion(wanted, candidates)
@@ -170,4 +175,6 @@ def _counterparties(accounts: Accounts) -> list[Counterparty]:
 def _counterparty(
     party: Pod | Port | ExternalAccount, kind: AccountType, can_be_source: bool | None = None
 ) -> Counterparty:
-    return Counterparty(party.id, kind, party.name, party.balance_cents, can_be_source=can_be_source)
+    return Counterparty(
+        party.id, kind, party.name, party.balance_cents, party.organization_id, can_be_source=can_be_source
+    )

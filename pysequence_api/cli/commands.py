@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
+    Command("init", "Write your settings to a file of your own.", "init:init"),
     Command("pods", "List pods, their balances and the total.", "pods:list_pods"),
     Command("pods show", "Show one pod.", "pods:show"),
     Command("accounts", "List pods, ports and external accounts.", "accounts:list_accounts"),
@@ -48,6 +49,7 @@ COMMANDS = (
     Command("auth logout", "Remove the stored tokens.", "auth:logout"),
     Command("serve", "Run the HTTP server.", "serve:serve"),
     Command("health", "Check whether a server is healthy.", "health:health"),
+    Command("open", "Open Sequence's own page in a browser, and print its address.", "open:open_page"),
     Command("doctor", "Find problems and say how to fix them.", "doctor:doctor"),
     Command("openapi", "Print the OpenAPI schema of the HTTP API.", "openapi:openapi"),
     Command("key", "Create API keys."),

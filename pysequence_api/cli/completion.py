@@ -1,6 +1,20 @@
-"""Completion of values in shells."""
+"""What the shell completes, besides commands and options. Makes no upstream call."""
 
 from collections.abc import Callable, Iterable
+
+from pysequence_api.errors import GatewayError
+from pysequence_api.records import open_records
+from pysequence_api.records.names import known_names
+from pysequence_api.settings import Settings
+
+
+def complete_name(incomplete: str) -> list[str]:
+    """Complete the name of a pod, port or account, from the names that were read before."""
+    try:
+        names = known_names(open_records(Settings.load().data_directory)).values()
+    except GatewayError:
+        return []  # the command itself says what is wrong
+    return sorted({name for name in names if name.startswith(incomplete)})
 
 
 def completer(values: Iterable[str]) -> Callable[[str], list[str]]:

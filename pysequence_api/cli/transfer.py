@@ -10,17 +10,19 @@ import typer
 from pydantic import ValidationError
 
 from pysequence_api.account.names import Counterparty, find_counterparty
+from pysequence_api.cli.completion import complete_name
 from pysequence_api.cli.drawing import cents_in_words, print_facts, with_bar
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, can_ask, confirm, run, status_shown
 from pysequence_api.cli.terminal import UNKNOWN, note, print_json, print_line, warn
-from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError
+from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError, SafeguardError, SettingsError
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.transfers import CompletedTransfer, Limits
-from pysequence_api.settings import Settings
+from pysequence_api.settings import Settings, variable, warn_about_ignored_file
+from pysequence_api.text import quoted
 
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
 IN_PROGRESS = "The transfer is in progress. Waiting until it has ended and is recorded."
@@ -72,32 +74,53 @@ class Plan:
         return None if before_cents is None else before_cents + self.order.amount_cents
 
     @property
+    def refusals(self) -> list[str]:
+        """Why Sequence will refuse the transfer."""
+        source, destination = self.source, self.destination
+        refusals = []
+        if source.balance_cents is not None and source.balance_cents < self.order.amount_cents:
+            refusals.append(f"The balance of {source.shown_name!r} is too low.")
+        if source.can_be_source is False:
+            refusals.append(f"Sequence does not allow transfers from {source.shown_name!r}.")
+        if None not in (source.organization_id, destination.organization_id) and (
+            source.organization_id != destination.organization_id
+        ):
+            refusals.append(f"{source.shown_name!r} and {destination.shown_name!r} belong to two organizations.")
+        return refusals
+
+    @property
     def warnings(self) -> list[str]:
-        """Reasons why the transfer may fail."""
-        amount_cents, limits, source = self.order.amount_cents, self.limits, self.source
-        unlisted = [each for each in (source, self.destination) if not each.is_listed]
-        warnings = [f"{each.id!r} is not listed in the account." for each in unlisted]
+        """Reasons why the transfer may fail, or not do what was meant."""
+        amount_cents, limits, parties = self.order.amount_cents, self.limits, (self.source, self.destination)
+        warnings = [f"{each.id!r} is not listed in the account." for each in parties if not each.is_listed]
+        warnings += [f"Only a part of the name {each.shown_name!r} was given." for each in parties if each.is_guess]
         if amount_cents > limits.max_transfer_cents:
             warnings.append("The amount exceeds the per-transfer limit. The transfer will be rejected.")
         elif self.left_today_cents < 0:
             warnings.append("The amount exceeds what is left of the daily limit. The transfer will be rejected.")
-        if source.balance_cents is not None and source.balance_cents < amount_cents:
-            warnings.append(f"The balance of {source.shown_name!r} is too low.")
-        if source.can_be_source is False:
-            warnings.append(f"Sequence does not allow transfers from {source.shown_name!r}.")
-        return warnings
+        return warnings + self.refusals
 
 
 def transfer(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Name or id of the pod, port or account to take the money from.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Name or id of the pod, port or account to take the money from.",
+            autocompletion=complete_name,
+        ),
     ],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="Name or id of the pod, port or account to send it to.")
+        str,
+        typer.Argument(
+            metavar="DESTINATION",
+            help="Name or id of the pod, port or account to send it to.",
+            autocompletion=complete_name,
+        ),
     ],
     amount: Annotated[
         str | None,
-        typer.Argument(metavar="AMOUNT", help="Dollars, with a dollar sign or cents: '$50', 50.00 or 1,250.50."),
+        typer.Argument(metavar="AMOUNT", help="Dollars and cents: 50.00 or 1,250.50."),
     ] = None,
     cents: Annotated[
         str | None, typer.Option(metavar="N", help="Amount in cents, instead of AMOUNT: 2500 for $25.00.")
@@ -115,22 +138,22 @@ def transfer(
         str | None, typer.Option(metavar="KEY", help="Key of your choice. A repeated key never moves money twice.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, but send and record nothing. Exits with 3 if rejected.")
+        bool, typer.Option("--dry-run", help="Check everything, but send and record nothing. Exits with 3 if refused.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation. Required in scripts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the transfer as one JSON document.")] = False,
 ) -> None:
     """Move money, after a confirmation.
 
-    SOURCE and DESTINATION are ids, names, or a part of a name that nothing else has. Case does not matter. Write
-    5000.00, not 5000, which could be meant in cents. Put '$50' in quotes, because the shell would expand $5.
+    SOURCE and DESTINATION are ids or names; case does not matter. A part of a name is enough if you then confirm what
+    it was taken for. Write 5000.00, not 5000, which could be meant in cents.
 
     Ctrl-C before the transfer is sent cancels it. After that, the command waits for the result.
 
     \b
     Example:
-      pysequence-api transfer Groceries Rent '$25'
-      pysequence-api transfer Groceries Rent '$25' --dry-run
+      pysequence-api transfer Groceries Rent 25.00
+      pysequence-api transfer Groceries Rent 25.00 --dry-run
       pysequence-api transfer groceries rent --cents 2500 --description "October" --yes --json
 
     \b
@@ -159,7 +182,9 @@ def transfer(
     )
     if not (yes or dry_run or can_ask()):
         raise InvalidRequestError("Not a terminal; pass --yes to confirm. Nothing was sent.")
-    run(partial(_transfer, Settings.load(), arguments), if_interrupted="Nothing was sent.")
+    settings = Settings.load_strictly()
+    warn_about_ignored_file()
+    run(partial(_transfer, settings, arguments), if_interrupted="Nothing was sent.")
 
 
 def amount_in_cents(amount: str | None, cents: str | None) -> int:
@@ -173,7 +198,7 @@ def amount_in_cents(amount: str | None, cents: str | None) -> int:
     elif cents is not None and amount is None:
         given, amount_cents = f"--cents {cents!r}", _parsed_cents(cents)
     else:
-        raise InvalidRequestError("Pass the amount either in dollars, like '$50', or in cents, like --cents 5000.")
+        raise InvalidRequestError("Pass the amount either in dollars, like 50.00, or in cents, like --cents 5000.")
     if not 1 <= amount_cents <= MAX_AMOUNT_CENTS:
         raise InvalidRequestError(f"{given} must be more than $0.00 and at most {format_cents(MAX_AMOUNT_CENTS)}.")
     return amount_cents
@@ -183,9 +208,7 @@ def _parsed_dollars(amount: str) -> int:
     try:
         return parse_dollars(amount)
     except ValueError as error:
-        raise InvalidRequestError(
-            f"AMOUNT {amount!r} {error}. Put dollar signs in quotes, because the shell would expand them."
-        ) from None
+        raise InvalidRequestError(f"AMOUNT {amount!r} {error}.") from None
 
 
 def _parsed_cents(cents: str) -> int:
@@ -213,6 +236,8 @@ def _checked_key(key: str | None) -> str | None:
 
 async def _transfer(settings: Settings, arguments: TransferArguments, interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
+        if arguments.yes and not arguments.dry_run:
+            _check_directory(gateway)
         with status_shown():
             plan = await _make_plan(gateway, arguments)
         _show_plan(plan)
@@ -220,8 +245,10 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
             with status_shown():
                 replayed = await gateway.transfers.preview(plan.order, Channel.CLI, arguments.idempotency_key)
             _print_dry_run(plan, replayed, as_json=arguments.as_json)
+            if replayed is None and plan.refusals:
+                raise typer.Exit(SafeguardError.exit_code)
             return
-        if not arguments.yes and not await confirm(f"Send {format_cents(arguments.amount_cents)}?"):
+        if not arguments.yes and not await confirm(_question(plan)):
             note("Nothing was sent.")
             raise typer.Exit(DECLINED)
         interrupts.defer(IN_PROGRESS)
@@ -232,11 +259,28 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
 
 
+def _check_directory(gateway: Gateway) -> None:
+    """Reject a data directory that is new only because the command runs in another directory than before.
+
+    Its daily limit would start from zero. A person sees that in the plan; a script does not.
+    """
+    settings = gateway.settings
+    if not settings.sandbox and not settings.data_dir.is_absolute() and gateway.records.is_new:
+        raise SettingsError(
+            f"Nothing was ever recorded in {settings.data_directory.absolute()}, so the whole daily limit would be"
+            f" left. {variable('data_dir')} is {str(settings.data_dir)!r}, which is another directory wherever this"
+            " command runs. Set it to an absolute path, or run `pysequence-api init`. To begin here, make the first"
+            " transfer without --yes. Nothing was sent."
+        )
+
+
 async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     kyc_id = arguments.kyc_id or gateway.kyc_id
     accounts = await gateway.client.accounts()
-    source = _find(arguments.source, accounts, arguments.source_type, "--source-type")
-    destination = _find(arguments.destination, accounts, arguments.destination_type, "--destination-type")
+    source = _find(arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes)
+    destination = _find(
+        arguments.destination, accounts, arguments.destination_type, "--destination-type", may_guess=not arguments.yes
+    )
     if source.id == destination.id:
         raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
     directory, limits = gateway.settings.data_directory.absolute(), gateway.limits()
@@ -250,12 +294,27 @@ async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     )
 
 
-def _find(wanted: str, accounts: Accounts, kind: AccountType | None, type_option: str) -> Counterparty:
+def _find(
+    wanted: str, accounts: Accounts, kind: AccountType | None, type_option: str, *, may_guess: bool
+) -> Counterparty:
     try:
-        return find_counterparty(wanted, accounts, kind)
+        party = find_counterparty(wanted, accounts, kind)
     except NotFoundError as error:
         hint = "" if kind else f" To use an id that is not listed, add {type_option}."
         raise NotFoundError(f"{error} Run `pysequence-api accounts` to list them.{hint}") from None
+    if party.is_guess and not may_guess:
+        raise NotFoundError(
+            f"{quoted(wanted)} is only a part of the name {party.shown_name!r}. With --yes, write the whole name or the"
+            f" id {party.id}. Nothing was sent."
+        )
+    return party
+
+
+def _question(plan: Plan) -> str:
+    guesses = [f"to {plan.destination.shown_name!r}"] if plan.destination.is_guess else []
+    if plan.source.is_guess:
+        guesses.insert(0, f"from {plan.source.shown_name!r}")
+    return f"{' '.join([f'Send {format_cents(plan.order.amount_cents)}', *guesses])}?"
 
 
 def _order(arguments: TransferArguments, source: Counterparty, destination: Counterparty, kyc_id: str) -> TransferOrder:
@@ -319,6 +378,8 @@ def _print_dry_run(plan: Plan, replayed: CompletedTransfer | None, *, as_json: b
         print_line(
             "This idempotency key was used before. Nothing would be sent; the original result would be returned."
         )
+    elif plan.refusals:
+        print_line(f"Sequence would refuse this transfer: {' '.join(plan.refusals)} Nothing was sent.")
     else:
         amount, source, destination = format_cents(plan.order.amount_cents), plan.source, plan.destination
         print_line(f"Would transfer {amount} from {source.shown_name} to {destination.shown_name}. Nothing was sent.")
@@ -332,6 +393,7 @@ def _dry_run_document(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
     return {
         "dry_run": True,
         "would_be_sent": would_be_sent,
+        "would_be_refused": would_be_sent and bool(plan.refusals),
         "amount_cents": plan.order.amount_cents,
         "amount": format_cents(plan.order.amount_cents),
         "source": document(plan.source, plan.source_after_cents),

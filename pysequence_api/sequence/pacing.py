@@ -188,7 +188,7 @@ class SharedPace:
     def held_seconds(self) -> float:
         """Return how long nothing may be sent; 0 if it may be. Short enough for the event loop."""
         try:
-            left_seconds = self._hold_path.stat().st_mtime - time.time()
+            left_seconds = self._hold_path.lstat().st_mtime - time.time()
         except OSError:
             return 0.0
         # No hold is longer. If one seems to be, the clock was set back.
@@ -206,13 +206,13 @@ class SharedPace:
 
     def _read(self) -> int | None:
         try:
-            return self._stamp_path.stat().st_mtime_ns
+            return self._stamp_path.lstat().st_mtime_ns
         except FileNotFoundError:
             return None
 
     def _write(self, now_ns: int) -> int:
         _set_time(self._stamp_path, now_ns)
-        return self._stamp_path.stat().st_mtime_ns  # the file system may have rounded it
+        return self._stamp_path.lstat().st_mtime_ns  # the file system may have rounded it
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
@@ -424,7 +424,7 @@ def _open(path: Path) -> int:
 def _set_time(path: Path, time_ns: int) -> None:
     """Set the modification time of a file, which is created if it is missing."""
     try:
-        os.utime(path, ns=(time_ns, time_ns))
+        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
     except FileNotFoundError:
         os.close(_open(path))
-        os.utime(path, ns=(time_ns, time_ns))
+        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)

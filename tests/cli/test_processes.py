@@ -110,6 +110,13 @@ def test_text_typed_before_the_question_does_not_answer_it(sandbox: Environment,
     assert (tmp_path / "sandbox" / ".audit.jsonl").read_text() == ""
 
 
+def test_the_question_says_what_a_part_of_a_name_was_taken_for(sandbox: Environment) -> None:
+    with start_on_terminal(sandbox, "transfer", "Grocer", "Rent", "25.00") as terminal:
+        terminal.wait_for("Send $25.00 from 'Groceries'? [y/N]")
+        terminal.type("y\n")
+        assert terminal.wait_for_exit() == 0, terminal.raw
+
+
 def test_ctrl_c_at_the_question_is_130_and_sends_nothing(sandbox: Environment, tmp_path: Path) -> None:
     with start_on_terminal(sandbox, *TRANSFER) as terminal:
         terminal.wait_for("[y/N]")

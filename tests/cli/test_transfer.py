@@ -76,10 +76,23 @@ def test_a_dry_run_of_what_would_be_rejected_is_3_and_records_nothing(
     assert files(directory)[".audit.jsonl"] == b""
 
 
-def test_a_dry_run_warns_of_a_low_balance() -> None:
-    result = call("transfer", "Empty Envelope", "Rent", "$5", "--dry-run", "--json")
-    [warning] = json.loads(result.stdout)["warnings"]
-    assert warning in result.stderr
+@pytest.mark.parametrize(
+    ("source", "why"), [("Empty Envelope", "too low"), ("Operating", "two organizations"), ("Landlord", "not allow")]
+)
+def test_a_dry_run_of_what_sequence_would_refuse_is_3(source: str, why: str) -> None:
+    assert why in call("transfer", source, "Rent", "5.00", "--dry-run", code=3).stdout
+    result = call("transfer", source, "Rent", "5.00", "--dry-run", "--json", code=3)
+    document = json.loads(result.stdout)
+    assert document["would_be_refused"] is True
+    assert any(why in warning and warning in result.stderr for warning in document["warnings"])
+
+
+@pytest.mark.parametrize(("source", "destination"), [("Grocer", "Rent"), ("Groceries", "ren")])
+def test_a_part_of_a_name_moves_nothing_without_a_person(source: str, destination: str) -> None:
+    assert "only a part of the name" in call("transfer", source, destination, "25.00", "--yes", code=2).stderr
+    dry_run = json.loads(call("transfer", source, destination, "25.00", "--dry-run", "--json").stdout)
+    assert any("a part of the name" in warning for warning in dry_run["warnings"])
+    call("transfer", "gROCERIES", "rent", "25.00", "--yes")
 
 
 def test_a_dry_run_knows_a_used_idempotency_key() -> None:
