@@ -139,14 +139,14 @@ def summary(
 
 def _values(option: str, values: Values | None, known: Sequence[str]) -> tuple[str, ...]:
     """Accept repeated and comma-separated values, as the API does, and only known ones, unless none are given."""
-    parts = [part.strip().upper() for value in values or [] for part in value.split(",")]
+    parts = tuple(part.strip().upper() for value in values or [] for part in value.split(",") if part.strip())
     unknown = [part for part in parts if known and part not in known]
     if unknown:
         raise InvalidRequestError(
             f"{option} {unknown[0][:40]!r} is not known. Use one of: {', '.join(known)}."
             " If Sequence has it all the same, add --any-status."
         )
-    return tuple(filter(None, parts))
+    return parts
 
 
 def _day(moment: datetime | None) -> date | None:
