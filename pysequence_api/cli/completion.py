@@ -1,5 +1,7 @@
 """What the shell completes, besides commands and options. Makes no upstream call."""
 
+from collections.abc import Callable, Iterable
+
 from pysequence_api.errors import GatewayError
 from pysequence_api.records import read_records
 from pysequence_api.records.names import known_names
@@ -13,3 +15,14 @@ def complete_name(incomplete: str) -> list[str]:
     except GatewayError:
         return []  # the command itself says what is wrong
     return sorted({name for name in names if name.startswith(incomplete)})
+
+
+def completer(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that completes the beginning of one of these values, in capitals or not."""
+    known = tuple(values)
+
+    def complete(incomplete: str) -> list[str]:
+        cased = [value.lower() for value in known] if incomplete.islower() else known
+        return [value for value in cased if value.startswith(incomplete)]
+
+    return complete
