@@ -79,9 +79,8 @@ def transfer(records: Database) -> Attempt:
     owners.running.add(attempt.id)
     reserved = records.write(lambda writer: decide.reserve(writer, owners, attempt, LIMITS))
     assert isinstance(reserved, Attempt), reserved
-    announced = records.write(lambda writer: decide.announce(writer, reserved, LIMITS))
+    announced = records.write(lambda writer: decide.announce(writer, reserved, LIMITS), needs_trail=True)
     assert isinstance(announced, Attempt), announced
-    assert records.trail_is_complete()
     ended = records.write(lambda writer: accept_attempt(writer, announced, None))
     owners.running.discard(attempt.id)
     return ended

@@ -247,9 +247,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
 async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     kyc_id = arguments.kyc_id or gateway.kyc_id
     accounts = await gateway.client.accounts()
-    source = _find(
-        arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes
-    )
+    source = _find(arguments.source, accounts, arguments.source_type, "--source-type", may_guess=not arguments.yes)
     destination = _find(
         arguments.destination, accounts, arguments.destination_type, "--destination-type", may_guess=not arguments.yes
     )
