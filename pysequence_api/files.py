@@ -85,9 +85,18 @@ def who_else_can_write(status: os.stat_result) -> str | None:
 
     The group of a user alone, which has the user's name and no other members, is not others.
     """
-    if status.st_mode & stat.S_IWOTH:
+    return _who_else(status, stat.S_IWGRP, stat.S_IWOTH)
+
+
+def who_else_can_read(status: os.stat_result) -> str | None:
+    """Say who, besides its owner, can read a file; see `who_else_can_write`."""
+    return _who_else(status, stat.S_IRGRP, stat.S_IROTH)
+
+
+def _who_else(status: os.stat_result, group_bit: int, others_bit: int) -> str | None:
+    if status.st_mode & others_bit:
         return "Everyone"
-    if status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid, status.st_uid):
+    if status.st_mode & group_bit and not _is_private_group(status.st_gid, status.st_uid):
         return "The members of its group"
     return None
 
