@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pysequence_api.errors import Code
 from pysequence_api.settings import is_loopback, variable
+from pysequence_api.web.keyless import key_was_right
 
 HEALTH_PATH = "/api/health"
 KEY_HEADER = b"x-api-key"
@@ -41,7 +42,10 @@ class KeyCheck:
         """Pass the request on, or answer 401."""
         kind = scope["type"]
         is_public = kind == "lifespan" or (kind == "http" and scope["path"] == HEALTH_PATH)
-        if is_public or self._has_key(scope):
+        if is_public:
+            await self._app(scope, receive, send)
+        elif self._has_key(scope):
+            key_was_right()
             await self._app(scope, receive, send)
         elif kind == "http":
             answer = JSONResponse(

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from pysequence_api.errors import Code, SettingsError
 from pysequence_api.http_server import HttpProtocol, HttpServer, listen
 from pysequence_api.settings import variable
-from pysequence_api.web.request_log import MAX_KEYLESS_LINES_PER_MINUTE, LineAllowance
+from pysequence_api.web.keyless import CONNECTION_LOGGER
 
 MAX_CONNECTIONS = 256
 """Callers above this number get 503 at once."""
@@ -30,18 +30,9 @@ UNREADABLE_REQUEST = {
     "detail": "This is not a valid HTTP/1.1 request, or its headers are too large.",
     "code": Code.INVALID_REQUEST,
 }
-LOGGER_NAME = "pysequence_api.api.http"
+VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 
-log = logging.getLogger(LOGGER_NAME)
-_allowance = LineAllowance(MAX_KEYLESS_LINES_PER_MINUTE)
-
-
-def _is_admitted(record: logging.LogRecord) -> bool:
-    """Limit the warnings that anyone without a key can cause, for example with bytes that are not HTTP."""
-    return record.levelno > logging.WARNING or _allowance.take() is not None
-
-
-log.addFilter(_is_admitted)
+log = logging.getLogger(CONNECTION_LOGGER)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -87,6 +78,53 @@ def create_server(app: ASGIApp, on_listening: Callable[[], None], on_stop: Calla
     )
 
 
+class StrictConnection(h11.Connection):
+    """Rejects heads that another program could read differently, which h11 accepts."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event.
+
+        Raises:
+            h11.RemoteProtocolError: the request is not valid.
+        """
+        if self.their_state is h11.IDLE:
+            _check_head(self.trailing_data[0])
+        return super().next_event()
+
+
+def _check_head(received: bytes) -> None:
+    end = received.find(b"\r\n\r\n")
+    head = received if end < 0 else received[: end + 2]
+    if head.count(b"\n") != head.count(b"\r\n"):
+        raise h11.RemoteProtocolError("a line ends without a carriage return")
+    if end < 0:
+        return
+    first, *lines = head.split(b"\r\n")
+    if not first.endswith(VERSIONS):
+        raise h11.RemoteProtocolError("not HTTP/1.0 or HTTP/1.1")
+    fields = [(name.strip().lower(), value) for name, _, value in (line.partition(b":") for line in lines)]
+    lengths = [value for name, value in fields if name == b"content-length"]
+    encodings = [value for name, value in fields if name == b"transfer-encoding"]
+    if len(lengths) + len(encodings) > 1 or any(b"," in value for value in lengths):
+        raise h11.RemoteProtocolError("more than one length of the body")
+    if encodings and first.endswith(b"HTTP/1.0"):
+        raise h11.RemoteProtocolError("HTTP/1.0 has no transfer encodings")
+
+
+def json_answer(status: int, reason: str, content: object, *headers: tuple[str, str]) -> bytes:
+    """Return a whole answer that closes the connection."""
+    body = json.dumps(content).encode()
+    fields = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        NO_STORE,
+        ("connection", "close"),
+        *headers,
+    ]
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode() + body
+
+
 class ImpatientProtocol(HttpProtocol):
     """Closes a connection on which no whole request arrives.
 
@@ -96,6 +134,7 @@ class ImpatientProtocol(HttpProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the checks."""
         super().connection_made(transport)
+        self.conn = StrictConnection(h11.SERVER, MAX_REQUEST_HEAD_BYTES)
         self.logger = log
         self._schedule_check(None)
 
@@ -104,17 +143,24 @@ class ImpatientProtocol(HttpProtocol):
         self._next_check.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Read what was sent, unless the connection is closing."""
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def shutdown(self) -> None:
+        """Close the connection once it is idle."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not for callers
         """Answer an unreadable request in the shape of every other error."""
-        content = json.dumps(UNREADABLE_REQUEST).encode()
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(content))),
-            NO_STORE,
-            ("connection", "close"),
-        ]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        # Written without h11, which would refuse if the answer has started.
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.write(json_answer(400, "Bad Request", UNREADABLE_REQUEST))
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application's answer comes too late
+            self.cycle.message_event.set()
         self.transport.close()
 
     def _schedule_check(self, idle_after: RequestResponseCycle | None) -> None:

@@ -1,5 +1,6 @@
 """Connections, request heads and bodies are bounded in size, number and time."""
 
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,6 +59,40 @@ async def test_large_head_is_400(sandbox_server: Server) -> None:
     filler = b"X-Filler: " + b"x" * (listening.MAX_REQUEST_HEAD_BYTES * 2) + b"\r\n"
     status, _, _ = await sandbox_server.send_bytes(b"GET /api/health HTTP/1.1\r\nHost: x\r\n" + filler)
     assert status == 400
+
+
+HEAD = b"POST /api/transfers HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        HEAD + CHUNKED + b"Content-Length: 3\r\n\r\n0\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        HEAD + b"Content-Length: 2, 2\r\n\r\n{}",
+        HEAD + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n",
+        b"POST /api/transfers HTTP/1.0\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+        b"GET /api/health HTTP/1.1\nHost: x\n\n",
+        b"GET /api/health HTTP/1.1\r\nHost: x\nX-Other: y\r\n\r\n",
+        b"GET /api/health HTTP/1.1\r\nHost: x\r\n\n",
+        b"GET /api/health HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET /api/health HTTP/1.2\r\nHost: x\r\n\r\n",
+        b"GET /api/health HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"HEAD /api/health HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"Content-Length: 3\r\n\r\n",
+    ],
+)
+async def test_request_that_can_be_read_in_two_ways_is_400_and_closed(
+    sandbox_server: Server, request_bytes: bytes
+) -> None:
+    async with await anyio.connect_tcp(sandbox_server.host, sandbox_server.port) as stream:
+        await stream.send(request_bytes + b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        with anyio.fail_after(5):
+            received = b"".join([chunk async for chunk in stream])
+    head, _, content = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"cache-control: no-store" in head.lower()
+    assert json.loads(content)["code"] == "invalid_request"
 
 
 async def test_large_body_is_413(shared_client: httpx.AsyncClient) -> None:
