@@ -47,7 +47,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         host, port = gateway.settings.server_host, gateway.settings.server_port
         listener = bind(host, port)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        server = create_server(app, partial(on_ready, gateway, url), gateway.stop)
+        server = create_server(app, listener, partial(on_ready, gateway, url), gateway.stop)
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:

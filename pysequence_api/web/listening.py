@@ -2,10 +2,10 @@
 
 import asyncio
 import errno
-import json
 import logging
-import socket
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import h11
 from starlette.types import ASGIApp
@@ -14,18 +14,18 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from pysequence_api.errors import Code, SettingsError
 from pysequence_api.http_server import HttpProtocol, HttpServer, listen
 from pysequence_api.settings import variable
+from pysequence_api.web.connections import CONNECTION_STATE, NO_STORE, BoundedListener, json_answer
 from pysequence_api.web.keyless import CONNECTION_LOGGER
 
-MAX_CONNECTIONS = 256
-"""Callers above this number get 503 at once."""
 MAX_REQUEST_HEAD_BYTES = 32 * 1024
 KEEP_ALIVE_SECONDS = 30
 """Longer than clients keep idle connections, so that the client closes first. A transfer sent on a connection that the
 server is closing fails in a way that its caller cannot explain."""
 SILENCE_SECONDS = 35.0
 """A connection without a whole request for this long, up to twice as long, is closed."""
-NO_STORE = ("cache-control", "no-store")
-"""On every answer: no cache may store account data."""
+WRITE_SECONDS = 15.0
+"""A client that does not read an answer for this long, up to twice as long, is disconnected."""
+BACKLOG = 256
 UNREADABLE_REQUEST = {
     "detail": "This is not a valid HTTP/1.1 request, or its headers are too large.",
     "code": Code.INVALID_REQUEST,
@@ -35,14 +35,14 @@ VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 log = logging.getLogger(CONNECTION_LOGGER)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> BoundedListener:
     """Bind the server's address and listen on it.
 
     Raises:
         SettingsError: the address cannot be used.
     """
     try:
-        return listen(host, port, backlog=MAX_CONNECTIONS)
+        return BoundedListener(listen(host, port, backlog=BACKLOG), is_plain=True)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(
@@ -55,23 +55,25 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def create_server(app: ASGIApp, on_listening: Callable[[], None], on_stop: Callable[[], None]) -> HttpServer:
+def create_server(
+    app: ASGIApp, listener: BoundedListener, on_listening: Callable[[], None], on_stop: Callable[[], None]
+) -> HttpServer:
     """Create the server of an application.
 
     Args:
         app: the application.
+        listener: where it will listen.
         on_listening: called once connections are accepted.
         on_stop: called at each signal to stop.
     """
     return HttpServer(
         app,
-        protocol=ImpatientProtocol,
+        protocol=partial(ImpatientProtocol, listener),
         on_listening=on_listening,
         on_stop=on_stop,
         access_log=False,
         headers=[NO_STORE],
-        limit_concurrency=MAX_CONNECTIONS,
-        backlog=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=None,  # running requests have timeouts of their own
         h11_max_incomplete_event_size=MAX_REQUEST_HEAD_BYTES,
@@ -111,36 +113,31 @@ def _check_head(received: bytes) -> None:
         raise h11.RemoteProtocolError("HTTP/1.0 has no transfer encodings")
 
 
-def json_answer(status: int, reason: str, content: object, *headers: tuple[str, str]) -> bytes:
-    """Return a whole answer that closes the connection."""
-    body = json.dumps(content).encode()
-    fields = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
-        NO_STORE,
-        ("connection", "close"),
-        *headers,
-    ]
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields)
-    return f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode() + body
-
-
 class ImpatientProtocol(HttpProtocol):
-    """Closes a connection on which no whole request arrives.
+    """Closes a connection on which no whole request arrives, or whose client does not read its answer."""
 
-    Otherwise half a request on each of `MAX_CONNECTIONS` connections would block every other caller.
-    """
+    def __init__(self, listener: BoundedListener, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._listener = listener
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the checks."""
         super().connection_made(transport)
         self.conn = StrictConnection(h11.SERVER, MAX_REQUEST_HEAD_BYTES)
         self.logger = log
+        connection = self._listener.find(transport.get_extra_info("socket").fileno())
+        if connection is None:
+            transport.abort()  # another one took its place before it was served
+        else:
+            connection.abort = transport.abort
+            self.app_state = {CONNECTION_STATE: connection}
         self._schedule_check(None)
+        self._schedule_write_check(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the checks."""
         self._next_check.cancel()
+        self._next_write_check.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -174,3 +171,13 @@ class ImpatientProtocol(HttpProtocol):
             self.transport.close()
         else:
             self._schedule_check(self.cycle if is_idle else None)
+
+    def _schedule_write_check(self, unread: RequestResponseCycle | None) -> None:
+        self._next_write_check = self.loop.call_later(WRITE_SECONDS, self._check_writing, unread)
+
+    def _check_writing(self, unread: RequestResponseCycle | None) -> None:
+        is_waiting = self.transport.get_write_buffer_size() > 0
+        if is_waiting and self.cycle is unread:
+            self.transport.abort()
+        else:
+            self._schedule_write_check(self.cycle if is_waiting else None)

@@ -22,6 +22,8 @@ MAX_LOGGED_PATH_CHARACTERS = 200
 MAX_LOGGED_METHOD_CHARACTERS = 20
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER_METHOD = "OTHER"
+MAX_RUNNING_REQUESTS = 512
+"""More than there are connections, because a request can go on after its client disconnected."""
 HIDDEN_KEY = "[key]"
 NO_ROUTE = "none"
 """Counts all paths that do not exist, so that callers cannot add time series."""
@@ -100,6 +102,7 @@ class RequestLog:
         self._app = app
         self._counts = counts
         self._key = key
+        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and answer 500 if the application fails."""
@@ -109,9 +112,11 @@ class RequestLog:
         seen = _Seen(scope, _request_id(scope["headers"], self._key))
         started_seconds = time.perf_counter()
         with keyless(), measured() as upstream:
+            self._running += 1
             try:
                 await self._answer(seen, receive, send)
             finally:
+                self._running -= 1
                 seen.duration_seconds = time.perf_counter() - started_seconds
                 self._counts.add(seen.route, scope["method"], seen.status, seen.duration_seconds)
                 self._log(seen, upstream)
@@ -123,6 +128,12 @@ class RequestLog:
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, seen.request_id.encode())]
             await send(message)
 
+        if self._running > MAX_RUNNING_REQUESTS:
+            content = {"detail": "The server works on too many requests. Try again later.", "code": Code.BUSY}
+            await JSONResponse(content, status_code=503, headers={"Retry-After": "1"})(
+                seen.scope, receive, send_with_id
+            )
+            return
         try:
             await self._app(seen.scope, receive, send_with_id)
         except Exception:

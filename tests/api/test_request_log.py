@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from pysequence_api.api import create_app
+from pysequence_api.web import access
 from pysequence_api.web.access import KeyCheck
 from pysequence_api.web.keyless import MAX_KEYLESS_LINES_PER_MINUTE
 from tests.api.calls import post_transfer
@@ -124,8 +125,9 @@ async def test_forwarded_headers_are_ignored(sandbox_server: Server) -> None:
 
 
 async def test_requests_without_a_key_do_not_fill_the_log(
-    shared_world: World, caplog: pytest.LogCaptureFixture
+    shared_world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(access, "MAX_DELAY_SECONDS", 0)
     transport = httpx.ASGITransport(create_app(shared_world.gateway))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         for _ in range(MAX_KEYLESS_LINES_PER_MINUTE + 20):
