@@ -2,9 +2,15 @@
 
 import asyncio
 import errno
+import fcntl
 import logging
+import os
+import socket
+import ssl
+import stat
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -12,8 +18,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from pysequence_api.errors import Code, SettingsError
+from pysequence_api.files import who_else_can_write
 from pysequence_api.http_server import HttpProtocol, HttpServer, listen
-from pysequence_api.settings import variable
+from pysequence_api.local_server import reason_of
+from pysequence_api.settings import Settings, variable
 from pysequence_api.web.connections import CONNECTION_STATE, NO_STORE, BoundedListener, json_answer
 from pysequence_api.web.keyless import CONNECTION_LOGGER
 
@@ -35,14 +43,17 @@ VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 log = logging.getLogger(CONNECTION_LOGGER)
 
 
-def bind(host: str, port: int) -> BoundedListener:
-    """Bind the server's address and listen on it.
+def bind(settings: Settings) -> BoundedListener:
+    """Bind the server's address, or its Unix socket, and listen on it.
 
     Raises:
         SettingsError: the address cannot be used.
     """
+    if settings.server_socket is not None:
+        return BoundedListener(_bind_socket(settings.server_socket), is_plain=True)
+    host, port = settings.server_host, settings.server_port
     try:
-        return BoundedListener(listen(host, port, backlog=BACKLOG), is_plain=True)
+        return BoundedListener(listen(host, port, backlog=BACKLOG), is_plain=settings.tls_key is None)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(
@@ -55,14 +66,96 @@ def bind(host: str, port: int) -> BoundedListener:
         ) from error
 
 
+def _bind_socket(path: Path) -> socket.socket:
+    name, directory = variable("server_socket"), path.absolute().parent
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SettingsError(f"{name}: the directory {directory} cannot be used ({error.strerror}).") from error
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _require_private(os.fstat(descriptor), directory)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # two servers could both find an old socket and remove it
+        _remove_unused(path)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        listener.listen(BACKLOG)
+    except BaseException as error:
+        listener.close()
+        if isinstance(error, OSError):
+            raise SettingsError(f"{name}: cannot listen on {path} ({error.strerror or error}).") from error
+        raise
+    finally:
+        os.close(descriptor)
+    return listener
+
+
+def _require_private(status: os.stat_result, directory: Path) -> None:
+    others = "Another user" if status.st_uid not in {0, os.geteuid()} else who_else_can_write(status)
+    if others is not None:
+        raise SettingsError(
+            f"{variable('server_socket')}: {others} can change the directory {directory}. Choose another one."
+        )
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove the socket of a server that was killed."""
+    name = variable("server_socket")
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SettingsError(f"{name}: {path} exists and is not a socket. Remove it, or choose another path.")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise SettingsError(f"{name}: another server listens on {path}.")
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Load the server's certificate and its key; ``None`` if none is set.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        for path in (certificate, key):
+            path.open("rb").close()
+    except OSError as error:
+        name = variable("tls_certificate" if path is certificate else "tls_key")
+        raise SettingsError(f"{name}: {path} cannot be read ({error.strerror}).") from error
+    try:
+        context.load_cert_chain(certificate, key, password="")  # else OpenSSL would ask for one
+    except OSError as error:
+        names = f"{variable('tls_certificate')} and {variable('tls_key')}"
+        raise SettingsError(f"{names} cannot be used: {reason_of(error)}.") from error
+    return context
+
+
 def create_server(
-    app: ASGIApp, listener: BoundedListener, on_listening: Callable[[], None], on_stop: Callable[[], None]
+    app: ASGIApp,
+    listener: BoundedListener,
+    tls: ssl.SSLContext | None,
+    on_listening: Callable[[], None],
+    on_stop: Callable[[], None],
 ) -> HttpServer:
     """Create the server of an application.
 
     Args:
         app: the application.
         listener: where it will listen.
+        tls: the certificate; without one, it speaks plain HTTP.
         on_listening: called once connections are accepted.
         on_stop: called at each signal to stop.
     """
@@ -71,6 +164,7 @@ def create_server(
         protocol=partial(ImpatientProtocol, listener),
         on_listening=on_listening,
         on_stop=on_stop,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
         access_log=False,
         headers=[NO_STORE],
         backlog=BACKLOG,

@@ -26,10 +26,10 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 @asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[int]:
+async def serving(directory: Path, **more: str) -> AsyncIterator[int]:
     """Serve in this process, so that a test can set the bounds. Yields the port."""
     port = free_port()
-    settings = Settings.load(sandbox=True, data_dir=directory, server_port=port)
+    settings = Settings.load(sandbox=True, data_dir=directory, server_port=port, **more)
     ready = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: serve(settings, on_ready=lambda *_: ready.set()))
