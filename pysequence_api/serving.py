@@ -1,6 +1,7 @@
 """Runs the HTTP server: opens the gateway, listens, and stops in order."""
 
 import logging
+import resource
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -37,6 +38,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         SignInError: there is no access token, and no way to get one.
         NotAuthorizedError: Sequence rejects the access token.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
