@@ -27,6 +27,8 @@ PREFIX = "SEQUENCE_"
 SECRETS_DIRECTORY = Path("/run/secrets")
 SHORT_API_KEY_CHARACTERS = 16
 """A key under this length gets a warning at every start."""
+OWN_PATHS = {"api", "metrics", "openapi.json", "docs"}
+"""How the paths of the server begin. A root path must differ, or it would be unclear whether a proxy removed it."""
 
 
 SANDBOX_DEFAULTS: dict[str, Any] = {
@@ -84,7 +86,19 @@ def _host_names(hosts: object) -> object:
     return names
 
 
+def _safe_root_path(path: str) -> str:
+    segments = path.removesuffix("/").split("/")[1:]
+    if not path.startswith("/") or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
+        raise ValueError("must be a path like /sequence")
+    if {".", ".."} & set(segments):
+        raise ValueError("must not contain . or .. as a part")
+    if segments and segments[0] in OWN_PATHS:
+        raise ValueError(f"must not begin with /{segments[0]}, where the server's own paths begin")
+    return path.removesuffix("/")
+
+
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
@@ -114,6 +128,9 @@ class Settings(BaseSettings):
 
     allowed_hosts: HostNames = Field(
         (), description="The host names, comma-separated, that the server answers to; without any, to every name."
+    )
+    root_path: RootPath = Field(
+        "", description="The path, such as /sequence, under which a proxy in front offers the server."
     )
     log_format: Literal["json", "text"] | None = Field(
         None, description="The form of a server's log: json or text; text on a terminal and json elsewhere if not set."
