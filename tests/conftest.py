@@ -14,6 +14,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Every process that a test starts would compile the whole program anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+    os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
 settings.register_profile("long", max_examples=100_000)  # for hours, with --hypothesis-profile=long
 
 
@@ -31,9 +33,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the developer's own ``SEQUENCE_*`` variables and ``.env`` out of the tests."""
+    """Keep the developer's own ``SEQUENCE_*`` variables and files out of the tests."""
     for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
         monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 
 

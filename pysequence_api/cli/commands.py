@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
+    Command("init", "Write your settings to a file of your own.", "init:init"),
     Command("pods", "List pods, their balances and the total.", "pods:list_pods"),
     Command("pods show", "Show one pod.", "pods:show"),
     Command("accounts", "List pods, ports and external accounts.", "accounts:list_accounts"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -11,10 +10,10 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
-from pysequence_api.errors import GatewayError, SettingsError
+from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.money import format_cents
-from pysequence_api.serving import REQUIRED_SANDBOX_SETTINGS, REQUIRED_SETTINGS
+from pysequence_api.serving import required_settings
 from pysequence_api.serving import serve as serve_api
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings, variable
 
@@ -41,19 +40,10 @@ def serve(
       pysequence-api serve --sandbox
       SEQUENCE_API_KEY=... pysequence-api serve --host 127.0.0.1 --port 8720
     """
-    settings = _load_settings(host, port, sandbox)
+    settings = Settings.load_strictly(required_settings, server_host=host, server_port=port, sandbox=sandbox or None)
     log_for_server(settings)
     welcome = _Welcome()
     run_server(lambda: serve_api(settings, on_ready=welcome.show))
-
-
-def _load_settings(host: str | None, port: int | None, sandbox: bool) -> Settings:
-    load = partial(Settings.load, server_host=host, server_port=port, sandbox=sandbox or None)
-    try:
-        is_sandbox = load().sandbox
-    except SettingsError:
-        is_sandbox = sandbox  # the next load reports everything that is wrong or missing
-    return load(required=REQUIRED_SANDBOX_SETTINGS if is_sandbox else REQUIRED_SETTINGS)
 
 
 class _Welcome:
@@ -72,7 +62,8 @@ async def _print_welcome(gateway: Gateway, url: str) -> None:
         if gateway.settings.sandbox:
             await _print_examples(gateway, url)
         else:
-            print_line(f"Listening on {url}, {_limits(gateway.settings)}, data in {_directory(gateway.settings)}")
+            settings, upstream = gateway.settings, urlsplit(gateway.settings.graphql_url).netloc
+            print_line(f"Listening on {url}, {_limits(settings)}, data in {_directory(settings)}, upstream {upstream}")
     except (ReaderGoneError, GatewayError) as error:
         warn(f"Could not print the welcome text: {error or 'standard output is closed'}")
 

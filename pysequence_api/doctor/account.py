@@ -1,4 +1,4 @@
-"""The access token, Sequence itself, and this machine's clock. Sends one read.
+"""The access token, Sequence itself, the default ids, and this machine's clock. Sends one read.
 
 If that read fails, the clock is compared with the sign-in service's by a request without credentials: a wrong clock can
 be why signing in fails.
@@ -15,10 +15,12 @@ from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.doctor.finding import Finding, ok, problem, problem_of, warning
 from pysequence_api.errors import ClockError, SequenceError, SettingsError, SignInError
 from pysequence_api.gateway import open_gateway, open_sign_in
+from pysequence_api.models import Accounts
 from pysequence_api.sequence.sign_in.login import MAX_CODE_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.sign_in.service import SignInStatus
 from pysequence_api.sequence.transport import clock_offset_seconds, new_tls
 from pysequence_api.settings import Settings, variable
+from pysequence_api.text import quoted
 
 EXPIRES_SOON = timedelta(hours=1)
 WARN_CLOCK_OFFSET_SECONDS = 10.0
@@ -27,11 +29,11 @@ SIGN_IN = f"Run `pysequence-api auth login`, or set {variable('access_token')}."
 
 
 def check_account(settings: Settings) -> Iterator[Finding]:
-    """Check the access token, whether Sequence accepts it, and the clock against Sequence's."""
+    """Check the access token, whether Sequence accepts it, the default ids, and the clock."""
     yield _check_token(settings)
     started = time.monotonic()
     try:
-        offset_seconds = anyio.run(_read, settings)
+        offset_seconds, ids = anyio.run(_read, settings)
     except (SequenceError, SettingsError) as error:
         is_explained = getattr(error, "advice", "") or isinstance(error, (SignInError, SettingsError))
         yield problem_of("Sequence", error, "" if is_explained else "Check whether Sequence is down.")
@@ -39,13 +41,38 @@ def check_account(settings: Settings) -> Iterator[Finding]:
         return
     where = "the sandbox" if settings.sandbox else "Sequence"
     yield ok("Sequence", f"{where} answered in {1000 * (time.monotonic() - started):.0f} ms")
+    yield from ids
     yield _check_clock(offset_seconds)
 
 
-async def _read(settings: Settings) -> float | None:
+async def _read(settings: Settings) -> tuple[float | None, list[Finding]]:
     async with open_gateway(settings) as gateway:
-        await gateway.client.activity_summary()
-        return gateway.client.clock_offset_seconds
+        accounts = await gateway.client.accounts()
+        ids = check_ids(gateway.default_organization_id, gateway.default_kyc_id, accounts)
+        return gateway.client.clock_offset_seconds, [*ids]
+
+
+def check_ids(organization_id: str | None, kyc_id: str | None, accounts: Accounts) -> Iterator[Finding]:
+    """Check the default ids, as far as they are set, against the account."""
+    found = [
+        *_check_id("org_id", organization_id, accounts.organization_ids, complete=accounts.complete),
+        *_check_id("kyc_id", kyc_id, accounts.kyc_ids, complete=True),
+    ]
+    yield from found
+    if not found and organization_id is not None and kyc_id is not None:
+        yield ok("ids", "organization and KYC id belong to the account")
+
+
+def _check_id(name: str, value: str | None, known: tuple[str, ...] | None, *, complete: bool) -> Iterator[Finding]:
+    if value is None or (known is not None and value in known):
+        return
+    if known is None or not complete:
+        said = f"{variable(name)} cannot be checked, because Sequence did not list all of the account's"
+        yield warning("ids", said, f"Check it yourself: {quoted(value)}.")
+        return
+    right = " or ".join(map(quoted, known))
+    fix = f"Set it to {right}." if known else "This account has none. Sign in to another account."
+    yield problem("ids", f"{variable(name)} {quoted(value)} does not belong to the account", fix, SettingsError)
 
 
 async def _sign_in_clock_offset_seconds(settings: Settings) -> float | None:

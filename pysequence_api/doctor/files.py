@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
+from pysequence_api.files import who_else_can_write
 from pysequence_api.money import format_cents
 from pysequence_api.records import open_records
 from pysequence_api.records.check import check
@@ -39,8 +40,9 @@ def check_directory(directory: Path) -> Iterator[Finding]:
         yield problem(name, f"{shown} belongs to another user", fix, SettingsError)
     elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         yield problem(name, f"{shown} cannot be written", f"chmod u+rwx {shown}", SettingsError)
-    elif status.st_mode & 0o022:
-        yield warning(name, f"others can change {shown} (mode {stat.S_IMODE(status.st_mode):o})", f"chmod 700 {shown}")
+    elif others := who_else_can_write(status):
+        said = f"{others.lower()} can change {shown} (mode {stat.S_IMODE(status.st_mode):o})"
+        yield problem(name, said, f"chmod 700 {shown}", SettingsError)
     else:
         yield ok(name, f"{shown}, owned by you, mode {stat.S_IMODE(status.st_mode):o}")
 

@@ -174,7 +174,7 @@ async def test_no_application_without_a_key(tmp_path: Path) -> None:
 
 def test_empty_key_counts_as_unset() -> None:
     with pytest.raises(SettingsError, match="SEQUENCE_API_KEY"):
-        Settings.load(api_key="", required=["api_key"])
+        Settings.load_strictly(lambda _: ["api_key"], api_key="")
 
 
 @pytest.mark.parametrize("host", ["pods.example.net", "PODS.example.net:8720", "127.0.0.1:1", "[::1]:8720", "[::1]"])

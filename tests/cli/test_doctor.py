@@ -53,9 +53,9 @@ def test_invalid_settings_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in findings(2)["settings"]["said"]
 
 
-def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_variable_is_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CNTS", "500")
-    found = findings()["settings"]
+    found = findings(2)["settings"]
     assert "SEQUENCE_MAX_TRANSFER_CNTS" in found["said"]
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in found["fix"]
 
@@ -92,10 +92,10 @@ def test_files_that_others_can_read_are_2(directory: Path) -> None:
     assert "chmod 600" in findings(2)["file modes"]["fix"]
 
 
-def test_a_directory_that_others_can_change_is_a_warning(directory: Path) -> None:
+def test_a_directory_that_others_can_change_is_2(directory: Path) -> None:
     call("pods")
     directory.chmod(0o777)
-    assert "chmod 700" in findings()["data directory"]["fix"]
+    assert "chmod 700" in findings(2)["data directory"]["fix"]
 
 
 def test_a_directory_that_is_a_file_is_2(directory: Path) -> None:

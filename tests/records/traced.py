@@ -15,8 +15,10 @@ from pathlib import Path
 import httpx
 import time_machine
 
+from pysequence_api import gateway
 from pysequence_api.errors import GatewayError, OutcomeUnknownError
 from pysequence_api.records.control import freeze, unfreeze
+from pysequence_api.records.upkeep import back_up, restore
 from pysequence_api.sandbox import Sandbox
 from tests.world import World, open_world
 
@@ -53,16 +55,36 @@ class MarkingSandbox(Sandbox):
 
 
 class Run:
-    """One process of a scenario.
+    """One process of a scenario. The simulated Sequence keeps its file beside the marks.
 
     Args:
-        world: the account and its gateway.
-        note: notes how far this is.
+        directory: the data directory.
+        marks: the file that gets a line for each step.
     """
 
-    def __init__(self, world: World, note: Note) -> None:
-        self.world = world
-        self.note = note
+    world: World
+
+    def __init__(self, directory: Path, marks: Path) -> None:
+        self.directory = directory
+        self.backup = marks.parent / "backup.db"
+        self._sandbox = marks.parent / "sequence.sqlite"
+        self._marks = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(self, text: str) -> None:
+        """Note how far this is."""
+        os.write(self._marks, f"{text}\n".encode())
+
+    @asynccontextmanager
+    async def open_world(self) -> AsyncIterator[World]:
+        """Open the world."""
+        sandbox = MarkingSandbox(self._sandbox)
+        sandbox.note = self.note
+        limits = {"max_transfer_cents": MAX_TRANSFER_CENTS, "max_transfer_attempts_per_minute": 10_000}
+        try:
+            async with open_world(self.directory, sandbox, **limits) as self.world:
+                yield self.world
+        finally:
+            await sandbox.aclose()
 
     async def transfer(self, amount_cents: int, *, key: str | None = None) -> None:
         """Make a transfer, and note what its caller is told."""
@@ -76,75 +98,71 @@ class Run:
 
 
 async def ends_of_all_kinds(run: Run) -> None:
-    """End transfers in each way, and freeze transfers meanwhile. The process is then gone, without closing anything."""
-    world = run.world
-    await run.transfer(FIRST_CENTS, key="first")
-    await run.transfer(MAX_TRANSFER_CENTS + 1)
-    world.fail({"kind": "refuse"})
-    await run.transfer(FIRST_CENTS + 1)
-    world.fail("close", when="after")
-    await run.transfer(FIRST_CENTS + 2, key="lost")
-    await asyncio.to_thread(freeze, world.gateway.records, "a test")
+    """End transfers in each way, and freeze transfers meanwhile. Then the process is gone, without closing anything."""
+    async with run.open_world() as world:
+        records = world.gateway.records
+        await run.transfer(FIRST_CENTS, key="first")
+        await asyncio.to_thread(back_up, records, run.backup)
+        await run.transfer(MAX_TRANSFER_CENTS + 1)
+        world.fail({"kind": "refuse"})
+        await run.transfer(FIRST_CENTS + 1)
+        world.fail("close", when="after")
+        await run.transfer(FIRST_CENTS + 2, key="lost")
+        await asyncio.to_thread(freeze, records, "a test")
+        run.note("frozen")
+        await run.transfer(FIRST_CENTS + 3)
+        run.note("unfreezing")
+        await asyncio.to_thread(unfreeze, records)
+        await world.follow_up()
+        for attempt in world.attempts():
+            run.note(f"told {attempt.amount_cents} {attempt.state.value}")
+        await run.transfer(FIRST_CENTS + 4)
+        world.fail({"kind": "delay", "seconds": 60})
+        await asyncio.wait([asyncio.create_task(run.transfer(FIRST_CENTS + 5))], timeout=1)
+        assert world.states()[-1] == "sending"
+        os._exit(0)
+
+
+async def restored(run: Run) -> None:
+    """Put the backup back, which knows one transfer, and make one more."""
+    await asyncio.to_thread(restore, run.directory, run.backup)
     run.note("frozen")
-    await run.transfer(FIRST_CENTS + 3)
-    run.note("unfreezing")
-    await asyncio.to_thread(unfreeze, world.gateway.records)
-    await world.follow_up()
-    for attempt in world.attempts():
-        run.note(f"told {attempt.amount_cents} {attempt.state.value}")
-    await run.transfer(FIRST_CENTS + 4)
-    world.fail({"kind": "delay", "seconds": 60})
-    await asyncio.wait([asyncio.create_task(run.transfer(FIRST_CENTS + 5))], timeout=1)
-    assert world.states()[-1] == "sending"
-    os._exit(0)
+    async with run.open_world() as world:
+        run.note("unfreezing")
+        await asyncio.to_thread(unfreeze, world.gateway.records)
+        await run.transfer(FIRST_CENTS + 6)
 
 
 async def many(run: Run) -> None:
     """Make many transfers, close the gateway in order, and make one more with another one."""
-    for number in range(MANY):
-        await run.transfer(2 * FIRST_CENTS + number, key=f"key {number}")
-    await run.world.close(run.world.gateway)
-    run.note("closed")
-    await run.world.open_process()
-    await run.transfer(3 * FIRST_CENTS)
+    async with run.open_world() as world:
+        for number in range(MANY):
+            await run.transfer(2 * FIRST_CENTS + number, key=f"key {number}")
+        await world.close(world.gateway)
+        run.note("closed")
+        await world.open_process()
+        await run.transfer(3 * FIRST_CENTS)
 
 
 async def two(run: Run) -> None:
-    """Make two transfers."""
-    await run.transfer(FIRST_CENTS, key="first")
-    run.note("begin")
-    await run.transfer(FIRST_CENTS + 1, key="second")
-    run.note("end")
+    """Make two transfers. The copies that follow the database, once a second, do not interfere."""
+    gateway.COPY_SECONDS = 3600
+    async with run.open_world():
+        await run.transfer(FIRST_CENTS, key="first")
+        run.note("begin")
+        await run.transfer(FIRST_CENTS + 1, key="second")
+        run.note("end")
 
 
 SCENARIOS: dict[str, Callable[[Run], Awaitable[None]]] = {
-    scenario.__name__: scenario for scenario in (ends_of_all_kinds, many, two)
+    scenario.__name__: scenario for scenario in (ends_of_all_kinds, restored, many, two)
 }
-
-
-@asynccontextmanager
-async def open_run(directory: Path, marks: Path) -> AsyncIterator[Run]:
-    """Open a process on a data directory; the simulated Sequence keeps its file beside the marks."""
-    descriptor = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-    def note(text: str) -> None:
-        os.write(descriptor, f"{text}\n".encode())
-
-    sandbox = MarkingSandbox(marks.parent / "sequence.sqlite")
-    sandbox.note = note
-    limits = {"max_transfer_cents": MAX_TRANSFER_CENTS, "max_transfer_attempts_per_minute": 10_000}
-    try:
-        async with open_world(directory, sandbox, **limits) as world:
-            yield Run(world, note)
-    finally:
-        await sandbox.aclose()
 
 
 async def main(scenario: str, directory: Path, marks: Path) -> None:
     """Run a scenario."""
     with time_machine.travel(NOON, tick=True):
-        async with open_run(directory, marks) as run:
-            await SCENARIOS[scenario](run)
+        await SCENARIOS[scenario](Run(directory, marks))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from pysequence_api.env_files import PREFIX
 from pysequence_api.errors import SettingsError, SignInError
-from pysequence_api.settings import PREFIX
 from pysequence_api.text import plain_text
 
 if TYPE_CHECKING:
