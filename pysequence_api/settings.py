@@ -36,6 +36,8 @@ from pysequence_api.money import MAX_AMOUNT_CENTS
 
 SHORT_API_KEY_CHARACTERS = 16
 """A shorter key can be guessed."""
+OWN_PATHS = {"api", "metrics", "openapi.json", "docs"}
+"""How the paths of the server begin. A root path must differ, or it would be unclear whether a proxy removed it."""
 ACCOUNT_IDS = ("org_id", "kyc_id")
 """Ids of the real account. The simulated Sequence has its own."""
 NAMES_OF_CLIENTS = {"SEQUENCE_API_URL"}
@@ -107,6 +109,17 @@ def _host_names(hosts: object) -> object:
     return names
 
 
+def _safe_root_path(path: str) -> str:
+    segments = path.removesuffix("/").split("/")[1:]
+    if not path.startswith("/") or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
+        raise ValueError("must be a path like /sequence")
+    if {".", ".."} & set(segments):
+        raise ValueError("must not contain . or .. as a part")
+    if segments and segments[0] in OWN_PATHS:
+        raise ValueError(f"must not begin with /{segments[0]}, where the server's own paths begin")
+    return path.removesuffix("/")
+
+
 def _without_tilde(path: Path) -> Path:
     try:
         return expanded(path)
@@ -115,6 +128,7 @@ def _without_tilde(path: Path) -> Path:
 
 
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 
@@ -139,6 +153,9 @@ class Settings(BaseSettings):
     tls_key: ExpandedPath | None = Field(None, description="File with the key of the TLS certificate, in PEM format.")
     allowed_hosts: HostNames = Field(
         (), description="The host names, comma-separated, that the server answers to; without any, to every name."
+    )
+    root_path: RootPath = Field(
+        "", description="The path, such as /sequence, under which a proxy in front offers the server."
     )
     log_format: Literal["json", "text"] | None = Field(
         None, description="The form of a server's log: json or text; text on a terminal and json elsewhere if not set."
