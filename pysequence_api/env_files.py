@@ -6,10 +6,8 @@ owns or can write is rejected.
 """
 
 import errno
-import grp
 import io
 import os
-import pwd
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import NamedTuple
 from dotenv.parser import parse_stream
 
 from pysequence_api.errors import SettingsError
+from pysequence_api.files import who_else_can_read, who_else_can_write
 
 ENV_FILE = "SEQUENCE_ENV_FILE"
 """The variable that names a file. The option ``--env-file`` sets it for this process."""
@@ -131,10 +130,9 @@ def _read(path: Path) -> EnvFile:
     content, status = _content(path, _OPEN_FLAGS | os.O_NOFOLLOW)
     if status.st_uid not in {0, os.geteuid()}:
         raise _unusable(path, "it belongs to another user. Copy it, or name another file")
-    if _can_others(status, stat.S_IWGRP, stat.S_IWOTH):
+    if who_else_can_write(status):
         raise _unusable(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):o}). Run: chmod 600 {path}")
-    is_private = not _can_others(status, stat.S_IRGRP, stat.S_IROTH)
-    return EnvFile(path, _parse(path, _text(path, content)), is_private)
+    return EnvFile(path, _parse(path, _text(path, content)), is_private=who_else_can_read(status) is None)
 
 
 def _content(path: Path, flags: int) -> tuple[bytes, os.stat_result]:
@@ -155,21 +153,6 @@ def _content(path: Path, flags: int) -> tuple[bytes, os.stat_result]:
     if len(content) > MAX_FILE_BYTES:
         raise _unusable(path, f"it is larger than {MAX_FILE_BYTES // 1024} KiB")
     return content, status
-
-
-def _can_others(status: os.stat_result, group_bit: int, others_bit: int) -> bool:
-    by_group = status.st_mode & group_bit and not _is_private_group(status.st_gid)
-    return bool(by_group or status.st_mode & others_bit)
-
-
-def _is_private_group(group_id: int) -> bool:
-    """Check whether a group is the one that many systems create for this user alone."""
-    try:
-        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(group_id)
-    except KeyError:
-        return False
-    is_own = user.pw_gid == group_id and user.pw_name == group.gr_name
-    return is_own and set(group.gr_mem) <= {user.pw_name}
 
 
 def _text(path: Path, content: bytes) -> str:

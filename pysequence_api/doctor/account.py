@@ -16,6 +16,7 @@ from pysequence_api.doctor.finding import Finding, ok, problem, problem_of, warn
 from pysequence_api.errors import ClockError, SequenceError, SettingsError, SignInError
 from pysequence_api.gateway import open_gateway, open_sign_in
 from pysequence_api.models import Accounts
+from pysequence_api.sequence.proxies import proxy_for
 from pysequence_api.sequence.sign_in.login import MAX_CODE_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.sign_in.service import SignInStatus
 from pysequence_api.sequence.transport import clock_offset_seconds, new_tls
@@ -77,10 +78,10 @@ def _check_id(name: str, value: str | None, known: tuple[str, ...] | None, *, co
 
 async def _sign_in_clock_offset_seconds(settings: Settings) -> float | None:
     """Return how far the sign-in service's clock is ahead of ours; ``None`` if it cannot be reached."""
-    is_encrypted = settings.auth_url.startswith("https:")
     try:
+        tls = new_tls(certificates=settings.auth_url.startswith("https:"))
         async with httpx.AsyncClient(
-            verify=new_tls(certificates=is_encrypted), trust_env=is_encrypted, timeout=CLOCK_TIMEOUT_SECONDS
+            verify=tls, trust_env=False, proxy=proxy_for(settings.auth_url), timeout=CLOCK_TIMEOUT_SECONDS
         ) as client:
             asked_at = time.time()
             answer = await client.head(settings.auth_url)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pysequence_api import env_files
+from pysequence_api import env_files, files
 from pysequence_api.env_files import quoted_value
 from pysequence_api.errors import SettingsError
 from pysequence_api.settings import Settings
@@ -94,9 +94,9 @@ def test_a_file_that_others_can_write_is_rejected(mode: int, write_own: WriteFil
 
 def test_the_private_group_of_the_user_is_not_others(monkeypatch: pytest.MonkeyPatch, write_own: WriteFile) -> None:
     write_own("SEQUENCE_EMAIL=own").chmod(0o664)
-    monkeypatch.setattr(env_files, "_is_private_group", lambda _: True)
+    monkeypatch.setattr(files, "_is_private_group", lambda *_: True)
     assert Settings.load().email == "own"
-    monkeypatch.setattr(env_files, "_is_private_group", lambda _: False)
+    monkeypatch.setattr(files, "_is_private_group", lambda *_: False)
     with pytest.raises(SettingsError):
         Settings.load()
 
