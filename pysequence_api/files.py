@@ -45,16 +45,34 @@ def prepare_directory(path: Path) -> None:
         raise SettingsError(
             f"The data directory {path} cannot be created ({error.strerror}). Set SEQUENCE_DATA_DIR to one that can."
         ) from error
-    status = path.stat()
+    if not os.access(path, os.W_OK):
+        raise SettingsError(
+            f"The data directory {path} cannot be written. Give it to this user, or set SEQUENCE_DATA_DIR."
+        )
+    check_directory(path)
+
+
+def check_directory(path: Path) -> None:
+    """Check that a data directory can be read, if it exists, and that others cannot change it.
+
+    Raises:
+        SettingsError: it is not a directory, cannot be read, or others can change it.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingsError(f"The data directory {path} cannot be read ({error.strerror}).") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise SettingsError(f"The data directory {path} is a file. Set SEQUENCE_DATA_DIR to a directory.")
     if status.st_uid != os.geteuid():
         raise SettingsError(
             f"The data directory {path} belongs to another user, who could change what is in it."
             " Run as that user, or set SEQUENCE_DATA_DIR to a directory of this one."
         )
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"The data directory {path} cannot be written. Give it to this user, or set SEQUENCE_DATA_DIR."
-        )
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise SettingsError(f"The data directory {path} cannot be read. Give it to this user.")
     if others := who_else_can_write(status):
         raise SettingsError(
             f"{others} can change the data directory {path} (mode {stat.S_IMODE(status.st_mode):o}), and so what is"

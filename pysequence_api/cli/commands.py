@@ -36,7 +36,7 @@ COMMANDS = (
     Command("audit", "Read and verify the audit trail."),
     Command("audit tail", "Show the end of the audit trail.", "audit:tail"),
     Command("audit verify", "Verify the hash chain of the audit trail.", "audit:verify"),
-    Command("audit export", "Export the audit trail as CSV or JSON.", "audit:export"),
+    Command("audit export", "Export transfers as CSV, or the audit trail.", "export:export"),
     Command("records", "Back up, restore and check the records."),
     Command("records backup", "Back up the records into one file.", "records:backup"),
     Command("records restore", "Restore the records.", "records:restore"),

@@ -23,7 +23,7 @@ from pysequence_api.errors import GatewayError, InvalidRequestError, SettingsErr
 from pysequence_api.files import replace_atomically
 from pysequence_api.models import Accounts
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, variable
 
 KEY_BYTES = 32
@@ -249,7 +249,7 @@ def _set_values(present: Settings) -> Values:
 
 def _proposed_directory(present: Settings) -> Path:
     """Return the data directory that is set or in use, else one that does not depend on the current directory."""
-    is_in_use = "data_dir" in present.model_fields_set or not open_records(present.data_directory).is_new
+    is_in_use = "data_dir" in present.model_fields_set or not read_records(present.data_directory).is_new
     proposed = present.data_dir if is_in_use else user_data_directory()
     return (proposed or present.data_dir).absolute()
 

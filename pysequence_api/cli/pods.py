@@ -16,7 +16,7 @@ from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings
 
-COLUMNS = (Column("Name"), Column("Id", style="dim"), Column("Balance", right=True))
+COLUMNS = (Column("Name"), Column("Id", is_id=True), Column("Balance", right=True))
 
 
 def list_pods(

@@ -33,7 +33,7 @@ def serve(
 ) -> None:
     """Run the HTTP server.
 
-    Runs until Ctrl-C or SIGTERM. Transfers in progress are finished first.
+    Runs until Ctrl-C or SIGTERM. Waits for transfers that were sent, and releases those that wait.
 
     \b
     Example:

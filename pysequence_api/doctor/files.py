@@ -11,7 +11,7 @@ from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import who_else_can_write
 from pysequence_api.money import format_cents
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.records.check import check
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.transfers import read_limits
@@ -113,7 +113,7 @@ def check_records(settings: Settings) -> Iterator[Finding]:
     if not settings.data_directory.exists():
         yield ok(name, "nothing recorded yet")
         return
-    records = open_records(settings.data_directory)
+    records = read_records(settings.data_directory)
     try:
         limits = read_limits(records, MaxCents.of(settings))
         found = check(records) if records.path.exists() else None

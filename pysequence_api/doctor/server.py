@@ -7,7 +7,7 @@ from typing import Any
 
 from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import GatewayError, SettingsError
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.transfers import read_limits
 from pysequence_api.settings import Settings, variable
@@ -65,7 +65,7 @@ def _check_key(settings: Settings, host: str, port: int) -> Finding:
 
 def _is_ours(settings: Settings, limits: dict[str, Any], host: str, port: int) -> bool:
     """Check whether the server records in our data directory, by the newest line of its audit trail."""
-    ours = read_limits(open_records(settings.data_directory), MaxCents.of(settings))
+    ours = read_limits(read_records(settings.data_directory), MaxCents.of(settings))
     # A transfer may have been recorded between the two reads.
     _, again = _get(host, port, "/api/limits", settings.api_key.get_secret_value() if settings.api_key else None)
     heads = [one.get("audit_head") for one in (limits, again) if isinstance(one, dict)]

@@ -186,6 +186,11 @@ COMPLETIONS = [
     ("pods sh", ["show"]),
     ("limits show --js", ["--json"]),
     ("transfer --dry", ["--dry-run"]),
+    ("activity --status C", ["COMPLETE", "CANCELLED"]),
+    ("activity --direction IN", ["INTERNAL", "INCOMING"]),
+    ("activity --type on", ["one_time_transfer"]),
+    ("audit tail --event transfer_re", ["transfer_requested", "transfer_rejected"]),
+    ("audit tail --event fa", ["failed"]),
 ]
 
 

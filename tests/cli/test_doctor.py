@@ -22,7 +22,7 @@ from pysequence_api.sequence.sign_in.service import SignInStatus
 from tests.cli.commands import UNUSED_PORT, call, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
-NAMES = ["settings", "data directory", "file modes", "space", "file system", "records", "token"]
+NAMES = ["settings", "hosts", "data directory", "file modes", "space", "file system", "records", "token"]
 MOUNTS = """\
 22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:2 / /srv/my\\040money rw - nfs4 server:/money rw
@@ -40,7 +40,7 @@ def findings(code: int = 0) -> dict[str, dict[str, Any]]:
 def test_a_used_sandbox_has_no_problems() -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     found = findings()
-    assert [*NAMES, "Sequence", "clock", "reads", "server"] == list(found)
+    assert [*NAMES, "Sequence", "ids", "clock", "reads", "server"] == list(found)
     assert {each["level"] for name, each in found.items() if name != "server"} == {"ok"}
     assert found["server"]["level"] == "warning"
     lines = call("doctor").stdout.splitlines()
