@@ -196,7 +196,7 @@ def test_an_unexpected_error_is_1_and_one_line(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("pysequence_api.cli.limits.open_records", fail)
+    monkeypatch.setattr("pysequence_api.cli.limits.read_records", fail)
     result = call("limits", "show", code=1)
     assert "ZeroDivisionError" in result.stderr
     assert result.stderr.count("\n") == 1
