@@ -106,15 +106,21 @@ class ImpatientProtocol(HttpProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not for callers
         """Answer an unreadable request in the shape of every other error."""
-        content = json.dumps(UNREADABLE_REQUEST).encode()
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(content))),
-            NO_STORE,
-            ("connection", "close"),
-        ]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        # Written without h11, which would refuse it after an answer has started, or as the answer to HEAD.
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            content = json.dumps(UNREADABLE_REQUEST).encode()
+            name, value = NO_STORE
+            head = (
+                "HTTP/1.1 400 Bad Request",
+                "content-type: application/json",
+                f"content-length: {len(content)}",
+                f"{name}: {value}",
+                "connection: close",
+            )
+            self.transport.write("\r\n".join([*head, "", ""]).encode() + content)
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application's answer comes too late
+            self.cycle.message_event.set()
         self.transport.close()
 
     def _schedule_check(self, idle_after: RequestResponseCycle | None) -> None:
