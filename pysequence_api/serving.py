@@ -29,7 +29,7 @@ from pysequence_api.records.check import check
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
 from pysequence_api.settings import Settings, is_sandbox, unknown_variables, warn_about_ignored_file
-from pysequence_api.web.listening import bind, create_server
+from pysequence_api.web.listening import bind, create_server, tls_context
 
 CHECK_SECONDS = 86_400.0
 
@@ -60,14 +60,16 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
     _warn_about_settings(settings)
     async with AsyncExitStack() as stack:
+        tls = tls_context(settings)
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
         await anyio.to_thread.run_sync(_open_records, gateway)
         await _check_account(gateway)
-        host, port = gateway.settings.server_host, gateway.settings.server_port
-        listener = bind(host, port)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        server = create_server(app, partial(on_ready, gateway, url), gateway.stop)
+        listener = bind(gateway.settings)
+        if (path := gateway.settings.server_socket) is not None:
+            stack.callback(path.unlink, missing_ok=True)
+        url = _url(gateway.settings)
+        server = create_server(app, listener, tls, partial(on_ready, gateway, url), gateway.stop)
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
@@ -80,6 +82,13 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                 # Signals are still captured: a second one must not end the wait for transfers.
                 await stack.aclose()
                 log.info("stopped; no transfer is in progress")
+
+
+def _url(settings: Settings) -> str:
+    if settings.server_socket is not None:
+        return f"unix:{settings.server_socket}"
+    host, scheme = settings.server_host, "http" if settings.tls_key is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
 
 
 def _open_records(gateway: Gateway) -> None:

@@ -12,9 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     TypeAdapter,
@@ -22,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pysequence_api.env_files import (
     ENV_FILE,
@@ -128,16 +127,16 @@ def _without_tilde(path: Path) -> Path:
         raise ValueError("begins with ~, but that home directory is unknown") from None
 
 
-HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
 RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Every setting. A field ``name`` is the variable ``SEQUENCE_NAME``. Create it with `load`."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # The door.
     api_key: Annotated[SecretStr, AfterValidator(_plain_key)] | None = Field(
@@ -145,7 +144,13 @@ class Settings(BaseModel):
     )
     server_host: str = Field("0.0.0.0", description="The address that the server binds.")
     server_port: int = Field(8720, ge=1, le=65535, description="The port that the server binds.")
-
+    server_socket: ExpandedPath | None = Field(
+        None, description="The Unix socket that the server listens on, instead of an address and a port."
+    )
+    tls_certificate: ExpandedPath | None = Field(
+        None, description="File with the server's TLS certificate and its chain, in PEM format."
+    )
+    tls_key: ExpandedPath | None = Field(None, description="File with the key of the TLS certificate, in PEM format.")
     allowed_hosts: HostNames = Field(
         (), description="The host names, comma-separated, that the server answers to; without any, to every name."
     )
@@ -221,10 +226,26 @@ class Settings(BaseModel):
     def _grace_is_long_enough(self) -> Self:
         if self.reconcile_grace_seconds < 2 * self.request_timeout_seconds:
             raise PydanticCustomError(
-                "grace",
+                "reconcile_grace_seconds",
                 "must be at least twice SEQUENCE_REQUEST_TIMEOUT_SECONDS, or the request could still be on its way",
             )
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing, present = ("tls_certificate", "tls_key")[:: 1 if self.tls_certificate is None else -1]
+            raise PydanticCustomError(missing, f"is not set, but {PREFIX}{present.upper()} is; set both, or neither")
+        if self.tls_key is not None and self.server_socket is not None:
+            raise PydanticCustomError("server_socket", "needs no TLS; unset it, or the certificate and its key")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the given values; `load` puts them together."""
+        return (init_settings,)
 
     @property
     def data_directory(self) -> Path:
@@ -269,7 +290,10 @@ class Settings(BaseModel):
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            problems += [_describe(cls, detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)]
+            problems += [
+                _describe(cls, str((detail["loc"] or (detail["type"],))[0]), detail["msg"])
+                for detail in error.errors(include_url=False)
+            ]
         completed = SANDBOX_DEFAULTS | values if is_sandbox(values) else values
         missing = [name for name in required(completed) if name not in completed]
         problems += [f"{variable(name)} is not set. {cls.model_fields[name].description}" for name in missing]
@@ -347,7 +371,7 @@ def _merged(files: Iterable[EnvFile], overrides: Mapping[str, Any]) -> dict[str,
     in_files = _values_of(read_secrets(map(variable, Settings.model_fields)))
     for file in reversed([*files]):
         in_files |= _values_of(file.values)
-    given = _values_of(os.environ) | _without_blanks(overrides)
+    given = _without_blanks(EnvSettingsSource(Settings)()) | _without_blanks(overrides)
     if is_sandbox(in_files | given):
         in_files = {name: text for name, text in in_files.items() if name not in ACCOUNT_IDS}
     return in_files | given
@@ -372,8 +396,7 @@ def is_sandbox(values: Mapping[str, Any]) -> bool:
         return False  # the validation of the field reports it
 
 
-def _describe(model: type[Settings], location: tuple[int | str, ...], message: str) -> str:
-    name = str(location[0]) if location else "reconcile_grace_seconds"
+def _describe(model: type[Settings], name: str, message: str) -> str:
     text = message.removeprefix("Value error, ").removeprefix("Input should be ")
     if text != message and message.startswith("Input"):
         text = f"should be {text}"

@@ -75,7 +75,8 @@ async def _print_examples(gateway: Gateway, url: str) -> None:
     print_line(f"Key: {_shown_key(settings)}   Limits: {_limits(settings)}   Data: {_directory(settings)}")
     print_line("Try it in a second terminal:")
     print_line()
-    curl = f'  curl -H "{header}"'
+    curl = f'  curl{_curl_options(settings)} -H "{header}"'
+    url = "http://localhost" if settings.server_socket is not None else url
     print_line(f"{curl} {shlex.quote(f'{url}/api/pods')}")
     print_line(f"{curl} {shlex.quote(f'{url}/api/limits')}")
     pods = await gateway.client.pods()
@@ -90,6 +91,12 @@ async def _print_examples(gateway: Gateway, url: str) -> None:
 def _local_url(url: str) -> str:
     host = urlsplit(url).hostname or ""
     return url.replace(f"[{host}]" if ":" in host else host, LOCAL_HOSTS[host], 1) if host in LOCAL_HOSTS else url
+
+
+def _curl_options(settings: Settings) -> str:
+    if settings.server_socket is not None:
+        return f" --unix-socket {shlex.quote(str(settings.server_socket.absolute()))}"
+    return "" if settings.tls_certificate is None else f" --cacert {shlex.quote(str(settings.tls_certificate))}"
 
 
 def _shown_key(settings: Settings) -> str:

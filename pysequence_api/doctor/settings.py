@@ -30,14 +30,18 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
 
 def check_exposure(settings: Settings) -> Iterator[Finding]:
     """Check who could read or guess secrets. The server reports these findings at every start."""
-    exposed = not settings.sandbox and not is_loopback(settings.server_host)
+    is_local = is_loopback(settings.server_host) or settings.server_socket is not None
+    exposed = not settings.sandbox and not is_local
     key = settings.api_key
     if key is not None and not settings.sandbox and len(key.get_secret_value()) < SHORT_API_KEY_CHARACTERS:
         said = f"{variable('api_key')} has fewer than {SHORT_API_KEY_CHARACTERS} characters and can be guessed"
         yield problem(NAME, said, NEW_KEY, SettingsError) if exposed else warning(NAME, said, NEW_KEY)
-    if exposed:
+    if exposed and settings.tls_key is None:
         said = f"the server listens on {settings.server_host} without TLS, so others on the network can read the key"
-        fix = f"Put a proxy with TLS in front, or set {variable('server_host')} to 127.0.0.1."
+        fix = (
+            f"Set {variable('tls_certificate')} and {variable('tls_key')}, put a proxy with TLS in front, or set"
+            f" {variable('server_host')} to 127.0.0.1."
+        )
         yield warning(NAME, said, fix)
     for file in files_read():
         if not file.is_private:

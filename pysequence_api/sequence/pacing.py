@@ -46,7 +46,7 @@ LOCK_TRY_SECONDS = 0.25
 TRANSFER_POLL_SECONDS = 0.05
 """How often a read checks whether a transfer of another process is still waiting."""
 MAX_WAITING_REQUESTS = 32
-"""How many different requests of one process may wait for a turn; more are rejected."""
+"""How many different reads of one process may wait for a turn, and as many requests of transfers; more are rejected."""
 MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
 """How many turns a request waits at most: a full queue of its own process and one of another."""
 MAX_WAIT_EXTRA_SECONDS = 10.0
@@ -306,9 +306,10 @@ class Pacer:
             raise self._busy(HELD)
         if held_seconds and priority is Priority.TRANSFER:
             log.warning("A transfer waits for %.0f seconds, because Sequence asked for a pause.", held_seconds)
-        if len(self._queue) >= MAX_WAITING_REQUESTS:
-            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         waiter = _Waiter(priority, next(self._numbers))
+        # Reads cannot take the places of transfers.
+        if sum(other.is_read == waiter.is_read for other in self._queue) >= MAX_WAITING_REQUESTS:
+            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         heapq.heappush(self._queue, waiter)
         flag = self._shared.transfer_flag() if priority is Priority.TRANSFER and not self._off else None
         taken = False
@@ -411,6 +412,7 @@ class _Waiter:
 
     def __init__(self, priority: Priority, number: int) -> None:
         self._rank = (priority, number)
+        self.is_read = priority is Priority.READ
         self.woken = anyio.Event()
 
     def __lt__(self, other: "_Waiter") -> bool:

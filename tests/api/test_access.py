@@ -127,8 +127,9 @@ async def test_health_needs_no_key_over_a_connection(sandbox_server: Server, tar
     assert received["x-request-id"]
 
 
-async def test_the_key_opens_the_documentation(shared_client: httpx.AsyncClient) -> None:
-    assert (await shared_client.get("/docs")).status_code == 200
+async def test_the_key_opens_the_openapi_document_only(shared_client: httpx.AsyncClient) -> None:
+    assert (await shared_client.get("/docs")).status_code == 404
+    assert (await shared_client.get("/redoc")).status_code == 404
     assert (await shared_client.get("/openapi.json")).status_code == 200
 
 

@@ -253,6 +253,21 @@ async def test_the_thirty_third_distinct_read_is_rejected(world: ClientWorld) ->
     assert len(world.requests()) == 1
 
 
+async def test_waiting_reads_leave_room_for_transfers(tmp_path: Path) -> None:
+    pacer = Pacer(tmp_path, interval_seconds=0.3, jitter_seconds=0)
+    await pacer.take(Priority.READ)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(MAX_WAITING_REQUESTS):
+            tasks.start_soon(pacer.take, Priority.READ)
+        await anyio.sleep(0.01)
+        with pytest.raises(BusyError):
+            await pacer.take(Priority.READ)
+        with anyio.fail_after(5):
+            await pacer.take(Priority.URGENT)
+            await pacer.take(Priority.TRANSFER)
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_wait_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pysequence_api.sequence.pacing.MAX_WAIT_TURNS", 0)
     monkeypatch.setattr("pysequence_api.sequence.pacing.MAX_WAIT_EXTRA_SECONDS", 0.05)

@@ -25,8 +25,8 @@ KNOWN = [
     "SEQUENCE_DATA_DIR=/app/data",
 ]
 """The variables of the existing server's file, in its order."""
-NOT_PASSED = {"SEQUENCE_SERVER_PORT", "SEQUENCE_CHROMIUM"}
-"""Set by the image: the port behind ``ports``, and the browser."""
+NOT_PASSED = {"SEQUENCE_SERVER_PORT", "SEQUENCE_SERVER_SOCKET", "SEQUENCE_CHROMIUM"}
+"""Set by the image: the port behind ``ports``, instead of a socket, and the browser."""
 TOKEN_LOCK_EXTRA_SECONDS = 5.0
 
 
