@@ -136,7 +136,9 @@ ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 class Settings(BaseSettings):
     """Every setting. A field ``name`` is the variable ``SEQUENCE_NAME``. Create it with `load`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=False
+    )
 
     # The door.
     api_key: Annotated[SecretStr, AfterValidator(_plain_key)] | None = Field(
@@ -242,7 +244,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read nothing but the given values; `load` puts them together."""
         return (init_settings,)

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from pysequence_api.safeguards.transfers import IDENTIFY_TIMEOUT_SECONDS
 from pysequence_api.sequence.pacing import GUARD_SECONDS, MAX_WAIT_EXTRA_SECONDS, MAX_WAIT_TURNS
 from pysequence_api.settings import Settings
-from pysequence_api.web.listening import MAX_CONNECTIONS
+from pysequence_api.web.connections import MAX_CONNECTIONS
 from tests.shipping.files import COMPOSE, variables
 
 KNOWN = [
