@@ -10,6 +10,7 @@ from tests.shipping.files import ROOT
 
 CANNOT_RUN_HERE = (
     "docker ",  # no engine
+    "just audit",  # installs pip-audit, and needs the network
     "sudo ",  # changes the machine; test_systemd.py checks the unit
     "git pull",  # changes the clone
     "pip install ",  # `.ci/run` installs the built wheel
