@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -56,6 +57,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         SignInError: there is no access token, and no way to get one.
         NotAuthorizedError: Sequence rejects the access token.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
     _warn_about_settings(settings)
     async with AsyncExitStack() as stack:
         tls = tls_context(settings)

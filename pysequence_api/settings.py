@@ -12,9 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     TypeAdapter,
@@ -22,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pysequence_api.env_files import (
     ENV_FILE,
@@ -37,6 +36,8 @@ from pysequence_api.money import MAX_AMOUNT_CENTS
 
 SHORT_API_KEY_CHARACTERS = 16
 """A shorter key can be guessed."""
+OWN_PATHS = {"api", "metrics", "openapi.json", "docs"}
+"""How the paths of the server begin. A root path must differ, or it would be unclear whether a proxy removed it."""
 ACCOUNT_IDS = ("org_id", "kyc_id")
 """Ids of the real account. The simulated Sequence has its own."""
 NAMES_OF_CLIENTS = {"SEQUENCE_API_URL"}
@@ -108,6 +109,17 @@ def _host_names(hosts: object) -> object:
     return names
 
 
+def _safe_root_path(path: str) -> str:
+    segments = path.removesuffix("/").split("/")[1:]
+    if not path.startswith("/") or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
+        raise ValueError("must be a path like /sequence")
+    if {".", ".."} & set(segments):
+        raise ValueError("must not contain . or .. as a part")
+    if segments and segments[0] in OWN_PATHS:
+        raise ValueError(f"must not begin with /{segments[0]}, where the server's own paths begin")
+    return path.removesuffix("/")
+
+
 def _without_tilde(path: Path) -> Path:
     try:
         return expanded(path)
@@ -115,15 +127,18 @@ def _without_tilde(path: Path) -> Path:
         raise ValueError("begins with ~, but that home directory is unknown") from None
 
 
-HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Every setting. A field ``name`` is the variable ``SEQUENCE_NAME``. Create it with `load`."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=False
+    )
 
     # The door.
     api_key: Annotated[SecretStr, AfterValidator(_plain_key)] | None = Field(
@@ -140,6 +155,9 @@ class Settings(BaseModel):
     tls_key: ExpandedPath | None = Field(None, description="File with the key of the TLS certificate, in PEM format.")
     allowed_hosts: HostNames = Field(
         (), description="The host names, comma-separated, that the server answers to; without any, to every name."
+    )
+    root_path: RootPath = Field(
+        "", description="The path, such as /sequence, under which a proxy in front offers the server."
     )
     log_format: Literal["json", "text"] | None = Field(
         None, description="The form of a server's log: json or text; text on a terminal and json elsewhere if not set."
@@ -223,6 +241,16 @@ class Settings(BaseModel):
         if self.tls_key is not None and self.server_socket is not None:
             raise PydanticCustomError("server_socket", "needs no TLS; unset it, or the certificate and its key")
         return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the given values; `load` puts them together."""
+        return (init_settings,)
 
     @property
     def data_directory(self) -> Path:
@@ -348,7 +376,7 @@ def _merged(files: Iterable[EnvFile], overrides: Mapping[str, Any]) -> dict[str,
     in_files = _values_of(read_secrets(map(variable, Settings.model_fields)))
     for file in reversed([*files]):
         in_files |= _values_of(file.values)
-    given = _values_of(os.environ) | _without_blanks(overrides)
+    given = _without_blanks(EnvSettingsSource(Settings)()) | _without_blanks(overrides)
     if is_sandbox(in_files | given):
         in_files = {name: text for name, text in in_files.items() if name not in ACCOUNT_IDS}
     return in_files | given

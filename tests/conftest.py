@@ -16,7 +16,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
     os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
-settings.register_profile("long", max_examples=100_000)  # for hours, with --hypothesis-profile=long
+# A slow machine is not a failure.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+settings.register_profile("long", max_examples=100_000, deadline=None)  # for hours, with --hypothesis-profile=long
 
 
 @pytest.hookimpl(wrapper=True)

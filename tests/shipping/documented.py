@@ -10,6 +10,7 @@ from tests.shipping.files import ROOT
 
 CANNOT_RUN_HERE = (
     "docker ",  # no engine
+    "sudo ",  # changes the machine; test_systemd.py checks the unit
     "git pull",  # changes the clone
     "pip install ",  # `.ci/run` installs the built wheel
     "python3 -m venv ",  # `.ci/run` runs the README's test command, and creates an environment for the wheel

@@ -24,6 +24,7 @@ RECIPES = {
     "lint",
     "fmt",
     "check",
+    "audit",
     "bench",
     "lock",
 }
