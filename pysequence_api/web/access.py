@@ -28,7 +28,8 @@ FREE_WRONG_KEYS = 5
 """So many wrong keys from one address are answered at once."""
 FIRST_DELAY_SECONDS = 0.1
 """The next one waits for this long, and each further one twice as long."""
-MAX_DELAY_SECONDS = 10.0
+MAX_DELAY_SECONDS = 5.0
+"""Shorter than the timeouts of clients, so that one with a wrong key is told so."""
 FORGET_AFTER_SECONDS = 600.0
 MAX_ADDRESSES = 1024
 """So many addresses are remembered. A new one replaces the one that was silent for the longest time."""

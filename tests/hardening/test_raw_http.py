@@ -23,8 +23,8 @@ SECONDS = float(os.environ.get("SEQUENCE_RAW_HTTP_SECONDS", "3"))
 CONNECTIONS = 8
 """How many are open at the same time: few, so that the machine stays usable."""
 ANSWER_SECONDS = 0.5
-MAX_LINES_PER_MINUTE = 80
-"""Three kinds of lines have an allowance of 30 or fewer each; see `pysequence_api/web`."""
+MAX_LINES_PER_MINUTE = 30
+"""See `pysequence_api/web/keyless.py`."""
 
 ALLOWED_STATUSES = {b"100", b"200", b"400", b"401", b"404", b"405", b"422", b"431"}
 METHODS = [b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"get", b"G\x00T", b"", b"PRI", b"X" * 300]
