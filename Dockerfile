@@ -1,5 +1,7 @@
 # Targets: prod, which Compose builds, has a browser for signing in; slim has none, for use with a provided token.
 
+# The tag is not pinned by digest: no registry could be reached where this file was written, and a digest must not be
+# guessed. To pin it, append @sha256:... as `docker buildx imagetools inspect python:3.12-slim-bookworm` prints it.
 FROM python:3.12-slim-bookworm AS base
 WORKDIR /app
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -52,6 +54,6 @@ RUN apt-get update -qq \
 COPY --from=dependencies-browser /opt/venv /opt/venv
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     python3 -m pip --python /opt/venv/bin/python install --quiet --no-deps --no-index /dist/*.whl
-# Chromium's own sandbox needs privileges that the container does not have (docs/security.md).
+# Chromium's own sandbox, and a user of its own, need privileges that the container does not have (docs/security.md).
 ENV PATH=/opt/venv/bin:$PATH CHROMIUM_FLAGS=--no-sandbox
 USER 10001:10001

@@ -64,6 +64,13 @@ check:
 bench *options:
     {{ bin }}/python -m bench {{ options }}
 
+# Look up known vulnerabilities of the pinned dependencies; needs the network
+audit:
+    test -x .venv-audit/bin/pip-audit || { python3 -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
+    for lock in runtime browser build; do \
+        .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$lock.txt; \
+    done
+
 # Update the pinned dependencies of the image; needs uv
 lock:
     for extra in "" browser; do \

@@ -55,6 +55,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     HOST_NOT_ALLOWED = "host_not_allowed"
+    NOT_READY = "not_ready"
     BODY_TOO_LATE = "body_too_late"
     BODY_TOO_LARGE = "body_too_large"
     REJECTED = "rejected"
@@ -199,6 +200,13 @@ class NotFoundError(GatewayError):
     status = 404
     exit_code = 2
     code = Code.NOT_FOUND
+
+
+class NotReadyError(GatewayError):
+    """The server runs, but cannot do all of its work."""
+
+    status = 503
+    code = Code.NOT_READY
 
 
 class SafeguardError(GatewayError):

@@ -45,16 +45,34 @@ def prepare_directory(path: Path) -> None:
         raise SettingsError(
             f"The data directory {path} cannot be created ({error.strerror}). Set SEQUENCE_DATA_DIR to one that can."
         ) from error
-    status = path.stat()
+    if not os.access(path, os.W_OK):
+        raise SettingsError(
+            f"The data directory {path} cannot be written. Give it to this user, or set SEQUENCE_DATA_DIR."
+        )
+    check_directory(path)
+
+
+def check_directory(path: Path) -> None:
+    """Check that a data directory can be read, if it exists, and that others cannot change it.
+
+    Raises:
+        SettingsError: it is not a directory, cannot be read, or others can change it.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingsError(f"The data directory {path} cannot be read ({error.strerror}).") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise SettingsError(f"The data directory {path} is a file. Set SEQUENCE_DATA_DIR to a directory.")
     if status.st_uid != os.geteuid():
         raise SettingsError(
             f"The data directory {path} belongs to another user, who could change what is in it."
             " Run as that user, or set SEQUENCE_DATA_DIR to a directory of this one."
         )
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"The data directory {path} cannot be written. Give it to this user, or set SEQUENCE_DATA_DIR."
-        )
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise SettingsError(f"The data directory {path} cannot be read. Give it to this user.")
     if others := who_else_can_write(status):
         raise SettingsError(
             f"{others} can change the data directory {path} (mode {stat.S_IMODE(status.st_mode):o}), and so what is"
@@ -67,9 +85,18 @@ def who_else_can_write(status: os.stat_result) -> str | None:
 
     The group of a user alone, which has the user's name and no other members, is not others.
     """
-    if status.st_mode & stat.S_IWOTH:
+    return _who_else(status, stat.S_IWGRP, stat.S_IWOTH)
+
+
+def who_else_can_read(status: os.stat_result) -> str | None:
+    """Say who, besides its owner, can read a file; see `who_else_can_write`."""
+    return _who_else(status, stat.S_IRGRP, stat.S_IROTH)
+
+
+def _who_else(status: os.stat_result, group_bit: int, others_bit: int) -> str | None:
+    if status.st_mode & others_bit:
         return "Everyone"
-    if status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid, status.st_uid):
+    if status.st_mode & group_bit and not _is_private_group(status.st_gid, status.st_uid):
         return "The members of its group"
     return None
 

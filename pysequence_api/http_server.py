@@ -61,7 +61,7 @@ class HttpServer(uvicorn.Server):
         self,
         app: Any,
         *,
-        protocol: type[HttpProtocol],
+        protocol: Callable[..., HttpProtocol],
         on_listening: Callable[[], None],
         on_stop: Callable[[], None] = lambda: None,
         **config: Any,
@@ -69,7 +69,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol,
+                http=protocol,  # type: ignore[arg-type]  # any function that makes one will do
                 ws="none",
                 lifespan="off",
                 log_config=None,

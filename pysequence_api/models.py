@@ -257,6 +257,10 @@ class ActivitySummary(_Model):
         return None if self.total_incoming_cents is None else format_cents(self.total_incoming_cents)
 
 
+TRANSFER_STATUSES = ("PENDING", "PROCESSING", "COMPLETE", "FAILED", "CANCELLED")
+DIRECTIONS = ("INTERNAL", "INCOMING", "OUTGOING")
+ACTIVITY_TYPES = ("ONE_TIME_TRANSFER", "RULE", "DIRECT_DEPOSIT", "ACH")
+"""What Sequence is known to have. It may have more."""
 Capitals = Annotated[str, StringConstraints(to_upper=True)]
 
 

@@ -1,53 +1,75 @@
 """Runs the HTTP server: opens the gateway, listens, and stops in order."""
 
 import logging
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from pysequence_api.api.app import create_app
-from pysequence_api.errors import NotAuthorizedError, SafeguardsUnavailableError, SequenceError, SignInError
+from pysequence_api.doctor.account import check_ids
+from pysequence_api.doctor.finding import Finding, Level
+from pysequence_api.doctor.settings import check_exposure
+from pysequence_api.errors import (
+    NotAuthorizedError,
+    SafeguardsUnavailableError,
+    SequenceError,
+    SettingsError,
+    SignInError,
+)
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.check import check
-from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, unknown_variables, variable
-from pysequence_api.web.listening import bind, create_server
-
-REQUIRED_SETTINGS = ("api_key", "org_id", "kyc_id")
-REQUIRED_SANDBOX_SETTINGS = ("api_key",)
-"""The sandbox has its own organization and KYC id."""
+from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
+from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
+from pysequence_api.settings import Settings, is_sandbox, unknown_variables, warn_about_ignored_file
+from pysequence_api.web.listening import bind, create_server, tls_context
 
 CHECK_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
 
 
+def required_settings(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the settings that a server needs, given those that are set."""
+    if is_sandbox(given):
+        return ("api_key",)  # it has an organization and a KYC id of its own
+    cache = Path(os.path.expanduser(given.get("data_dir", ""))) / CACHE_FILE_NAME  # noqa: PTH111 - does not fail
+    has_token = "access_token" in given or os.path.lexists(cache)
+    return ("api_key", "org_id", "kyc_id", *(() if has_token else CREDENTIAL_FIELDS))
+
+
 async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None]) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP. Then release what was not sent, wait for what was, and return.
 
     Args:
-        settings: with everything in `REQUIRED_SETTINGS`, or in `REQUIRED_SANDBOX_SETTINGS`.
+        settings: with everything in `required_settings`.
         on_ready: called with the gateway and the server's URL once connections are accepted.
 
     Raises:
-        SettingsError: the data directory, the address or the port cannot be used.
+        SettingsError: the data directory, the address or the port cannot be used, or an id is not the account's.
         SignInError: there is no access token, and no way to get one.
         NotAuthorizedError: Sequence rejects the access token.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
+    _warn_about_settings(settings)
     async with AsyncExitStack() as stack:
+        tls = tls_context(settings)
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
-        _warn_about_short_key(gateway.settings)
-        _warn_about_unknown_variables()
         await anyio.to_thread.run_sync(_open_records, gateway)
-        await _check_sign_in(gateway)
-        host, port = gateway.settings.server_host, gateway.settings.server_port
-        listener = bind(host, port)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        server = create_server(app, partial(on_ready, gateway, url), gateway.stop)
+        await _check_account(gateway)
+        listener = bind(gateway.settings)
+        if (path := gateway.settings.server_socket) is not None:
+            stack.callback(path.unlink, missing_ok=True)
+        url = _url(gateway.settings)
+        server = create_server(app, listener, tls, partial(on_ready, gateway, url), gateway.stop)
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
@@ -60,6 +82,13 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                 # Signals are still captured: a second one must not end the wait for transfers.
                 await stack.aclose()
                 log.info("stopped; no transfer is in progress")
+
+
+def _url(settings: Settings) -> str:
+    if settings.server_socket is not None:
+        return f"unix:{settings.server_socket}"
+    host, scheme = settings.server_host, "http" if settings.tls_key is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
 
 
 def _open_records(gateway: Gateway) -> None:
@@ -94,27 +123,32 @@ async def _check_records(gateway: Gateway) -> None:
         await anyio.sleep(CHECK_SECONDS)
 
 
-async def _check_sign_in(gateway: Gateway) -> None:
-    """Check the access token with the smallest read. The answer also tells the safeguards Sequence's time."""
+async def _check_account(gateway: Gateway) -> None:
+    """Check the access token and the default ids with a read. The answer also tells the safeguards Sequence's time."""
     try:
-        await gateway.client.activity_summary()
+        accounts = await gateway.client.accounts()
     except (SignInError, NotAuthorizedError):
         raise
     except SequenceError as error:
         # Start anyway: the outage may be over before the first request.
         log.warning("Sequence does not answer; starting anyway: %s", error)
+        return
+    found = [*check_ids(gateway.default_organization_id, gateway.default_kyc_id, accounts)]
+    problems = [_line(finding) for finding in found if finding.level is Level.PROBLEM]
+    if problems:
+        raise SettingsError("\n  ".join(["The settings cannot be used:", *problems]))
+    for finding in found:
+        if finding.level is Level.WARNING:
+            log.warning("%s", _line(finding))
 
 
-def _warn_about_unknown_variables() -> None:
+def _warn_about_settings(settings: Settings) -> None:
+    for finding in check_exposure(settings):
+        log.log(logging.ERROR if finding.level is Level.PROBLEM else logging.WARNING, "%s", _line(finding))
     for name, meant in unknown_variables().items():
         log.warning("%s is not a setting and is ignored.%s", name, f" Did you mean {meant}?" if meant else "")
+    warn_about_ignored_file()
 
 
-def _warn_about_short_key(settings: Settings) -> None:
-    key = settings.api_key
-    if key is not None and not settings.sandbox and len(key.get_secret_value()) < SHORT_API_KEY_CHARACTERS:
-        log.warning(
-            "%s has fewer than %d characters and could be guessed. Set a longer key.",
-            variable("api_key"),
-            SHORT_API_KEY_CHARACTERS,
-        )
+def _line(finding: Finding) -> str:
+    return f"{finding.said}. {finding.fix}"

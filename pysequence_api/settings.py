@@ -1,33 +1,58 @@
 """Every ``SEQUENCE_*`` variable, once."""
 
+import logging
+import os
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    NoDecode,
-    SecretsSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
 )
-from pydantic_settings import SettingsError as SourceError
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pysequence_api.env_files import (
+    ENV_FILE,
+    PREFIX,
+    EnvFile,
+    expanded,
+    files_read,
+    ignored_file,
+    read_secrets,
+)
 from pysequence_api.errors import SettingsError
 from pysequence_api.money import MAX_AMOUNT_CENTS
 
-PREFIX = "SEQUENCE_"
-SECRETS_DIRECTORY = Path("/run/secrets")
 SHORT_API_KEY_CHARACTERS = 16
-"""A key under this length gets a warning at every start."""
+"""A shorter key can be guessed."""
+OWN_PATHS = {"api", "metrics", "openapi.json", "docs"}
+"""How the paths of the server begin. A root path must differ, or it would be unclear whether a proxy removed it."""
+ACCOUNT_IDS = ("org_id", "kyc_id")
+"""Ids of the real account. The simulated Sequence has its own."""
+NAMES_OF_CLIENTS = {"SEQUENCE_API_URL"}
+"""Variables that programs which call the server use."""
+SYNONYMS = {"LIMIT": "MAX", "LIMITS": "MAX", "DAY": "DAILY", "DOLLARS": "CENTS", "ORGANIZATION": "ORG"}
+"""Other words for the parts of our names."""
+MIN_WORD_CHARACTERS = 3
+MIN_LIKENESS = 0.75
+"""Names and words that differ more than this are not taken for each other."""
 
+log = logging.getLogger(__name__)
+_LINK = re.compile(r"SEQUENCE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_warned: set[Path] = set()
+Required = Callable[[Mapping[str, Any]], Iterable[str]]
 
 SANDBOX_DEFAULTS: dict[str, Any] = {
     "api_key": "sandbox",
@@ -84,25 +109,35 @@ def _host_names(hosts: object) -> object:
     return names
 
 
+def _safe_root_path(path: str) -> str:
+    segments = path.removesuffix("/").split("/")[1:]
+    if not path.startswith("/") or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
+        raise ValueError("must be a path like /sequence")
+    if {".", ".."} & set(segments):
+        raise ValueError("must not contain . or .. as a part")
+    if segments and segments[0] in OWN_PATHS:
+        raise ValueError(f"must not begin with /{segments[0]}, where the server's own paths begin")
+    return path.removesuffix("/")
+
+
+def _without_tilde(path: Path) -> Path:
+    try:
+        return expanded(path)
+    except SettingsError:
+        raise ValueError("begins with ~, but that home directory is unknown") from None
+
+
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
+ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 
 
 class Settings(BaseSettings):
-    """What the environment, ``.env`` and ``/run/secrets`` say, in this order of precedence.
-
-    A field ``name`` is the variable ``SEQUENCE_NAME``. An empty value counts as unset.
-    """
+    """Every setting. A field ``name`` is the variable ``SEQUENCE_NAME``. Create it with `load`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        validate_default=False,
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=False
     )
 
     # The door.
@@ -111,9 +146,18 @@ class Settings(BaseSettings):
     )
     server_host: str = Field("0.0.0.0", description="The address that the server binds.")
     server_port: int = Field(8720, ge=1, le=65535, description="The port that the server binds.")
-
+    server_socket: ExpandedPath | None = Field(
+        None, description="The Unix socket that the server listens on, instead of an address and a port."
+    )
+    tls_certificate: ExpandedPath | None = Field(
+        None, description="File with the server's TLS certificate and its chain, in PEM format."
+    )
+    tls_key: ExpandedPath | None = Field(None, description="File with the key of the TLS certificate, in PEM format.")
     allowed_hosts: HostNames = Field(
         (), description="The host names, comma-separated, that the server answers to; without any, to every name."
+    )
+    root_path: RootPath = Field(
+        "", description="The path, such as /sequence, under which a proxy in front offers the server."
     )
     log_format: Literal["json", "text"] | None = Field(
         None, description="The form of a server's log: json or text; text on a terminal and json elsewhere if not set."
@@ -127,10 +171,10 @@ class Settings(BaseSettings):
     max_transfer_attempts_per_minute: int = Field(
         60, ge=1, le=10_000, description="Transfers that may be asked for in a minute; beyond it 429."
     )
-    data_dir: Path = Field(Path(), description="Directory for the data files; created if missing.")
+    data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
 
     # The account at Sequence.
-    email: str | None = Field(None, description="Login email for GetSequence.")
+    email: str | None = Field(None, description="Login email for GetSequence. SEQUENCE_ACCESS_TOKEN replaces it.")
     password: SecretStr | None = Field(None, description="Login password.")
     totp: SecretStr | None = Field(
         None, description="Secret of the authenticator (base32 or otpauth://), or the current six digits."
@@ -146,7 +190,7 @@ class Settings(BaseSettings):
     graphql_url: SafeUrl = Field("https://app.getsequence.io/api/graphql", description="Where GraphQL requests go.")
     auth_url: SafeUrl = Field("https://auth.getsequence.io", description="Where tokens are refreshed.")
     app_url: SafeUrl = Field("https://app.getsequence.io", description="The web application, for the login.")
-    chromium: Path | None = Field(None, description="Chromium for the login; without it, an installed one is found.")
+    chromium: ExpandedPath | None = Field(None, description="Chromium for the login; by default an installed one.")
     sign_in_step_seconds: float = Field(
         30.0, gt=0, le=300, allow_inf_nan=False, description="One step of a login in the browser, a page for example."
     )
@@ -178,16 +222,35 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return _with_sandbox_defaults(_without_blanks(values))
+        return SANDBOX_DEFAULTS | values if is_sandbox(values) else values
 
     @model_validator(mode="after")
     def _grace_is_long_enough(self) -> Self:
         if self.reconcile_grace_seconds < 2 * self.request_timeout_seconds:
             raise PydanticCustomError(
-                "grace",
+                "reconcile_grace_seconds",
                 "must be at least twice SEQUENCE_REQUEST_TIMEOUT_SECONDS, or the request could still be on its way",
             )
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing, present = ("tls_certificate", "tls_key")[:: 1 if self.tls_certificate is None else -1]
+            raise PydanticCustomError(missing, f"is not set, but {PREFIX}{present.upper()} is; set both, or neither")
+        if self.tls_key is not None and self.server_socket is not None:
+            raise PydanticCustomError("server_socket", "needs no TLS; unset it, or the certificate and its key")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the given values; `load` puts them together."""
+        return (init_settings,)
 
     @property
     def data_directory(self) -> Path:
@@ -195,87 +258,150 @@ class Settings(BaseSettings):
         return self.data_dir / "sandbox" if self.sandbox else self.data_dir
 
     @classmethod
-    def load(cls, *, required: Iterable[str] = (), **overrides: Any) -> Self:
-        """Read the settings.
+    def load(cls, **overrides: Any) -> Self:
+        """Read the settings from the environment, the named file, the user's file and ``/run/secrets``.
+
+        The environment takes precedence over the named file, and so on in this order. An empty value counts as unset.
 
         Args:
-            required: names of fields that the caller cannot do without.
-            overrides: values that go before all sources; ``None`` overrides nothing.
-
-        Returns:
-            The settings, with everything that is required.
+            overrides: values that take precedence over all sources; ``None`` overrides nothing.
 
         Raises:
-            SettingsError: with all that is missing or wrong in one message, and no value in it.
+            SettingsError: with all that is wrong in one message, and no value in it.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
-        sources = (
-            SecretsSettingsSource(cls, secrets),
-            DotEnvSettingsSource(cls),
-            EnvSettingsSource(cls),
-        )
-        try:
-            values: dict[str, Any] = {}
-            for source in sources:
-                values |= source()
-        except (SourceError, OSError, UnicodeDecodeError) as error:
-            raise SettingsError(
-                f"The settings cannot be read: {type(error).__name__} in .env or {SECRETS_DIRECTORY}."
-            ) from error
-        values |= given
-        problems = []
+        warn_about_ignored_file()
+        return cls._load(lambda _: (), overrides, reject_misspelled=False)
+
+    @classmethod
+    def load_strictly(cls, required: Required = lambda _: (), /, **overrides: Any) -> Self:
+        """Read the settings as `load` does, for what can move money: a misspelled limit would be no limit.
+
+        If they can be used, the caller calls `warn_about_ignored_file` after warnings that matter more.
+
+        Args:
+            required: returns the names of the fields that must be set, given those that are.
+            overrides: see `load`.
+
+        Raises:
+            SettingsError: with all that is missing, misspelled or wrong in one message, and no value in it.
+        """
+        return cls._load(required, overrides, reject_misspelled=True)
+
+    @classmethod
+    def _load(cls, required: Required, overrides: Mapping[str, Any], *, reject_misspelled: bool) -> Self:
+        values = _merged(files_read(), overrides)
+        problems = _misspelled() if reject_misspelled else []
         settings = None
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            problems = [_describe(cls, detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)]
-        completed = _with_sandbox_defaults(_without_blanks(values))
-        problems += [
-            f"{variable(name)} is not set. {cls.model_fields[name].description}"
-            for name in required
-            if name not in completed
-        ]
+            problems += [
+                _describe(cls, str((detail["loc"] or (detail["type"],))[0]), detail["msg"])
+                for detail in error.errors(include_url=False)
+            ]
+        completed = SANDBOX_DEFAULTS | values if is_sandbox(values) else values
+        missing = [name for name in required(completed) if name not in completed]
+        problems += [f"{variable(name)} is not set. {cls.model_fields[name].description}" for name in missing]
+        if missing:
+            problems.append("To be asked for all of them: pysequence-api init")
         if settings is None or problems:
+            warn_about_ignored_file()
             raise SettingsError("\n  ".join(["The settings cannot be used:", *problems]))
         return settings
 
 
 def unknown_variables() -> dict[str, str | None]:
-    """Find variables that begin as ours do and set nothing, each with the one that may be meant.
+    """Find variables that begin as ours do and set nothing, each with the one that it resembles.
 
     Raises:
-        SettingsError: ``.env`` cannot be read.
+        SettingsError: a file cannot be read, or not be trusted.
     """
-    try:
-        given = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The settings cannot be read: {type(error).__name__} in .env.") from error
-    known = {variable(name) for name in Settings.model_fields}
-    names = sorted(name.upper() for name in given if name.upper().startswith(PREFIX))
-    return {name: next(iter(get_close_matches(name, known)), None) for name in names if name not in known}
+    known = {variable(name) for name in Settings.model_fields} | NAMES_OF_CLIENTS | {ENV_FILE}
+    given = {name: text for file in files_read() for name, text in file.values.items()} | dict(os.environ)
+    names = {name.upper(): text for name, text in _without_blanks(given).items() if name.upper().startswith(PREFIX)}
+    return {
+        name: _resembled(name) for name, text in sorted(names.items()) if name not in known and not _is_link(name, text)
+    }
+
+
+def warn_about_ignored_file() -> None:
+    """Say once that a ``.env`` in the current directory is not read."""
+    path = ignored_file()
+    if path is not None and path not in _warned:
+        _warned.add(path)
+        log.warning("%s is not read. To read it, use --env-file .env", path)
 
 
 def variable(name: str) -> str:
-    """Give the name of the variable that sets a field."""
+    """Return the name of the variable that sets a field."""
     return PREFIX + name.upper()
 
 
-def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
-    # The sources drop what is empty; a secret file with only a line break, or spaces, is as empty.
-    return {name: value for name, value in values.items() if not (isinstance(value, str) and not value.strip())}
+def _misspelled() -> list[str]:
+    meant = {name: known for name, known in unknown_variables().items() if known is not None}
+    return [f"{name} is not a setting. Did you mean {known}? Rename it or unset it." for name, known in meant.items()]
 
 
-def _with_sandbox_defaults(values: dict[str, Any]) -> dict[str, Any]:
+def _resembled(name: str) -> str | None:
+    """Return the variable that a name resembles most: by its words, or by its letters."""
+    known = {field: _words(variable(field)) for field in Settings.model_fields}
+    words = _corrected(_words(name), set().union(*known.values()))
+    # All names have the prefix in common, so it says nothing.
+    likeness = {field: SequenceMatcher(None, name.removeprefix(PREFIX), field.upper()).ratio() for field in known}
+    shortened = [field for field in known if words and words <= known[field]]
+    if shortened:
+        return variable(min(shortened, key=lambda field: (len(known[field]), -likeness[field])))
+    lengthened = [field for field in known if known[field] and known[field] <= words]
+    if lengthened:
+        return variable(max(lengthened, key=lambda field: (len(known[field]), likeness[field])))
+    nearest = max(likeness, key=lambda field: likeness[field])
+    return variable(nearest) if likeness[nearest] >= MIN_LIKENESS else None
+
+
+def _words(name: str) -> set[str]:
+    words = name.removeprefix(PREFIX).split("_")
+    return {SYNONYMS.get(word, word) for word in words if len(word) >= MIN_WORD_CHARACTERS and word != "PER"}
+
+
+def _corrected(words: set[str], known: set[str]) -> set[str]:
+    return {next(iter(get_close_matches(word, known, 1, MIN_LIKENESS)), word) for word in words}
+
+
+def _is_link(name: str, text: str) -> bool:
+    """Check whether a variable is one that Kubernetes sets for a service named ``sequence``, or Docker for a link."""
+    return _LINK.fullmatch(name) is not None or (name.endswith("_PORT") and _LINK_ADDRESS.match(text) is not None)
+
+
+def _merged(files: Iterable[EnvFile], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    in_files = _values_of(read_secrets(map(variable, Settings.model_fields)))
+    for file in reversed([*files]):
+        in_files |= _values_of(file.values)
+    given = _without_blanks(EnvSettingsSource(Settings)()) | _without_blanks(overrides)
+    if is_sandbox(in_files | given):
+        in_files = {name: text for name, text in in_files.items() if name not in ACCOUNT_IDS}
+    return in_files | given
+
+
+def _values_of(source: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of our fields."""
+    found = {name.upper(): text for name, text in _without_blanks(source).items()}
+    return {field: found[variable(field)] for field in Settings.model_fields if variable(field) in found}
+
+
+def _without_blanks(values: Mapping[str, Any]) -> dict[str, Any]:
+    blank = {name for name, value in values.items() if isinstance(value, str) and not value.strip()}
+    return {name: value for name, value in values.items() if name not in blank and value is not None}
+
+
+def is_sandbox(values: Mapping[str, Any]) -> bool:
+    """Check whether the values of fields, not yet validated, select the simulated Sequence."""
     try:
-        sandbox = TypeAdapter(bool).validate_python(values.get("sandbox", False))
+        return TypeAdapter(bool).validate_python(values.get("sandbox", False))
     except ValidationError:
-        sandbox = False  # the field's own validation reports it
-    return SANDBOX_DEFAULTS | values if sandbox else values
+        return False  # the validation of the field reports it
 
 
-def _describe(model: type[Settings], location: tuple[int | str, ...], message: str) -> str:
-    name = str(location[0]) if location else "reconcile_grace_seconds"
+def _describe(model: type[Settings], name: str, message: str) -> str:
     text = message.removeprefix("Value error, ").removeprefix("Input should be ")
     if text != message and message.startswith("Input"):
         text = f"should be {text}"

@@ -14,7 +14,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Every process that a test starts would compile the whole program anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-settings.register_profile("long", max_examples=100_000)  # for hours, with --hypothesis-profile=long
+for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+    os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
+# A slow machine is not a failure.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+settings.register_profile("long", max_examples=100_000, deadline=None)  # for hours, with --hypothesis-profile=long
 
 
 @pytest.hookimpl(wrapper=True)
@@ -31,9 +36,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the developer's own ``SEQUENCE_*`` variables and ``.env`` out of the tests."""
+    """Keep the developer's own ``SEQUENCE_*`` variables and files out of the tests."""
     for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
         monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 
 

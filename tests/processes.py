@@ -87,6 +87,7 @@ class PseudoTerminal:
         self.process = process
         self._descriptor = descriptor
         self._output = b""
+        self._seen = 0
 
     @property
     def raw(self) -> str:
@@ -111,6 +112,14 @@ class PseudoTerminal:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while text not in self.text:
             assert self._read(deadline), f"{text!r} was never written: {self.text}"
+        self._seen = self.text.rindex(text) + len(text)
+
+    def wait_for_again(self, text: str) -> None:
+        """Wait until a text was written once more since the last text that was waited for."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while text not in self.text[self._seen :]:
+            assert self._read(deadline), f"{text!r} was not written again: {self.text}"
+        self._seen = self.text.rindex(text) + len(text)
 
     def wait_for_exit(self) -> int:
         """Wait until the command exits, and return its exit code."""

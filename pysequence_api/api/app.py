@@ -10,7 +10,9 @@ from pysequence_api.gateway import Gateway
 from pysequence_api.settings import variable
 from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
 from pysequence_api.web.errors import add_handlers
+from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.request_log import RequestCounts, RequestLog
+from pysequence_api.web.root_path import WithoutRootPath
 
 DESCRIPTION = """\
 A gateway to GetSequence for programs: read balances and activity, and transfer money within limits.
@@ -39,16 +41,19 @@ def create_app(gateway: Gateway) -> FastAPI:
     key = gateway.settings.api_key
     if key is None or not key.get_secret_value():
         raise SettingsError(f"{variable('api_key')} is not set. Without an API key, anyone could use the server.")
+    root_path = gateway.settings.root_path
     app = FastAPI(
         title="pysequence-api",
         version=__version__,
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        servers=[{"url": root_path}] if root_path else None,
         redirect_slashes=False,
-        redoc_url=None,  # one page is enough; each loads a third-party script next to the key
-        swagger_ui_oauth2_redirect_url=None,
+        docs_url=None,  # a browser cannot send the key, and these pages load a third-party script
+        redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
+    limit_keyless_lines()
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
     app.include_router(health.router)
@@ -58,7 +63,9 @@ def create_app(gateway: Gateway) -> FastAPI:
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, key=key.get_secret_value())
     app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
-    app.add_middleware(RequestLog, counts=app.state.request_counts)
+    app.add_middleware(RequestLog, counts=app.state.request_counts, key=key.get_secret_value())
+    if root_path:
+        app.add_middleware(WithoutRootPath, root_path=root_path)  # before the checks: they and the routes see one path
     return app
 
 

@@ -45,12 +45,13 @@ def _program(
 ) -> None:
     """Read your GetSequence account and move money, with limits and an audit trail for every transfer.
 
-    To try it without real money, set SEQUENCE_SANDBOX=1.
+    To try it without real money, set SEQUENCE_SANDBOX=1. --no-color, --debug and --json may stand anywhere.
 
     \b
     Example:
       pysequence-api serve --sandbox
       SEQUENCE_SANDBOX=1 pysequence-api pods
+      pysequence-api help transfer
 
     \b
     Exit codes:

@@ -15,7 +15,7 @@ from pysequence_api.settings import Settings
 COLUMNS = (
     Column("Kind"),
     Column("Name"),
-    Column("Id", style="dim"),
+    Column("Id", is_id=True),
     Column("At"),
     Column("Number"),
     Column("Balance", right=True),

@@ -1,20 +1,29 @@
 """``activity``: transfers in the account, whoever made them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pysequence_api.cli.completion import completer
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, print_facts, print_table, progress, transfer_row
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, note, print_json, warn
 from pysequence_api.cli.upstream import open_with_status
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.gateway import Gateway, open_gateway
-from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, Transfer
+from pysequence_api.models import (
+    ACTIVITY_TYPES,
+    DIRECTIONS,
+    TRANSFER_STATUSES,
+    ActivityFilter,
+    ActivityPage,
+    ActivitySummary,
+    Transfer,
+)
 from pysequence_api.settings import Settings
 
 MAX_PAGE_TRANSFERS = 100
@@ -35,6 +44,15 @@ class _Query:
     max_pages: int
 
 
+def _filter(option: str, known: Sequence[str]) -> Any:
+    return typer.Option(
+        option,
+        metavar=option.removeprefix("--").upper(),
+        help=f"Only {', '.join(known[:-1])} or {known[-1]}. Can be repeated.",
+        autocompletion=completer(known),
+    )
+
+
 def list_activity(
     context: typer.Context,
     first: Annotated[
@@ -48,16 +66,12 @@ def list_activity(
     ] = None,
     after: Annotated[str, typer.Option(metavar="CURSOR", help="Continue after this cursor of an earlier page.")] = "",
     org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="Override SEQUENCE_ORG_ID.")] = None,
-    status: Annotated[
-        Values | None, typer.Option(metavar="STATUS", help="PENDING, PROCESSING, COMPLETE or FAILED. Can be repeated.")
-    ] = None,
-    direction: Annotated[
-        Values | None, typer.Option(metavar="DIRECTION", help="INTERNAL, INCOMING or OUTGOING. Can be repeated.")
-    ] = None,
-    kind: Annotated[
-        Values | None,
-        typer.Option("--type", metavar="TYPE", help="ONE_TIME_TRANSFER, RULE, DIRECT_DEPOSIT or ACH. Can be repeated."),
-    ] = None,
+    status: Annotated[Values | None, _filter("--status", TRANSFER_STATUSES)] = None,
+    direction: Annotated[Values | None, _filter("--direction", DIRECTIONS)] = None,
+    kind: Annotated[Values | None, _filter("--type", ACTIVITY_TYPES)] = None,
+    any_status: Annotated[
+        bool, typer.Option("--any-status", help="Pass values of --status, --direction and --type on, known or not.")
+    ] = False,
     begin: Annotated[
         datetime | None, typer.Option("--from", metavar="DAY", formats=DAY_FORMATS, help="First day, like 2026-01-31.")
     ] = None,
@@ -80,9 +94,9 @@ def list_activity(
     if begin and end and begin > end:
         raise InvalidRequestError("--from is after --to. Swap them.")
     only = ActivityFilter(
-        statuses=_split(status),
-        directions=_split(direction),
-        activity_types=_split(kind),
+        statuses=_values("--status", status, () if any_status else TRANSFER_STATUSES),
+        directions=_values("--direction", direction, () if any_status else DIRECTIONS),
+        activity_types=_values("--type", kind, () if any_status else ACTIVITY_TYPES),
         date_start=_day(begin),
         date_end=_day(end),
         hide_internal=hide_internal,
@@ -123,10 +137,16 @@ def summary(
     )
 
 
-def _split(values: Values | None) -> tuple[str, ...]:
-    """Accept repeated and comma-separated values, as the API does."""
-    parts = (part.strip() for value in values or [] for part in value.split(","))
-    return tuple(part for part in parts if part)
+def _values(option: str, values: Values | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Accept repeated and comma-separated values, as the API does, and only known ones, unless none are given."""
+    parts = tuple(part.strip().upper() for value in values or [] for part in value.split(",") if part.strip())
+    unknown = [part for part in parts if known and part not in known]
+    if unknown:
+        raise InvalidRequestError(
+            f"{option} {unknown[0][:40]!r} is not known. Use one of: {', '.join(known)}."
+            " If Sequence has it all the same, add --any-status."
+        )
+    return parts
 
 
 def _day(moment: datetime | None) -> date | None:

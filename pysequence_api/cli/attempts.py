@@ -7,7 +7,7 @@ import typer
 from pysequence_api.cli.drawing import print_facts, shown_time
 from pysequence_api.cli.terminal import UNKNOWN, print_json
 from pysequence_api.money import format_cents
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.safeguards.transfers import AttemptStatus, read_attempt
 from pysequence_api.settings import Settings
 
@@ -26,7 +26,7 @@ def status(
     Example:
       pysequence-api transfers status 1dc004ac-bd0f-41da-b780-b4d026138697
     """
-    print_status(read_attempt(open_records(Settings.load().data_directory), attempt_id), as_json=as_json)
+    print_status(read_attempt(read_records(Settings.load().data_directory), attempt_id), as_json=as_json)
 
 
 def print_status(attempt: AttemptStatus, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
+    Command("init", "Write your settings to a file of your own.", "init:init"),
     Command("pods", "List pods, their balances and the total.", "pods:list_pods"),
     Command("pods show", "Show one pod.", "pods:show"),
     Command("accounts", "List pods, ports and external accounts.", "accounts:list_accounts"),
@@ -35,7 +36,7 @@ COMMANDS = (
     Command("audit", "Read and verify the audit trail."),
     Command("audit tail", "Show the end of the audit trail.", "audit:tail"),
     Command("audit verify", "Verify the hash chain of the audit trail.", "audit:verify"),
-    Command("audit export", "Export the audit trail as CSV or JSON.", "audit:export"),
+    Command("audit export", "Export transfers as CSV, or the audit trail.", "export:export"),
     Command("records", "Back up, restore and check the records."),
     Command("records backup", "Back up the records into one file.", "records:backup"),
     Command("records restore", "Restore the records.", "records:restore"),
@@ -48,6 +49,7 @@ COMMANDS = (
     Command("auth logout", "Remove the stored tokens.", "auth:logout"),
     Command("serve", "Run the HTTP server.", "serve:serve"),
     Command("health", "Check whether a server is healthy.", "health:health"),
+    Command("open", "Open Sequence's own page in a browser, and print its address.", "open:open_page"),
     Command("doctor", "Find problems and say how to fix them.", "doctor:doctor"),
     Command("openapi", "Print the OpenAPI schema of the HTTP API.", "openapi:openapi"),
     Command("key", "Create API keys."),

@@ -4,10 +4,11 @@ Everything is drawn to a string and then written by `terminal.write`. Text from 
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -17,14 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pysequence_api.cli.terminal import COLUMN_GAP, UNKNOWN, is_color_allowed, is_interactive, safe, write
-from pysequence_api.clock import read_time
 from pysequence_api.models import Moment, Party, Transfer
-from pysequence_api.money import format_cents
-from pysequence_api.records.audit import EventType, Line
 
 BAR_WIDTH_CELLS = 20
 TABLE_EDGE_CELLS = 3
 """The border and padding of one column."""
+ID_WIDTH = 36
+"""The length of an id. In a table with borders, text up to this length is never broken."""
+INDENT = "  "
+NOTHING = "-"
 BAR_CHARACTERS, PLAIN_BAR_CHARACTERS = ("█", "▓", "░"), ("#", "+", ".")
 """Used, added and free; they differ without colors too."""
 YELLOW_FROM, RED_FROM = 0.75, 0.95
@@ -36,33 +38,42 @@ Fact = tuple[str, str | Text]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. Numbers are ``right``-aligned and never wrapped; ``whole`` columns are never wrapped."""
+    """A column of a table.
+
+    Attributes:
+        title: the heading.
+        right: it has numbers, which are right-aligned and never wrapped.
+        whole: it is never wrapped.
+        is_id: it has ids, which come last where a row takes several lines.
+    """
 
     title: str
     right: bool = False
     whole: bool = False
-    style: str = ""
+    is_id: bool = False
+
+    @property
+    def style(self) -> str:
+        """How the cells look."""
+        return "dim" if self.is_id else ""
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether long text in it may be wrapped."""
+        return not (self.right or self.whole or self.is_id)
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> None:
-    """Print a table, and under it a row of totals."""
+    """Print a table, and under it a row of totals.
+
+    In a window too narrow for the table, each row takes several lines, without borders.
+    """
     if not is_interactive(sys.stdout):
         write(sys.stdout, _aligned(columns, [*rows, total] if total else rows))
-        return
-    keep_whole = _fits([column.right or column.whole for column in columns], columns, rows)
-    table = Table(show_footer=total is not None, header_style="bold", footer_style="bold")
-    for column, footer in zip(columns, total or [""] * len(columns), strict=True):
-        table.add_column(
-            Text(column.title),
-            Text(safe(footer)),
-            justify="right" if column.right else "left",
-            style=column.style,
-            overflow="fold",  # long text wraps; nothing is cut off
-            no_wrap=keep_whole and (column.right or column.whole),
-        )
-    for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    write(sys.stdout, _drawn(sys.stdout, table))
+    elif _fits(columns, [*rows, total] if total else rows):
+        write(sys.stdout, _drawn(sys.stdout, _table(columns, rows, total)))
+    else:
+        print_text(_stacked(columns, rows, total))
 
 
 def print_facts(facts: Sequence[Fact], stream: TextIO | None = None) -> None:
@@ -74,13 +85,6 @@ def print_facts(facts: Sequence[Fact], stream: TextIO | None = None) -> None:
 def print_text(text: Text) -> None:
     """Print a line of safe text with styles."""
     write(sys.stdout, _drawn(sys.stdout, text))
-
-
-def print_truncated(text: Text) -> None:
-    """Print a line of safe text, on a terminal cut to the width of the window."""
-    if is_interactive(sys.stdout):
-        text.truncate(window_size().width, overflow="ellipsis" if _can_encode(sys.stdout, "…") else "crop")
-    print_text(text)
 
 
 def print_bar(used: int, maximum: int) -> None:
@@ -173,13 +177,13 @@ def _in_words(number: int) -> str:
 # Transfers that Sequence lists.
 
 TRANSFER_COLUMNS = (
-    Column("Created"),
+    Column("Created", whole=True),
     Column("Status", whole=True),
     Column("Amount", right=True),
     Column("From"),
     Column("To"),
     Column("What"),
-    Column("Id", style="dim"),
+    Column("Id", is_id=True),
 )
 
 
@@ -209,100 +213,40 @@ def shown_party(party: Party) -> str:
     return party.name or party.id or UNKNOWN
 
 
-# Lines of the audit trail.
-
-TIME_WIDTH, EVENT_WIDTH, AMOUNT_WIDTH = 25, 19, 14
-SHORT_EVENT_WIDTH, SHORT_AMOUNT_WIDTH = 10, 10
-WIDE_COLUMNS, MEDIUM_COLUMNS = 120, 80
-"""A wide window shows full event names and time zones, a medium one shows days."""
-NOTHING = "-"
-UNKNOWN_OUTCOME, UNKNOWN_STYLE = "unknown", "bold white on red"
-EVENT_STYLES = {
-    EventType.REQUESTED: "cyan",
-    EventType.COMPLETED: "green",
-    EventType.IDENTIFIED: "green",
-    EventType.FAILED: "bold red",
-    EventType.REJECTED: "yellow",
-}
-FLAGS = {"resolved": "resolved by a person", "reconciled": "found later", "recovered": "written after a crash"}
-
-
-def full_line(line: Line) -> Text:
-    """Draw everything in a line of the audit trail."""
-    if line.unreadable is not None:
-        return _unreadable(line.unreadable)
-    moment = read_time(line.timestamp)
-    time = shown_time(moment) if moment else safe(line.timestamp or NOTHING)
-    parties = f"{safe(line.source or NOTHING)} -> {safe(line.destination or NOTHING)}"
-    outcome = ["outcome unknown"] if line.outcome == UNKNOWN_OUTCOME else []
-    rest = [parties, safe(line.transfer_id or NOTHING), *outcome, *_flags(line), safe(line.error or "")]
-    return Text.assemble(
-        f"{time:{TIME_WIDTH}}{COLUMN_GAP}",
-        (f"{safe(line.event_type or NOTHING):{EVENT_WIDTH}}", _event_style(line)),
-        f"{COLUMN_GAP}{_amount(line):>{AMOUNT_WIDTH}}{COLUMN_GAP}{COLUMN_GAP.join(rest).rstrip()}",
-    )
-
-
-def short_line(line: Line, names: Mapping[str, str]) -> Text:
-    """Draw a line of the audit trail for the window: the most important first, because the end may be cut off.
-
-    Args:
-        line: the line.
-        names: names to show instead of ids.
-    """
-    if line.unreadable is not None:
-        return _unreadable(line.unreadable)
-    is_wide = window_size().width >= WIDE_COLUMNS
-    event = "outcome_unknown" if line.outcome == UNKNOWN_OUTCOME else safe(line.event_type or NOTHING)
-    event = event if is_wide else event.removeprefix("transfer_").removeprefix("outcome_")
-    event_width, amount_width = (EVENT_WIDTH, AMOUNT_WIDTH) if is_wide else (SHORT_EVENT_WIDTH, SHORT_AMOUNT_WIDTH)
-    parties = f"{name_or_id(line.source, names)} -> {name_or_id(line.destination, names)}"
-    rest = COLUMN_GAP.join(filter(None, (*_flags(line), safe(line.error or ""), safe(line.transfer_id or ""))))
-    drawn = Text.assemble(
-        (_short_time(line), "dim"),
-        COLUMN_GAP,
-        (f"{event:{event_width}}", _event_style(line)),
-        f"{COLUMN_GAP}{_amount(line):>{amount_width}}{COLUMN_GAP}",
-        parties,
-        COLUMN_GAP,
-        (rest, "dim"),
-    )
-    drawn.rstrip()
-    return drawn
-
-
 def name_or_id(party_id: str | None, names: Mapping[str, str]) -> str:
     """Return the known name of a party, else its id."""
-    return safe(names.get(party_id or "", party_id or NOTHING))
+    return names.get(party_id or "", party_id or NOTHING)
 
 
-def _flags(line: Line) -> list[str]:
-    return [text for flag, text in FLAGS.items() if getattr(line, flag, None) is True]
+# Text on as many lines as the window needs.
 
 
-def _unreadable(text: str) -> Text:
-    return Text(f"unreadable line: {safe(text)}", "bold red")
-
-
-def _amount(line: Line) -> str:
-    return NOTHING if line.amount_cents is None else format_cents(line.amount_cents)
-
-
-def _short_time(line: Line) -> str:
-    moment = read_time(line.timestamp)
-    if moment is None:
-        return safe(line.timestamp or NOTHING)
-    local = moment.astimezone()
+def flowed(parts: Iterable[Text]) -> Text:
+    """Put parts one after another, as many on a line as fit. Further lines are indented, and no word is broken."""
     columns = window_size().width
-    if columns >= WIDE_COLUMNS:
-        return local.isoformat(" ", "seconds")
-    return f"{local:%Y-%m-%d %H:%M:%S}" if columns >= MEDIUM_COLUMNS else f"{local:%H:%M:%S}"
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + len(COLUMN_GAP) + part.cell_len <= columns:
+            lines[-1] = Text.assemble(lines[-1], COLUMN_GAP, part)
+            continue
+        for piece in _wrapped(part, columns - len(INDENT)):
+            lines.append(Text.assemble(INDENT if lines else "", piece))
+    return Text("\n").join(lines)
 
 
-def _event_style(line: Line) -> str:
-    if line.outcome == UNKNOWN_OUTCOME:
-        return UNKNOWN_STYLE
-    return next((style for event, style in EVENT_STYLES.items() if event == line.event_type), "")
+def _wrapped(text: Text, columns: int) -> list[Text]:
+    # A word longer than the line stays whole: the terminal wraps it, and it can still be copied.
+    if text.cell_len <= columns:
+        return [text]
+    lines: list[Text] = []
+    for word in text.split(" "):
+        if lines and lines[-1].cell_len + 1 + word.cell_len <= columns:
+            lines[-1] = Text.assemble(lines[-1], " ", word)
+        else:
+            lines.append(word)
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
 # How tables, facts and bars become text.
@@ -323,42 +267,99 @@ def _drawn(stream: TextIO | None, renderable: RenderableType) -> str:
     return drawn if drawn.endswith("\n") else f"{drawn}\n"
 
 
-def _fits(protected: Sequence[bool], columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
-    # In a window too narrow to leave a third of it to the other columns, the protected ones must wrap too.
-    widths = [
-        max(cell_len(text) for text in texts) for texts in zip([one.title for one in columns], *rows, strict=True)
-    ]
-    needed = sum(width for width, is_protected in zip(widths, protected, strict=True) if is_protected)
-    return needed + TABLE_EDGE_CELLS * len(columns) <= window_size().width * 2 // 3
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    texts = zip([column.title for column in columns], *rows, strict=True)
+    return [max(cell_len(safe(text)) for text in cells) for cells in texts]
+
+
+def _fits(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> bool:
+    needed = (
+        min(width, ID_WIDTH) if column.is_wrapped else width
+        for column, width in zip(columns, _widths(columns, rows), strict=True)
+    )
+    return sum(needed) + TABLE_EDGE_CELLS * len(columns) + 1 <= window_size().width
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None) -> Table:
+    table = Table(show_footer=total is not None, header_style="bold", footer_style="bold")
+    for column, footer in zip(columns, total or [""] * len(columns), strict=True):
+        table.add_column(
+            Text(column.title),
+            Text(safe(footer)),
+            justify="right" if column.right else "left",
+            style=column.style,
+            overflow="fold",  # long text wraps; nothing is cut off
+            no_wrap=not column.is_wrapped,
+        )
+    for row in rows:
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    return table
+
+
+def _stacked(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None) -> Text:
+    """Draw each row on several lines, the same cells on the same line, with the ids last."""
+    widths = _widths(columns, [*rows, total] if total else rows)
+    parts: list[list[int]] = []
+    used = 0
+    for number in sorted(range(len(columns)), key=lambda number: columns[number].is_id):
+        if parts and used + len(COLUMN_GAP) + widths[number] <= window_size().width:
+            parts[-1].append(number)
+            used += len(COLUMN_GAP) + widths[number]
+        else:
+            used = widths[number] + (len(INDENT) if parts else 0)
+            parts.append([number])
+    lines = _stacked_row(parts, columns, widths, [column.title for column in columns], "bold")
+    for row in rows:
+        lines += _stacked_row(parts, columns, widths, row)
+    lines += _stacked_row(parts, columns, widths, total, "bold") if total else []
+    return Text("\n").join(lines)
+
+
+def _stacked_row(
+    parts: Sequence[Sequence[int]],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    row: Sequence[str],
+    style: str = "",
+) -> list[Text]:
+    lines: list[Text] = []
+    for part in parts:
+        cells = [Text(_padded(columns[each], safe(row[each]), widths[each]), columns[each].style) for each in part]
+        line = Text(COLUMN_GAP).join(cells)
+        line.rstrip()
+        if line:
+            lines += [
+                Text.assemble(INDENT if lines else "", piece, style=style)
+                for piece in _wrapped(line, window_size().width - (len(INDENT) if lines else 0))
+            ]
+    return lines
 
 
 def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    table = [[column.title.upper() for column in columns], *([safe(cell) for cell in row] for row in rows)]
-    widths = [max(map(cell_len, cells)) for cells in zip(*table, strict=True)]
+    widths = _widths(columns, rows)
     lines = []
-    for row in table:
-        cells = [
-            _padding(cell, width) + cell if column.right else cell + _padding(cell, width)
-            for cell, column, width in zip(row, columns, widths, strict=True)
-        ]
+    for row in [[column.title.upper() for column in columns], *rows]:
+        cells = [_padded(column, safe(cell), width) for cell, column, width in zip(row, columns, widths, strict=True)]
         lines.append(COLUMN_GAP.join(cells).rstrip() + "\n")
     return "".join(lines)
 
 
-def _padding(cell: str, width: int) -> str:
-    return " " * (width - cell_len(cell))
+def _padded(column: Column, cell: str, width: int) -> str:
+    padding = " " * (width - cell_len(cell))
+    return padding + cell if column.right else cell + padding
 
 
 def _facts(stream: TextIO | None, facts: Sequence[Fact]) -> str:
     width = max(cell_len(name) for name, _ in facts)
     if not is_interactive(stream):
         return "".join(f"{name:{width}}{COLUMN_GAP}{_plain(value)}\n" for name, value in facts)
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    columns = window_size(stream).width - width - len(COLUMN_GAP)
+    lines = []
     for name, value in facts:
-        grid.add_row(Text(name), value if isinstance(value, Text) else Text(safe(value)))
-    return _drawn(stream, grid)
+        pieces = _wrapped(value if isinstance(value, Text) else Text(safe(value)), columns)
+        for title, piece in zip_longest([name], pieces, fillvalue=Text()):
+            lines.append(Text.assemble((f"{title!s:{width}}", "dim"), COLUMN_GAP, piece))
+    return _drawn(stream, Text("\n").join(lines))
 
 
 def _plain(value: str | Text) -> str:

@@ -9,20 +9,19 @@ import typer
 
 from pysequence_api.cli.terminal import print_line
 from pysequence_api.errors import GatewayError, InvalidRequestError
+from pysequence_api.local_server import connect, local_url
 from pysequence_api.settings import Settings
 
 HEALTH_PATH = "/api/health"
 TIMEOUT_SECONDS = 3.0
 """Shorter than the timeout of the HEALTHCHECK, so it sees the reason."""
 MAX_ANSWER_BYTES = 1024
-LOCAL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""How this machine reaches a server that listens on all addresses."""
 
 
 def health(
     url: Annotated[
         str | None,
-        typer.Option(help="URL of the server. By default from SEQUENCE_SERVER_HOST and SEQUENCE_SERVER_PORT."),
+        typer.Option(help="URL of the server. By default, the server of the settings."),
     ] = None,
 ) -> None:
     """Check whether a server is healthy.
@@ -40,14 +39,16 @@ def health(
       1  it is not healthy, or there is no server
       2  invalid usage or settings
     """
-    address = url or _own_url(Settings.load())
-    status = _status_of(_parts(address), address)
+    if url is None:
+        settings = Settings.load()
+        address, path, connection = local_url(settings), "", connect(settings, TIMEOUT_SECONDS)
+    else:
+        parts = _parts(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        address, path = url, parts.path.rstrip("/")
+        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+    status = _status_of(connection, path, address)
     print_line(f"{address} is healthy: {status}")
-
-
-def _own_url(settings: Settings) -> str:
-    host = LOCAL_ADDRESSES.get(settings.server_host, settings.server_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
 
 
 def _parts(url: str) -> SplitResult:
@@ -61,11 +62,9 @@ def _parts(url: str) -> SplitResult:
     return parts
 
 
-def _status_of(parts: SplitResult, address: str) -> str:
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+def _status_of(connection: http.client.HTTPConnection, path: str, address: str) -> str:
     try:
-        connection.request("GET", parts.path.rstrip("/") + HEALTH_PATH)
+        connection.request("GET", path + HEALTH_PATH)
         answer = connection.getresponse()
         content = answer.read(MAX_ANSWER_BYTES)
         document = json.loads(content)

@@ -16,9 +16,9 @@ def new() -> None:
     \b
     Example:
       pysequence-api key new
-      echo "SEQUENCE_API_KEY=$(pysequence-api key new)" >> .env
+      export SEQUENCE_API_KEY=$(pysequence-api key new)
     """
     print_line(secrets.token_urlsafe(KEY_BYTES))
     name = variable("api_key")
-    note(f"Set it for the server: {name}=... in .env, or in the file /run/secrets/{name.lower()}.")
+    note(f"Set it for the server as {name}: in the environment, in the file that `init` wrote, or in /run/secrets.")
     note("Then restart the server. Programs send the key in the header X-API-Key. It is not shown again.")

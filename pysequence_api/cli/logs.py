@@ -52,6 +52,8 @@ class _Json(logging.Formatter):
         document |= getattr(record, "fields", {})
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            document["traceback"] = record.exc_text
         return json.dumps(document)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from pysequence_api.account.names import find_pod
 from pysequence_api.account.totals import total_of
+from pysequence_api.cli.completion import complete_name
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, Column, print_facts, print_table, transfer_row
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, print_line, warn
@@ -15,7 +16,7 @@ from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings
 
-COLUMNS = (Column("Name"), Column("Id", style="dim"), Column("Balance", right=True))
+COLUMNS = (Column("Name"), Column("Id", is_id=True), Column("Balance", right=True))
 
 
 def list_pods(
@@ -47,7 +48,11 @@ def show(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Name of the pod, a part of its name that no other pod has, or its id."),
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the pod, a part of its name that no other pod has, or its id.",
+            autocompletion=complete_name,
+        ),
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the response of GET /api/pods/detail/{pod_id}.")

@@ -1,16 +1,17 @@
 """The frame of the program: the tree of commands, and how each error becomes a line and an exit code."""
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from signal import SIGINT
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from pysequence_api.cli.commands import COMMANDS, Command
@@ -22,8 +23,19 @@ DOCUMENTED = {3, 4, 5}
 """With ``--json``, errors with these exit codes are printed as a document on standard output too."""
 SIGNALED = 128
 """A command that a signal ended exits with this plus the signal's number: 130 after Ctrl-C."""
+PROGRAM_OPTIONS = ("--no-color", "--debug")
 MIN_HELP_COLUMNS = 52
 """In a narrower window, Typer would still write help this wide."""
+
+ENV_FILE = "SEQUENCE_ENV_FILE"
+"""The variable that names a file with settings; see `pysequence_api.env_files`, which loads more than help needs."""
+_HAS_ENV_FILE = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@_HAS_ENV_FILE.command()
+def _has_env_file(env_file: Annotated[str | None, typer.Option()] = None) -> None:
+    """Declare the option, for its type."""
+
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +51,32 @@ class InterruptedBySignalError(Exception):
     def __init__(self, number: int, result: str = "") -> None:
         super().__init__(f"Interrupted. {result}".strip())
         self.exit_code = SIGNALED + number
+
+
+class EnvFileOption(TyperOption):
+    """``--env-file FILE``, which can stand before a command or after it; only the help of the program lists it.
+
+    It converts no values: for that, Typer would load pydantic, and help and completion would be slower.
+    """
+
+    def __init__(self, *, hidden: bool) -> None:
+        [option] = get_command(_HAS_ENV_FILE).params
+        assert isinstance(option, TyperOption)
+        super().__init__(
+            param_decls=["--env-file"],
+            type_descriptor=option.type_descriptor,
+            metavar="FILE",
+            help="Read settings from this file, too. Can also follow the command. (SEQUENCE_ENV_FILE)",
+            hidden=hidden,
+            expose_value=False,
+        )
+
+    def process_value(self, ctx: Any, value: Any) -> None:
+        """Let the settings of this process be read from the file, too. The option overrides the variable."""
+        if value == "":
+            raise typer.BadParameter("the name of the file is empty", ctx=ctx, param=self)
+        if value is not None:
+            os.environ[ENV_FILE] = value
 
 
 class LazyCommand(TyperCommand):
@@ -66,6 +104,7 @@ class LazyGroup(TyperGroup):
             name=name,
             help=command.help,
             commands={**commands},
+            params=[EnvFileOption(hidden=True)],
             invoke_without_command=has_target,
             no_args_is_help=not has_target,
             rich_markup_mode=None,
@@ -99,6 +138,7 @@ class Program(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes | {"commands": _tree()})
+        self.params.append(EnvFileOption(hidden=False))
 
     def main(
         self,
@@ -113,12 +153,12 @@ class Program(TyperGroup):
         columns = shutil.get_terminal_size().columns
         if columns < MIN_HELP_COLUMNS:
             extra.setdefault("terminal_width", columns)
-        run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
+        given = _in_place(sys.argv[1:] if args is None else args)
+        run = partial(super().main, given, prog_name, complete_var, False, windows_expand_args, **extra)
         if not standalone_mode:
             return run()
         _escape_what_cannot_be_encoded()
-        as_json = "--json" in (sys.argv[1:] if args is None else args)
-        sys.exit(_exit_code_of(run, as_json=as_json))
+        sys.exit(_exit_code_of(run, as_json="--json" in given))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; Ctrl-C ends it in our way, not in Typer's."""
@@ -126,6 +166,17 @@ class Program(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedBySignalError(SIGINT) from None
+
+
+def _in_place(args: Sequence[str]) -> list[str]:
+    """Put options that may stand anywhere where they are parsed, and ``--help`` in the place of the word ``help``."""
+    end = args.index("--") if "--" in args else len(args)
+    first = [word for word in args[:end] if word in PROGRAM_OPTIONS]
+    words = [word for word in args[:end] if word not in {*PROGRAM_OPTIONS, "--json"}]
+    last = ["--json"] if "--json" in args[:end] else []
+    if words[:1] == ["help"]:
+        words, last = words[1:], ["--help"]
+    return [*first, *words, *last, *args[end:]]
 
 
 def _tree(prefix: str = "") -> "dict[str, LazyCommand | LazyGroup]":
@@ -146,6 +197,7 @@ def _load(target: str) -> TyperCommand:
     command = get_command(single)
     assert isinstance(command, TyperCommand)
     command.no_args_is_help = any(parameter.required for parameter in command.params)
+    command.params.append(EnvFileOption(hidden=True))
     return command
 
 

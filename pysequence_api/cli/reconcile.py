@@ -13,10 +13,10 @@ from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings
 
 FINDING_COLUMNS = (
-    Column("Attempt"),
+    Column("Attempt", is_id=True),
     Column("Amount", right=True),
     Column("Result"),
-    Column("Transfer or reason"),
+    Column("Transfer or reason", whole=True),
 )
 
 

@@ -10,7 +10,7 @@ from pysequence_api.cli.running import confirm_or_exit
 from pysequence_api.cli.terminal import note, print_json, print_line, warn
 from pysequence_api.clock import utc_now
 from pysequence_api.errors import SafeguardError
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.records.check import check as check_records
 from pysequence_api.records.database import Database
 from pysequence_api.records.takeover import fill
@@ -31,7 +31,7 @@ def backup(
     Example:
       pysequence-api records backup /backups/records-$(date +%F).db
     """
-    back_up(open_records(Settings.load().data_directory), file)
+    back_up(read_records(Settings.load().data_directory), file)
     print_line(f"{file}: {file.stat().st_size:,} bytes")
 
 

@@ -35,7 +35,7 @@ def serve(
     """Run the simulated Sequence over HTTP.
 
     Runs until Ctrl-C or SIGTERM. Prints its address, an access token, a refresh token, and the variables that connect
-    the gateway to it, ready for a shell or for .env.
+    the gateway to it, ready for a shell or for a file that --env-file names.
 
     \b
     Example:

@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -11,10 +10,10 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
-from pysequence_api.errors import GatewayError, SettingsError
+from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.money import format_cents
-from pysequence_api.serving import REQUIRED_SANDBOX_SETTINGS, REQUIRED_SETTINGS
+from pysequence_api.serving import required_settings
 from pysequence_api.serving import serve as serve_api
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings, variable
 
@@ -34,26 +33,17 @@ def serve(
 ) -> None:
     """Run the HTTP server.
 
-    Runs until Ctrl-C or SIGTERM. Transfers in progress are finished first.
+    Runs until Ctrl-C or SIGTERM. Waits for transfers that were sent, and releases those that wait.
 
     \b
     Example:
       pysequence-api serve --sandbox
       SEQUENCE_API_KEY=... pysequence-api serve --host 127.0.0.1 --port 8720
     """
-    settings = _load_settings(host, port, sandbox)
+    settings = Settings.load_strictly(required_settings, server_host=host, server_port=port, sandbox=sandbox or None)
     log_for_server(settings)
     welcome = _Welcome()
     run_server(lambda: serve_api(settings, on_ready=welcome.show))
-
-
-def _load_settings(host: str | None, port: int | None, sandbox: bool) -> Settings:
-    load = partial(Settings.load, server_host=host, server_port=port, sandbox=sandbox or None)
-    try:
-        is_sandbox = load().sandbox
-    except SettingsError:
-        is_sandbox = sandbox  # the next load reports everything that is wrong or missing
-    return load(required=REQUIRED_SANDBOX_SETTINGS if is_sandbox else REQUIRED_SETTINGS)
 
 
 class _Welcome:
@@ -72,7 +62,8 @@ async def _print_welcome(gateway: Gateway, url: str) -> None:
         if gateway.settings.sandbox:
             await _print_examples(gateway, url)
         else:
-            print_line(f"Listening on {url}, {_limits(gateway.settings)}, data in {_directory(gateway.settings)}")
+            settings, upstream = gateway.settings, urlsplit(gateway.settings.graphql_url).netloc
+            print_line(f"Listening on {url}, {_limits(settings)}, data in {_directory(settings)}, upstream {upstream}")
     except (ReaderGoneError, GatewayError) as error:
         warn(f"Could not print the welcome text: {error or 'standard output is closed'}")
 
@@ -84,7 +75,8 @@ async def _print_examples(gateway: Gateway, url: str) -> None:
     print_line(f"Key: {_shown_key(settings)}   Limits: {_limits(settings)}   Data: {_directory(settings)}")
     print_line("Try it in a second terminal:")
     print_line()
-    curl = f'  curl -H "{header}"'
+    curl = f'  curl{_curl_options(settings)} -H "{header}"'
+    url = "http://localhost" if settings.server_socket is not None else url
     print_line(f"{curl} {shlex.quote(f'{url}/api/pods')}")
     print_line(f"{curl} {shlex.quote(f'{url}/api/limits')}")
     pods = await gateway.client.pods()
@@ -99,6 +91,12 @@ async def _print_examples(gateway: Gateway, url: str) -> None:
 def _local_url(url: str) -> str:
     host = urlsplit(url).hostname or ""
     return url.replace(f"[{host}]" if ":" in host else host, LOCAL_HOSTS[host], 1) if host in LOCAL_HOSTS else url
+
+
+def _curl_options(settings: Settings) -> str:
+    if settings.server_socket is not None:
+        return f" --unix-socket {shlex.quote(str(settings.server_socket.absolute()))}"
+    return "" if settings.tls_certificate is None else f" --cacert {shlex.quote(str(settings.tls_certificate))}"
 
 
 def _shown_key(settings: Settings) -> str:

@@ -10,17 +10,18 @@ import typer
 from pydantic import ValidationError
 
 from pysequence_api.account.names import Counterparty, find_counterparty
+from pysequence_api.cli.completion import complete_name
 from pysequence_api.cli.drawing import cents_in_words, print_facts, with_bar
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, can_ask, confirm, run, status_shown
 from pysequence_api.cli.terminal import UNKNOWN, note, print_json, print_line, warn
-from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError, SafeguardError
+from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError, SafeguardError, SettingsError
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.transfers import CompletedTransfer, Limits
-from pysequence_api.settings import Settings
+from pysequence_api.settings import Settings, variable, warn_about_ignored_file
 from pysequence_api.text import quoted
 
 _WHOLE_CENTS = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -102,10 +103,20 @@ class Plan:
 
 def transfer(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Name or id of the pod, port or account to take the money from.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Name or id of the pod, port or account to take the money from.",
+            autocompletion=complete_name,
+        ),
     ],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="Name or id of the pod, port or account to send it to.")
+        str,
+        typer.Argument(
+            metavar="DESTINATION",
+            help="Name or id of the pod, port or account to send it to.",
+            autocompletion=complete_name,
+        ),
     ],
     amount: Annotated[
         str | None,
@@ -171,7 +182,9 @@ def transfer(
     )
     if not (yes or dry_run or can_ask()):
         raise InvalidRequestError("Not a terminal; pass --yes to confirm. Nothing was sent.")
-    run(partial(_transfer, Settings.load(), arguments), if_interrupted="Nothing was sent.")
+    settings = Settings.load_strictly()
+    warn_about_ignored_file()
+    run(partial(_transfer, settings, arguments), if_interrupted="Nothing was sent.")
 
 
 def amount_in_cents(amount: str | None, cents: str | None) -> int:
@@ -223,6 +236,8 @@ def _checked_key(key: str | None) -> str | None:
 
 async def _transfer(settings: Settings, arguments: TransferArguments, interrupts: Interrupts) -> None:
     async with open_gateway(settings) as gateway:
+        if arguments.yes and not arguments.dry_run:
+            _check_directory(gateway)
         with status_shown():
             plan = await _make_plan(gateway, arguments)
         _show_plan(plan)
@@ -242,6 +257,21 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
         _print_done(done, plan, as_json=arguments.as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")
+
+
+def _check_directory(gateway: Gateway) -> None:
+    """Reject a data directory that is new only because the command runs in another directory than before.
+
+    Its daily limit would start from zero. A person sees that in the plan; a script does not.
+    """
+    settings = gateway.settings
+    if not settings.sandbox and not settings.data_dir.is_absolute() and gateway.records.is_new:
+        raise SettingsError(
+            f"Nothing was ever recorded in {settings.data_directory.absolute()}, so the whole daily limit would be"
+            f" left. {variable('data_dir')} is {str(settings.data_dir)!r}, which is another directory wherever this"
+            " command runs. Set it to an absolute path, or run `pysequence-api init`. To begin here, make the first"
+            " transfer without --yes. Nothing was sent."
+        )
 
 
 async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:

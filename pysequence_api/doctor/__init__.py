@@ -1,7 +1,7 @@
 """The checks of `doctor`. Each returns findings, and says how to fix what is wrong.
 
-The checks repair nothing. Like every command, they create the data directory if it is missing. One read is sent to
-Sequence.
+The checks repair nothing. Like every command, they create the data directory if it is missing. Each kind of read is
+sent to Sequence once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,9 @@ from pysequence_api.doctor.files import (
     check_space,
 )
 from pysequence_api.doctor.finding import Finding, Level, problem_of
+from pysequence_api.doctor.reads import check_reads
 from pysequence_api.doctor.server import check_server
-from pysequence_api.doctor.settings import check_settings
+from pysequence_api.doctor.settings import check_hosts, check_settings
 from pysequence_api.settings import Settings
 
 __all__ = ["Finding", "Level", "check_everything", "exit_code_of"]
@@ -30,17 +31,19 @@ def check_everything() -> Iterator[Finding]:
     try:
         settings = Settings.load()
     except Exception as error:  # noqa: BLE001 - every error becomes a finding
-        yield problem_of("settings", error, "Fix it in the environment or in .env, and run this again.")
+        yield problem_of("settings", error, "Correct this, and run `pysequence-api doctor` again.")
         return
     directory: Path = settings.data_directory
     checks: Checks = (
         ("settings", lambda: check_settings(settings)),
+        ("hosts", lambda: check_hosts(settings)),
         ("data directory", lambda: check_directory(directory)),
         ("file modes", lambda: check_modes(directory)),
         ("space", lambda: check_space(directory)),
         ("file system", lambda: check_file_system(directory)),
         ("records", lambda: check_records(settings)),
         ("Sequence", lambda: check_account(settings)),
+        ("reads", lambda: check_reads(settings)),
         ("server", lambda: check_server(settings)),
     )
     for name, check in checks:

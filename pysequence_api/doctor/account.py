@@ -1,53 +1,105 @@
-"""The access token, Sequence itself, and this machine's clock. Sends one read."""
+"""The access token, Sequence itself, the default ids, and this machine's clock. Sends one read.
+
+If that read fails, the clock is compared with the sign-in service's by a request without credentials: a wrong clock can
+be why signing in fails.
+"""
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import anyio
+import httpx
 
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.doctor.finding import Finding, ok, problem, problem_of, warning
-from pysequence_api.errors import SafeguardsUnavailableError, SequenceError, SignInError
+from pysequence_api.errors import ClockError, SequenceError, SettingsError, SignInError
 from pysequence_api.gateway import open_gateway, open_sign_in
+from pysequence_api.models import Accounts
+from pysequence_api.sequence.proxies import proxy_for
+from pysequence_api.sequence.sign_in.login import MAX_CODE_CLOCK_OFFSET_SECONDS
 from pysequence_api.sequence.sign_in.service import SignInStatus
+from pysequence_api.sequence.transport import clock_offset_seconds, new_tls
 from pysequence_api.settings import Settings, variable
+from pysequence_api.text import quoted
 
 EXPIRES_SOON = timedelta(hours=1)
 WARN_CLOCK_OFFSET_SECONDS = 10.0
+CLOCK_TIMEOUT_SECONDS = 5.0
 SIGN_IN = f"Run `pysequence-api auth login`, or set {variable('access_token')}."
 
 
 def check_account(settings: Settings) -> Iterator[Finding]:
-    """Check the access token, whether Sequence accepts it, and the clock against Sequence's."""
+    """Check the access token, whether Sequence accepts it, the default ids, and the clock."""
     yield _check_token(settings)
     started = time.monotonic()
     try:
-        offset_seconds = anyio.run(_read, settings)
-    except SequenceError as error:
-        fix = "" if isinstance(error, SignInError) else "Check the network, and whether Sequence is down."
-        yield problem_of("Sequence", error, fix)
-        yield warning("clock", "cannot be compared with Sequence's", "Fix the problem with Sequence first.")
+        offset_seconds, ids = anyio.run(_read, settings)
+    except (SequenceError, SettingsError) as error:
+        is_explained = getattr(error, "advice", "") or isinstance(error, (SignInError, SettingsError))
+        yield problem_of("Sequence", error, "" if is_explained else "Check whether Sequence is down.")
+        yield _check_clock(None if settings.sandbox else anyio.run(_sign_in_clock_offset_seconds, settings))
         return
     where = "the sandbox" if settings.sandbox else "Sequence"
     yield ok("Sequence", f"{where} answered in {1000 * (time.monotonic() - started):.0f} ms")
+    yield from ids
     yield _check_clock(offset_seconds)
 
 
-async def _read(settings: Settings) -> float | None:
+async def _read(settings: Settings) -> tuple[float | None, list[Finding]]:
     async with open_gateway(settings) as gateway:
-        await gateway.client.activity_summary()
-        return gateway.client.clock_offset_seconds
+        accounts = await gateway.client.accounts()
+        ids = check_ids(gateway.default_organization_id, gateway.default_kyc_id, accounts)
+        return gateway.client.clock_offset_seconds, [*ids]
+
+
+def check_ids(organization_id: str | None, kyc_id: str | None, accounts: Accounts) -> Iterator[Finding]:
+    """Check the default ids, as far as they are set, against the account."""
+    found = [
+        *_check_id("org_id", organization_id, accounts.organization_ids, complete=accounts.complete),
+        *_check_id("kyc_id", kyc_id, accounts.kyc_ids, complete=True),
+    ]
+    yield from found
+    if not found and organization_id is not None and kyc_id is not None:
+        yield ok("ids", "organization and KYC id belong to the account")
+
+
+def _check_id(name: str, value: str | None, known: tuple[str, ...] | None, *, complete: bool) -> Iterator[Finding]:
+    if value is None or (known is not None and value in known):
+        return
+    if known is None or not complete:
+        said = f"{variable(name)} cannot be checked, because Sequence did not list all of the account's"
+        yield warning("ids", said, f"Check it yourself: {quoted(value)}.")
+        return
+    right = " or ".join(map(quoted, known))
+    fix = f"Set it to {right}." if known else "This account has none. Sign in to another account."
+    yield problem("ids", f"{variable(name)} {quoted(value)} does not belong to the account", fix, SettingsError)
+
+
+async def _sign_in_clock_offset_seconds(settings: Settings) -> float | None:
+    """Return how far the sign-in service's clock is ahead of ours; ``None`` if it cannot be reached."""
+    try:
+        tls = new_tls(certificates=settings.auth_url.startswith("https:"))
+        async with httpx.AsyncClient(
+            verify=tls, trust_env=False, proxy=proxy_for(settings.auth_url), timeout=CLOCK_TIMEOUT_SECONDS
+        ) as client:
+            asked_at = time.time()
+            answer = await client.head(settings.auth_url)
+            return clock_offset_seconds(answer.headers.get("date"), asked_at, time.time())
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, SettingsError):
+        return None  # the error that led here is already reported
 
 
 def _check_clock(offset_seconds: float | None) -> Finding:
     if offset_seconds is None:
-        return warning("clock", "Sequence did not send its time", "Check that this machine's clock is right.")
-    said = f"{abs(offset_seconds):.0f} seconds off Sequence's"
+        return warning("clock", "cannot be compared with Sequence's", "Check that this machine's clock is right.")
+    said = f"{abs(offset_seconds):,.0f} seconds {'behind' if offset_seconds > 0 else 'ahead of'} Sequence's"
     if abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
-        return problem(
-            "clock", said, "Set this machine's clock. Until then, transfers are rejected.", SafeguardsUnavailableError
-        )
+        fix = "Set this machine's clock. Until then, transfers are rejected, and no login with one-time codes is made."
+        return problem("clock", said, fix, ClockError)
+    if abs(offset_seconds) > MAX_CODE_CLOCK_OFFSET_SECONDS:
+        fix = "Synchronize this machine's clock with NTP. Until then, no login with one-time codes is made."
+        return warning("clock", said, fix)
     if abs(offset_seconds) > WARN_CLOCK_OFFSET_SECONDS:
         return warning("clock", said, "Synchronize this machine's clock with NTP.")
     return ok("clock", "matches Sequence's")
@@ -67,7 +119,7 @@ async def _read_status(settings: Settings) -> SignInStatus:
 def check_token(status: SignInStatus) -> Finding:
     """Check the sign-in status."""
     if status.trouble is not None:
-        return problem("token", status.trouble, SIGN_IN, SignInError)
+        return problem("token", status.trouble, "Correct this, and run `pysequence-api auth status`.", SignInError)
     return _check_valid(status) if status.signed_in else _check_missing(status)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
+from pysequence_api.files import who_else_can_write
 from pysequence_api.money import format_cents
-from pysequence_api.records import open_records
+from pysequence_api.records import read_records
 from pysequence_api.records.check import check
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.transfers import read_limits
@@ -39,8 +40,9 @@ def check_directory(directory: Path) -> Iterator[Finding]:
         yield problem(name, f"{shown} belongs to another user", fix, SettingsError)
     elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         yield problem(name, f"{shown} cannot be written", f"chmod u+rwx {shown}", SettingsError)
-    elif status.st_mode & 0o022:
-        yield warning(name, f"others can change {shown} (mode {stat.S_IMODE(status.st_mode):o})", f"chmod 700 {shown}")
+    elif others := who_else_can_write(status):
+        said = f"{others.lower()} can change {shown} (mode {stat.S_IMODE(status.st_mode):o})"
+        yield problem(name, said, f"chmod 700 {shown}", SettingsError)
     else:
         yield ok(name, f"{shown}, owned by you, mode {stat.S_IMODE(status.st_mode):o}")
 
@@ -111,7 +113,7 @@ def check_records(settings: Settings) -> Iterator[Finding]:
     if not settings.data_directory.exists():
         yield ok(name, "nothing recorded yet")
         return
-    records = open_records(settings.data_directory)
+    records = read_records(settings.data_directory)
     try:
         limits = read_limits(records, MaxCents.of(settings))
         found = check(records) if records.path.exists() else None

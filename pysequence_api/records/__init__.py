@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pysequence_api.clock import Clock, utc_now
-from pysequence_api.files import prepare_directory
+from pysequence_api.files import check_directory, prepare_directory
 from pysequence_api.records.database import Database
 from pysequence_api.records.takeover import fill
 
@@ -20,3 +20,16 @@ def open_records(directory: Path, clock: Clock = utc_now) -> Database:
     """
     prepare_directory(directory)
     return Database(directory, clock, fill)
+
+
+def read_records(directory: Path) -> Database:
+    """Open the records of a data directory for reading. This creates nothing, and the directory may be read-only.
+
+    Args:
+        directory: the data directory; one that does not exist has no records yet.
+
+    Raises:
+        SettingsError: the data directory cannot be used.
+    """
+    check_directory(directory)
+    return Database(directory, utc_now, fill)

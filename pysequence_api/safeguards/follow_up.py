@@ -20,7 +20,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
-from pysequence_api.errors import SafeguardsUnavailableError, SequenceError
+from pysequence_api.errors import NotFoundError, SafeguardsUnavailableError, SequenceError
 from pysequence_api.models import ActivityFilter, Transfer
 from pysequence_api.records.attempts import FOLLOWED, OWNER, Attempt, Order, Reader, Writer
 from pysequence_api.records.audit import EventType
@@ -233,7 +233,10 @@ class FollowUp:
         only = ActivityFilter(date_start=(since - ONE_DAY).date())
         problem, after = None, ""
         for _ in range(MAX_PAGES):
-            page = await self._client.activity(organization_id, first=PAGE_TRANSFERS, after=after, only=only)
+            try:
+                page = await self._client.activity(organization_id, first=PAGE_TRANSFERS, after=after, only=only)
+            except (SequenceError, NotFoundError) as error:
+                return f"the lookup failed: {error}"  # other organizations can be read all the same
             found.extend(page.transfers)
             if not page.complete:
                 problem = "Sequence left out a part of the activity"

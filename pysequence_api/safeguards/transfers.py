@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import (
     ClockError,
+    Code,
     FrozenError,
     GatewayError,
     InvalidRequestError,
@@ -212,7 +213,7 @@ class TransferService:
         attempt = new_attempt(order, channel, key, self._clock())
         task = asyncio.create_task(self._run(attempt, order), name=f"transfer {attempt.id}")
         self._running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, attempt))
         return await asyncio.shield(task)
 
     async def preview(self, order: TransferOrder, channel: Channel, key: str | None = None) -> CompletedTransfer | None:
@@ -529,18 +530,35 @@ class TransferService:
         write = partial(self._records.write, decide_on, timeout_seconds, needs_trail=needs_trail)
         return await anyio.to_thread.run_sync(write)
 
-    def _done(self, task: asyncio.Task[CompletedTransfer]) -> None:
+    def _done(self, attempt: Attempt, task: asyncio.Task[CompletedTransfer]) -> None:
+        """Count how the request ended, and log it, also where the client has disconnected and would not see it."""
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
+        attempt_id = attempt.id
         if task.cancelled():
-            self.ends[State.UNKNOWN] += 1
+            end, why = State.UNKNOWN.value, "it was interrupted"
         elif error is None:
-            self.ends["replayed" if task.result().replayed else task.result().state] += 1
+            answer = task.result()
+            attempt_id = answer.attempt_id
+            end, why = "replayed" if answer.replayed else answer.state.value, ""
+        elif isinstance(error, GatewayError):
+            attempt_id = error.attempt_id or attempt_id
+            end, why = "replayed" if getattr(error, "replayed", False) else error.code.value, str(error)
         else:
-            code = error.code if isinstance(error, GatewayError) else "internal_error"
-            self.ends["replayed" if getattr(error, "replayed", False) else code] += 1
-            # Also where the client has disconnected, and would not see it.
-            log.info("%s: %s", task.get_name(), error)
+            end, why = Code.INTERNAL_ERROR.value, str(error)
+        self.ends[end] += 1
+        fields = {
+            "attempt_id": attempt_id,
+            "amount_cents": attempt.amount_cents,
+            "source_id": attempt.source_id,
+            "destination_id": attempt.destination_id,
+            "via": attempt.channel,
+            "result": end,
+        }
+        amount, why = format_cents(attempt.amount_cents), f": {why}" if why else ""
+        text = "transfer of %s from %s to %s: %s (attempt %s)%s"
+        parties = attempt.source_id, attempt.destination_id
+        log.info(text, amount, *parties, end, attempt_id, why, extra={"fields": fields})
 
 
 def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: datetime) -> Attempt:

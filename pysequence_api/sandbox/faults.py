@@ -152,6 +152,14 @@ class NullsEffect(_Model):
     missing: bool = False
 
 
+class ValuesEffect(_Model):
+    """Set parts of the response data to a value, for example of the wrong type."""
+
+    kind: Literal["values"]
+    paths: tuple[str, ...] = Field(min_length=1, description="Dotted paths below `data`; `*` is every entry")
+    value: JsonValue
+
+
 class NoDateEffect(_Model):
     """Leave out the ``Date`` header."""
 
@@ -241,7 +249,14 @@ ResponseEffect = (
 )
 PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect | FailEffect | ReturnEffect | FeeEffect
 Effect = Annotated[
-    ResponseEffect | DelayEffect | NullsEffect | NoDateEffect | DateOffsetEffect | PaymentEffect | ActivityLagEffect,
+    ResponseEffect
+    | DelayEffect
+    | NullsEffect
+    | ValuesEffect
+    | NoDateEffect
+    | DateOffsetEffect
+    | PaymentEffect
+    | ActivityLagEffect,
     Field(discriminator="kind"),
 ]
 
@@ -301,8 +316,8 @@ class Fault(_Model):
         """
         for effect in self.what:
             match effect:
-                case NullsEffect():
-                    response = _without(effect, response)
+                case NullsEffect() | ValuesEffect():
+                    response = _with_changed_data(effect, response)
                 case NoDateEffect():
                     response = replace(response, date_offset_seconds=None)
                 case DateOffsetEffect():
@@ -415,21 +430,23 @@ def _load(response: Response) -> dict[str, JsonValue]:
     return body if isinstance(body, dict) else {}
 
 
-def _without(effect: NullsEffect, response: Response) -> Response:
+def _with_changed_data(effect: NullsEffect | ValuesEffect, response: Response) -> Response:
     body = _load(response)
     if not body:
         return response
     for path in effect.paths:
-        _remove(body.get("data", body), path.split("."), missing=effect.missing)
+        _change(body.get("data", body), path.split("."), effect)
     return response.with_json(body)
 
 
-def _remove(value: JsonValue, path: Sequence[str], *, missing: bool) -> None:
+def _change(value: JsonValue, path: Sequence[str], effect: NullsEffect | ValuesEffect) -> None:
     step, rest = path[0], path[1:]
     for key in _keys(value, step):
         if rest:
-            _remove(value[key], rest, missing=missing)  # type: ignore[index]
-        elif missing:
+            _change(value[key], rest, effect)  # type: ignore[index]
+        elif isinstance(effect, ValuesEffect):
+            value[key] = effect.value  # type: ignore[index]
+        elif effect.missing:
             del value[key]  # type: ignore[union-attr,arg-type]
         else:
             value[key] = None  # type: ignore[index]

@@ -46,7 +46,7 @@ LOCK_TRY_SECONDS = 0.25
 TRANSFER_POLL_SECONDS = 0.05
 """How often a read checks whether a transfer of another process is still waiting."""
 MAX_WAITING_REQUESTS = 32
-"""How many different requests of one process may wait for a turn; more are rejected."""
+"""How many different reads of one process may wait for a turn, and as many requests of transfers; more are rejected."""
 MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
 """How many turns a request waits at most: a full queue of its own process and one of another."""
 MAX_WAIT_EXTRA_SECONDS = 10.0
@@ -188,7 +188,7 @@ class SharedPace:
     def held_seconds(self) -> float:
         """Return how long nothing may be sent; 0 if it may be. Short enough for the event loop."""
         try:
-            left_seconds = self._hold_path.stat().st_mtime - time.time()
+            left_seconds = self._hold_path.lstat().st_mtime - time.time()
         except OSError:
             return 0.0
         # No hold is longer. If one seems to be, the clock was set back.
@@ -206,13 +206,13 @@ class SharedPace:
 
     def _read(self) -> int | None:
         try:
-            return self._stamp_path.stat().st_mtime_ns
+            return self._stamp_path.lstat().st_mtime_ns
         except FileNotFoundError:
             return None
 
     def _write(self, now_ns: int) -> int:
         _set_time(self._stamp_path, now_ns)
-        return self._stamp_path.stat().st_mtime_ns  # the file system may have rounded it
+        return self._stamp_path.lstat().st_mtime_ns  # the file system may have rounded it
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
@@ -306,9 +306,10 @@ class Pacer:
             raise self._busy(HELD)
         if held_seconds and priority is Priority.TRANSFER:
             log.warning("A transfer waits for %.0f seconds, because Sequence asked for a pause.", held_seconds)
-        if len(self._queue) >= MAX_WAITING_REQUESTS:
-            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         waiter = _Waiter(priority, next(self._numbers))
+        # Reads cannot take the places of transfers.
+        if sum(other.is_read == waiter.is_read for other in self._queue) >= MAX_WAITING_REQUESTS:
+            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         heapq.heappush(self._queue, waiter)
         flag = self._shared.transfer_flag() if priority is Priority.TRANSFER and not self._off else None
         taken = False
@@ -411,6 +412,7 @@ class _Waiter:
 
     def __init__(self, priority: Priority, number: int) -> None:
         self._rank = (priority, number)
+        self.is_read = priority is Priority.READ
         self.woken = anyio.Event()
 
     def __lt__(self, other: "_Waiter") -> bool:
@@ -424,7 +426,7 @@ def _open(path: Path) -> int:
 def _set_time(path: Path, time_ns: int) -> None:
     """Set the modification time of a file, which is created if it is missing."""
     try:
-        os.utime(path, ns=(time_ns, time_ns))
+        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
     except FileNotFoundError:
         os.close(_open(path))
-        os.utime(path, ns=(time_ns, time_ns))
+        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)

@@ -26,6 +26,7 @@ from pysequence_api.errors import (
     TimedOutError,
     UnreadableAnswerError,
 )
+from pysequence_api.sequence.proxies import proxy_for
 from pysequence_api.text import plain_text
 
 log = logging.getLogger(__name__)
@@ -119,12 +120,13 @@ class HttpEndpoint:
                 verify=tls,
                 follow_redirects=False,
                 timeout=None,  # `post` sets one deadline for the whole exchange
-                trust_env=url.startswith("https:"),  # plain http stays on this machine and never uses a proxy
+                trust_env=False,
+                proxy=None if transport is not None else proxy_for(url),
                 limits=httpx.Limits(
                     max_keepalive_connections=None if keep_alive else 0, keepalive_expiry=KEEP_ALIVE_SECONDS
                 ),
             )
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise SettingsError(
                 f"The variable HTTPS_PROXY or ALL_PROXY cannot be used ({type(error).__name__}). Correct or unset it."
             ) from error

@@ -3,9 +3,9 @@
 import logging
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -14,50 +14,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysequence_api.errors import Code
 from pysequence_api.sequence.telemetry import UpstreamWait, measured
-from pysequence_api.web.access import HEALTH_PATH
+from pysequence_api.web.keyless import keyless
 
 REQUEST_ID_HEADER = b"x-request-id"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH_CHARACTERS = 200
 MAX_LOGGED_METHOD_CHARACTERS = 20
-MAX_KEYLESS_LINES_PER_MINUTE = 30
-"""Requests without a key must not fill the log."""
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER_METHOD = "OTHER"
+MAX_RUNNING_REQUESTS = 512
+"""More than there are connections, because a request can go on after its client disconnected."""
+HIDDEN_KEY = "[key]"
 NO_ROUTE = "none"
 """Counts all paths that do not exist, so that callers cannot add time series."""
 BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
 log = logging.getLogger("pysequence_api.api")
-
-
-class LineAllowance:
-    """Allows a number of log lines per minute.
-
-    Args:
-        max_lines: how many.
-        clock_seconds: a monotonic clock.
-    """
-
-    def __init__(self, max_lines: int, clock_seconds: Callable[[], float] = time.monotonic) -> None:
-        self._written_at: deque[float] = deque(maxlen=max_lines)
-        self._clock_seconds = clock_seconds
-        self._skipped = 0
-
-    def take(self) -> int | None:
-        """Ask to write a line.
-
-        Returns:
-            How many lines were skipped before it, or ``None`` if this one must be skipped too.
-        """
-        now = self._clock_seconds()
-        times = self._written_at
-        if len(times) == times.maxlen and now - times[0] < 60:
-            self._skipped += 1
-            return None
-        times.append(now)
-        skipped, self._skipped = self._skipped, 0
-        return skipped
 
 
 class RequestCounts:
@@ -109,11 +81,6 @@ class _Seen:
         return template if isinstance(template, str) else None
 
     @property
-    def is_keyless(self) -> bool:
-        """Whether it needed no key: a health check, or a request rejected before routing."""
-        return self.scope["path"] == HEALTH_PATH or (self.status in {400, 401} and self.route is None)
-
-    @property
     def source(self) -> str:
         """The address of the connection. Headers such as ``X-Forwarded-For`` are ignored."""
         client = self.scope.get("client")
@@ -123,29 +90,33 @@ class _Seen:
 class RequestLog:
     """Gives every request an id, one log line and a count. The id is sent back as ``X-Request-ID``.
 
-    Queries and headers are never logged.
+    Queries and headers are never logged, and neither is the API key, wherever it was sent.
 
     Args:
         app: the application behind it.
         counts: counts the requests.
+        key: the API key.
     """
 
-    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
+    def __init__(self, app: ASGIApp, counts: RequestCounts, key: str) -> None:
         self._app = app
         self._counts = counts
-        self._keyless = LineAllowance(MAX_KEYLESS_LINES_PER_MINUTE)
+        self._key = key
+        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and answer 500 if the application fails."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = _Seen(scope, _request_id(scope["headers"]))
+        seen = _Seen(scope, _request_id(scope["headers"], self._key))
         started_seconds = time.perf_counter()
-        with measured() as upstream:
+        with keyless(), measured() as upstream:
+            self._running += 1
             try:
                 await self._answer(seen, receive, send)
             finally:
+                self._running -= 1
                 seen.duration_seconds = time.perf_counter() - started_seconds
                 self._counts.add(seen.route, scope["method"], seen.status, seen.duration_seconds)
                 self._log(seen, upstream)
@@ -157,6 +128,12 @@ class RequestLog:
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, seen.request_id.encode())]
             await send(message)
 
+        if self._running > MAX_RUNNING_REQUESTS:
+            content = {"detail": "The server works on too many requests. Try again later.", "code": Code.BUSY}
+            await JSONResponse(content, status_code=503, headers={"Retry-After": "1"})(
+                seen.scope, receive, send_with_id
+            )
+            return
         try:
             await self._app(seen.scope, receive, send_with_id)
         except Exception:
@@ -169,15 +146,10 @@ class RequestLog:
             )
 
     def _log(self, seen: _Seen, upstream: UpstreamWait) -> None:
-        skipped: int | None = 0
-        if seen.is_keyless:
-            skipped = self._keyless.take()
-        if skipped is None:
-            return
         fields = {
             "request_id": seen.request_id,
-            "method": seen.scope["method"][:MAX_LOGGED_METHOD_CHARACTERS],
-            "route": seen.route or _path(seen.scope),
+            "method": _without(self._key, seen.scope["method"])[:MAX_LOGGED_METHOD_CHARACTERS],
+            "route": seen.route or _path(seen.scope, self._key),
             "status": seen.status,
             "duration_ms": round(seen.duration_seconds * 1000),
             "upstream_ms": round(upstream.seconds * 1000),
@@ -185,18 +157,24 @@ class RequestLog:
         }
         text = "{method} {route} {status} {duration_ms} ms (upstream {upstream_ms} ms) from {source} {request_id}"
         log.info("%s", text.format(**fields), extra={"fields": fields})
-        if skipped:
-            log.warning("%d earlier requests without a key were not logged", skipped)
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _request_id(headers: Iterable[tuple[bytes, bytes]], key: str) -> str:
     given = [value for name, value in headers if name.lower() == REQUEST_ID_HEADER]
-    if len(given) == 1 and REQUEST_ID_PATTERN.fullmatch(given[0]):
+    if len(given) == 1 and REQUEST_ID_PATTERN.fullmatch(given[0]) and key not in given[0].decode():
         return given[0].decode()
     return uuid4().hex
 
 
-def _path(scope: Scope) -> str:
+def _path(scope: Scope, key: str) -> str:
     """Return the path as it was sent, in ASCII and without the query."""
-    raw = bytes(scope.get("raw_path") or scope["path"].encode())[:MAX_LOGGED_PATH_CHARACTERS]
-    return ascii(raw.partition(b"?")[0].decode("latin-1"))[1:-1]
+    raw = bytes(scope.get("raw_path") or scope["path"].encode())
+    path = _without(key, raw.partition(b"?")[0].decode("latin-1"))
+    return ascii(path[:MAX_LOGGED_PATH_CHARACTERS])[1:-1]
+
+
+def _without(key: str, text: str) -> str:
+    """Replace the API key, also if it was sent in percent-encoding."""
+    if key not in text and key in unquote(text):
+        text = unquote(text)
+    return text.replace(key, HIDDEN_KEY)

@@ -127,8 +127,9 @@ async def test_health_needs_no_key_over_a_connection(sandbox_server: Server, tar
     assert received["x-request-id"]
 
 
-async def test_the_key_opens_the_documentation(shared_client: httpx.AsyncClient) -> None:
-    assert (await shared_client.get("/docs")).status_code == 200
+async def test_the_key_opens_the_openapi_document_only(shared_client: httpx.AsyncClient) -> None:
+    assert (await shared_client.get("/docs")).status_code == 404
+    assert (await shared_client.get("/redoc")).status_code == 404
     assert (await shared_client.get("/openapi.json")).status_code == 200
 
 
@@ -174,7 +175,7 @@ async def test_no_application_without_a_key(tmp_path: Path) -> None:
 
 def test_empty_key_counts_as_unset() -> None:
     with pytest.raises(SettingsError, match="SEQUENCE_API_KEY"):
-        Settings.load(api_key="", required=["api_key"])
+        Settings.load_strictly(lambda _: ["api_key"], api_key="")
 
 
 @pytest.mark.parametrize("host", ["pods.example.net", "PODS.example.net:8720", "127.0.0.1:1", "[::1]:8720", "[::1]"])

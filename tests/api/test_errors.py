@@ -102,7 +102,13 @@ async def test_unreadable_request_is_400(sandbox_server: Server, request_bytes: 
 
 @pytest.mark.parametrize(
     ("path", "key"),
-    [("/api/pods", API_KEY), ("/api/pods", "wrong"), ("/nothing", API_KEY), ("/api/health", ""), ("/docs", API_KEY)],
+    [
+        ("/api/pods", API_KEY),
+        ("/api/pods", "wrong"),
+        ("/nothing", API_KEY),
+        ("/api/health", ""),
+        ("/openapi.json", API_KEY),
+    ],
 )
 async def test_no_answer_may_be_cached_or_names_the_software(sandbox_server: Server, path: str, key: str) -> None:
     async with sandbox_server.client() as client:

@@ -10,9 +10,11 @@ import httpx
 import pytest
 
 from pysequence_api.api import create_app
-from pysequence_api.web.request_log import MAX_KEYLESS_LINES_PER_MINUTE
+from pysequence_api.web import access
+from pysequence_api.web.access import KeyCheck
+from pysequence_api.web.keyless import MAX_KEYLESS_LINES_PER_MINUTE
 from tests.api.calls import post_transfer
-from tests.api.server import Server
+from tests.api.server import Server, start_server
 from tests.world import API_KEY, World, open_world
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +49,7 @@ def last_fields(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
         ("DELETE", "/api/pods", 405),
         ("GET", "/api/activity?first=0", 422),
         ("POST", "/api/transfers", 422),
-        ("GET", "/docs", 200),
+        ("GET", "/openapi.json", 200),
     ],
 )
 async def test_every_answer_has_an_id(shared_client: httpx.AsyncClient, method: str, path: str, status: int) -> None:
@@ -123,8 +125,9 @@ async def test_forwarded_headers_are_ignored(sandbox_server: Server) -> None:
 
 
 async def test_requests_without_a_key_do_not_fill_the_log(
-    shared_world: World, caplog: pytest.LogCaptureFixture
+    shared_world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(access, "MAX_DELAY_SECONDS", 0)
     transport = httpx.ASGITransport(create_app(shared_world.gateway))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         for _ in range(MAX_KEYLESS_LINES_PER_MINUTE + 20):
@@ -139,6 +142,60 @@ async def test_rejected_hosts_do_not_fill_the_log(tmp_path: Path, caplog: pytest
         for _ in range(100):
             await client.get("/api/pods")
     assert len(re.findall("GET /api/pods 400", caplog.text)) == MAX_KEYLESS_LINES_PER_MINUTE
+
+
+async def test_key_in_the_path_is_not_logged(tmp_path: Path) -> None:
+    key = "a-key-of-our-own-7"
+    encoded = "%61" + key[1:]
+    targets = [f"/{key}", f"/x?{key}", f"http://{key}:y@host/x", f"http://host/{encoded}", "/" + "x" * 190 + key]
+    async with start_server(tmp_path, SANDBOX="1", API_KEY=key) as server:
+        for number, target in enumerate(targets):
+            head = f"GET {target} HTTP/1.1\r\nHost: x\r\nX-Request-ID: {key if number == 0 else number}\r\n\r\n"
+            assert (await server.send_bytes(head.encode()))[0] == 401
+        assert (await server.send_bytes(f"{key} / HTTP/1.1\r\nHost: x\r\n\r\n".encode()))[0] == 401
+        await server.wait_for_log("[key] / 401")
+        assert key[:10] not in server.log()
+        assert encoded not in server.log()
+        assert "GET /[key] 401" in server.log()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /api/transfers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /api/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /api/health?ready=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_nothing_without_a_key_fills_the_log(tmp_path: Path, request_bytes: bytes) -> None:
+    async with start_server(tmp_path, SANDBOX="1", API_KEY="a-key-of-our-own-7") as server:
+        before = len(server.log().splitlines())
+        for _ in range(2 * MAX_KEYLESS_LINES_PER_MINUTE):
+            status, _, _ = await server.send_bytes(request_bytes)
+            assert status in {200, 400, 401}
+        async with server.client() as client:
+            await client.get("/api/limits", headers={"X-API-Key": "a-key-of-our-own-7", "X-Request-ID": "the-last"})
+        await server.wait_for_log("the-last")
+        written = len(server.log().splitlines()) - before - 1
+        assert 0 < written <= MAX_KEYLESS_LINES_PER_MINUTE
+        assert "Traceback" not in server.log()
+
+
+async def test_bug_without_a_key_is_logged_within_bounds(
+    shared_world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    transport = httpx.ASGITransport(create_app(shared_world.gateway))
+    monkeypatch.setattr(KeyCheck, "_has_key", fail)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        for _ in range(20):
+            assert (await client.get("/api/pods")).status_code == 500
+    assert caplog.text.count("Traceback") + caplog.text.count("ZeroDivisionError\n") >= 1
+    assert len(caplog.text.splitlines()) <= MAX_KEYLESS_LINES_PER_MINUTE
 
 
 async def test_bytes_that_are_not_http_do_not_fill_the_log(sandbox_server: Server) -> None:

@@ -11,8 +11,10 @@ import anyio.from_thread
 import anyio.to_thread
 import httpx
 import pytest
+from pydantic import SecretStr
 from pysequence_sdk.client import SequenceClient
 
+from pysequence_api.records import control
 from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
 from tests.api.server import Server
@@ -74,6 +76,37 @@ async def test_health(world: World, client: httpx.AsyncClient) -> None:
     before = len(world.sandbox.journal.read().requests)
     assert await get(client, "/api/health") == {"status": "ok"}
     assert len(world.sandbox.journal.read().requests) == before
+
+
+async def test_health_answers_head(client: httpx.AsyncClient) -> None:
+    assert (await client.head("/api/health")).status_code == 200
+
+
+async def test_readiness_needs_no_key_and_no_upstream_call(world: World, client: httpx.AsyncClient) -> None:
+    del client.headers["X-API-Key"]
+    before = len(world.requests())
+    assert await get(client, "/api/health", ready=1) == {"status": "ok"}
+    control.freeze(world.gateway.records, "a secret reason")
+    answer = await client.get("/api/health", params={"ready": 1})
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert "transfers" in answer.json()["detail"]
+    assert "secret" not in answer.text
+    assert await get(client, "/api/health") == {"status": "ok"}
+    assert len(world.requests()) == before
+
+
+async def test_not_ready_with_damaged_records(world: World) -> None:
+    await world.transfer()
+    await world.close(world.gateway)
+    world.files.damage(".records.db", b"damaged")
+    async with world.http(await world.open_process()) as client:
+        assert "transfers" in (await client.get("/api/health", params={"ready": 1})).json()["detail"]
+
+
+async def test_not_ready_without_a_valid_token(world: World) -> None:
+    expired = SecretStr(world.sandbox.issue_tokens(lifetime_seconds=-1).access_token)
+    async with world.http(await world.open_process(access_token=expired)) as client:
+        assert "signed in" in (await client.get("/api/health", params={"ready": 1})).json()["detail"]
 
 
 async def test_pods(shared_world: World, shared_client: httpx.AsyncClient) -> None:

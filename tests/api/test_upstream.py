@@ -65,6 +65,8 @@ async def test_too_many_waiting_reads_are_503(tmp_path: Path) -> None:
         "half_body",
         "garbage",
         {"kind": "graphql_error", "message": "Something went wrong"},
+        {"kind": "status", "status": 400, "body": {"errors": [{"message": 'Cannot query field "kycs"'}]}},
+        {"kind": "html", "status": 403},
         "redirect",
         {"kind": "delay", "seconds": 30},
     ],

@@ -186,7 +186,33 @@ COMPLETIONS = [
     ("pods sh", ["show"]),
     ("limits show --js", ["--json"]),
     ("transfer --dry", ["--dry-run"]),
+    ("activity --status C", ["COMPLETE", "CANCELLED"]),
+    ("activity --direction IN", ["INTERNAL", "INCOMING"]),
+    ("activity --type on", ["one_time_transfer"]),
+    ("audit tail --event transfer_re", ["transfer_requested", "transfer_rejected"]),
+    ("audit tail --event fa", ["failed"]),
 ]
+
+
+@pytest.mark.parametrize("path", ["transfer", "audit tail"])
+def test_help_is_also_a_word(path: str) -> None:
+    assert call("help", *path.split()).stdout == call(*path.split(), "--help").stdout
+    assert call("help").stdout == call("--help").stdout
+    call("help", "nothing", code=2)
+
+
+def test_program_options_may_stand_anywhere() -> None:
+    plain = call("pods", "show", "Rent", "--json").stdout
+    for options in (("--json", "pods", "show", "Rent"), ("pods", "show", "--no-color", "--json", "Rent")):
+        assert call(*options).stdout == plain
+    assert "DEBUG" in call("pods", "--debug").stderr
+
+
+@pytest.mark.parametrize("words", ["transfer Groc", "transfer Rent Groc", "pods show Groc"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_names_that_were_read(monkeypatch: pytest.MonkeyPatch, shell: str, words: str) -> None:
+    call("pods")
+    assert "Groceries" in completed(monkeypatch, shell, words)
 
 
 @pytest.mark.parametrize(("words", "expected"), COMPLETIONS)
@@ -194,6 +220,13 @@ COMPLETIONS = [
 def test_shells_complete_commands_and_options(
     monkeypatch: pytest.MonkeyPatch, shell: str, words: str, expected: list[str]
 ) -> None:
+    shown = completed(monkeypatch, shell, words)
+    assert all(each in shown for each in expected)
+    assert "pods" not in shown
+
+
+def completed(monkeypatch: pytest.MonkeyPatch, shell: str, words: str) -> str:
+    """Return what a shell gets when somebody presses the tab key."""
     line = f"pysequence-api {words}"
     variables = {
         "bash": {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))},
@@ -202,6 +235,4 @@ def test_shells_complete_commands_and_options(
     }
     for name, value in ({"_PYSEQUENCE_API_COMPLETE": f"complete_{shell}"} | variables[shell]).items():
         monkeypatch.setenv(name, value)
-    shown = call().stdout
-    assert all(each in shown for each in expected)
-    assert "pods" not in shown
+    return call().stdout

@@ -22,7 +22,7 @@ from pysequence_api.sequence.sign_in.service import SignInStatus
 from tests.cli.commands import UNUSED_PORT, call, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
-NAMES = ["settings", "data directory", "file modes", "space", "file system", "records", "token"]
+NAMES = ["settings", "hosts", "data directory", "file modes", "space", "file system", "records", "token"]
 MOUNTS = """\
 22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:2 / /srv/my\\040money rw - nfs4 server:/money rw
@@ -40,7 +40,7 @@ def findings(code: int = 0) -> dict[str, dict[str, Any]]:
 def test_a_used_sandbox_has_no_problems() -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
     found = findings()
-    assert [*NAMES, "Sequence", "clock", "server"] == list(found)
+    assert [*NAMES, "Sequence", "ids", "clock", "reads", "server"] == list(found)
     assert {each["level"] for name, each in found.items() if name != "server"} == {"ok"}
     assert found["server"]["level"] == "warning"
     lines = call("doctor").stdout.splitlines()
@@ -53,9 +53,9 @@ def test_invalid_settings_are_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in findings(2)["settings"]["said"]
 
 
-def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_variable_is_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQUENCE_MAX_TRANSFER_CNTS", "500")
-    found = findings()["settings"]
+    found = findings(2)["settings"]
     assert "SEQUENCE_MAX_TRANSFER_CNTS" in found["said"]
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in found["fix"]
 
@@ -92,10 +92,10 @@ def test_files_that_others_can_read_are_2(directory: Path) -> None:
     assert "chmod 600" in findings(2)["file modes"]["fix"]
 
 
-def test_a_directory_that_others_can_change_is_a_warning(directory: Path) -> None:
+def test_a_directory_that_others_can_change_is_2(directory: Path) -> None:
     call("pods")
     directory.chmod(0o777)
-    assert "chmod 700" in findings()["data directory"]["fix"]
+    assert "chmod 700" in findings(2)["data directory"]["fix"]
 
 
 def test_a_directory_that_is_a_file_is_2(directory: Path) -> None:
@@ -129,6 +129,7 @@ def test_an_unsettled_transfer_is_a_warning(directory: Path) -> None:
 
 def test_no_token_or_no_network_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SEQUENCE_SANDBOX")
+    monkeypatch.setenv("SEQUENCE_AUTH_URL", f"http://127.0.0.1:{UNUSED_PORT}")
     found = findings(4)
     assert "SEQUENCE_ACCESS_TOKEN" in found["token"]["fix"]
     assert found["Sequence"]["level"] == "problem"

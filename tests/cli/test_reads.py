@@ -89,7 +89,13 @@ def test_all_is_bounded_and_prints_the_next_cursor(monkeypatch: pytest.MonkeyPat
 
 def test_the_summary_has_the_totals_of_this_month() -> None:
     document = call_json("activity", "summary")
-    assert set(document) == {"transfer_count", "rule_executions", "total_incoming_cents", "total_incoming"}
+    assert set(document) == {
+        "transfer_count",
+        "rule_executions",
+        "total_incoming_cents",
+        "total_incoming",
+        "complete",
+    }
     assert document["total_incoming"] in call("activity", "summary").stdout
 
 

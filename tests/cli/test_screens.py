@@ -6,6 +6,7 @@ import signal
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from pysequence_api.records.attempts import Writer
 from pysequence_api.records.audit import Channel, Event, EventType
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
-from tests.cli.commands import call, draw, in_world
-from tests.processes import Environment, start_on_terminal, without_escapes
+from tests.cli.commands import call, draw, in_world, lose_transfers
+from tests.processes import Environment, start_on_terminal, start_process, without_escapes
 from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("directory")
@@ -94,18 +95,44 @@ def test_the_day_ends_in_the_local_time_zone() -> None:
     assert re.search(r"ends \d{4}-\d\d-\d\d 09:00:00\+09:00, in \d+ h \d+ min", drawn)
 
 
-@pytest.mark.parametrize(
-    ("columns", "parties"),
-    [(40, "Groce"), (80, "Groceries -> Rent [red]\\x1b[2J"), (130, "Groceries -> Rent [red]\\x1b[2J")],
-)
-def test_a_line_fits_the_window_and_names_the_parties(directory: Path, columns: int, parties: str) -> None:
-    write(directory, EventType.FAILED, error=ERROR * 3)
-    [line] = without_escapes(draw("audit", "tail", columns=columns)).splitlines()
-    assert len(line) <= columns
-    assert "failed" in line
-    assert "$25.00" in line
-    assert parties in line
-    assert line.endswith("…")
+ATTEMPT_ID = "62719c87-2239-50f1-87ac-f89d025fc5d6"
+
+
+@pytest.mark.parametrize(("columns", "most_lines"), [(40, 12), (60, 8), (80, 6), (200, 3)])
+def test_an_event_is_complete_in_every_window(directory: Path, columns: int, most_lines: int) -> None:
+    write(directory, EventType.FAILED, error=f"{ERROR}. " * 3, attempt_id=ATTEMPT_ID, description="Milk \x1b[2J")
+    drawn = without_escapes(draw("audit", "tail", columns=columns))
+    lines = drawn.splitlines()
+    assert len(lines) <= most_lines
+    assert max(map(len, lines)) <= columns
+    assert f"{datetime.now(UTC).year}-" in lines[0]
+    assert "failed" in lines[0]
+    assert "$25.00" in drawn
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert ATTEMPT_ID in drawn
+    flat = " ".join(drawn.split())
+    assert "Groceries -> Rent [red]\\x1b[2J" in flat
+    assert "via cli" in flat
+    assert "Milk \\x1b[2J" in flat
+    assert " ".join([f"{ERROR}."] * 3) in flat
+
+
+def test_a_freeze_shows_its_reason(directory: Path) -> None:
+    call("freeze", "--reason", "laptop lost")
+    assert "laptop lost" in draw("audit", "tail").splitlines()[-1]
+
+
+def test_names_that_another_process_learned_are_shown(sandbox: Environment, directory: Path) -> None:
+    with start_on_terminal(sandbox, "audit", "tail", "-f") as terminal:
+        write(directory, EventType.REQUESTED)
+        terminal.wait_for("Groceries")
+        records = open_records(directory)
+        names = Names(records)
+        names.learn("p-9", "Vacation")
+        names.save()
+        records.close()
+        write(directory, EventType.REQUESTED, source="p-9")
+        terminal.wait_for("Vacation -> Rent")
 
 
 def test_a_terminal_shows_local_times_and_no_injected_markup(directory: Path) -> None:
@@ -120,8 +147,11 @@ def test_a_terminal_shows_local_times_and_no_injected_markup(directory: Path) ->
 
 
 def test_a_pipe_gets_complete_lines(directory: Path) -> None:
-    write(directory, EventType.FAILED, error=ERROR)
+    write(directory, EventType.FAILED, error=ERROR, attempt_id=ATTEMPT_ID)
     written = draw("audit", "tail", is_terminal=False, columns=40)
+    assert written.count("\n") == 1
+    assert ATTEMPT_ID in written
+    assert "via cli" in written
     assert written.rstrip().endswith(ERROR)
     assert "p-1 -> p-2" in written
     assert "\x1b" not in written
@@ -129,13 +159,45 @@ def test_a_pipe_gets_complete_lines(directory: Path) -> None:
 
 def test_following_draws_again_when_the_window_is_resized(sandbox: Environment, directory: Path) -> None:
     write(directory, EventType.FAILED, error=ERROR)
-    with start_on_terminal(sandbox, "audit", "tail", "-f", columns=60) as terminal:
-        terminal.wait_for("failed")
+    with start_on_terminal(sandbox, "audit", "tail", "-f", columns=40) as terminal:
+        terminal.wait_for("Insufficient funds")
         assert ERROR not in terminal.text
         terminal.resize(160)
-        terminal.wait_for(ERROR)
+        terminal.wait_for(f"via cli  {ERROR}")
         write(directory, EventType.COMPLETED, source="p-9")
         terminal.wait_for("p-9 -> Rent")
         terminal.type("\x03")
         assert terminal.wait_for_exit() == 128 + signal.SIGINT
     assert "Traceback" not in terminal.text
+
+
+def test_watching_shows_every_change_and_what_was_settled(sandbox: Environment, directory: Path) -> None:
+    [attempt_id] = lose_transfers(directory, 2500)
+    with start_on_terminal(sandbox, "limits", "show", "--watch", lines=40) as terminal:
+        terminal.wait_for("Latest today")
+        assert "Settled" not in terminal.text
+        call("limits", "resolve", attempt_id, "--not-executed", "--yes")
+        terminal.wait_for("Settled meanwhile")
+        terminal.resize(60)
+        terminal.wait_for(f"not_executed  $25.00\n  Emergency Fund  Rent  {attempt_id}")
+        terminal.type("\x03")
+        assert terminal.wait_for_exit() == 128 + signal.SIGINT
+    assert "Traceback" not in terminal.text
+
+
+def test_watching_in_a_pipe_gives_one_line_of_json_for_each_change(sandbox: Environment, directory: Path) -> None:
+    [attempt_id] = lose_transfers(directory, 2500)
+    with start_process(sandbox, "limits", "show", "--watch", "--json", stdout=PIPE) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        assert [one["attempt_id"] for one in first["unsettled"]] == [attempt_id]
+        call("limits", "resolve", attempt_id, "--not-executed", "--yes")
+        second = json.loads(process.stdout.readline())
+        assert (second["used_cents"], second["unsettled"]) == (0, [])
+        assert [(one["attempt_id"], one["state"]) for one in second["settled"]] == [(attempt_id, "not_executed")]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 128 + signal.SIGINT
+
+
+def test_watching_needs_a_terminal_or_json() -> None:
+    call("limits", "show", "--watch", code=2)

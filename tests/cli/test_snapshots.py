@@ -24,7 +24,7 @@ COMMANDS = {
     "accounts": "accounts",
     "activity": "activity",
     "activity-summary": "activity summary",
-    "transfer": "transfer Groceries Rent $1,250.50 --dry-run",
+    "transfer": "transfer Groceries Rent $125.50 --dry-run",
     "limits-show": "limits show",
     "audit-tail": "audit tail",
     "doctor": "doctor",

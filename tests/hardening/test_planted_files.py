@@ -99,12 +99,13 @@ def test_a_file_of_another_user_is_not_used(tmp_path: Path) -> None:
     theirs = tmp_path / "file.new"
     theirs.write_bytes(b"")
     os.chown(theirs, 12_345, 12_345)
-    for use in (
+    uses: tuple[Callable[[], object], ...] = (
         lambda: replace_atomically(tmp_path / "file", b"secret"),
         lambda: read_bytes(theirs),
         lambda: remove_own(theirs),
         lambda: os.close(open_own(theirs, os.O_RDWR)),
-    ):
+    )
+    for use in uses:
         with pytest.raises(OSError, match="another user"):
             use()
     assert theirs.read_bytes() == b""

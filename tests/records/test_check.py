@@ -20,6 +20,7 @@ from pysequence_api.records.check import check
 from pysequence_api.records.database import Database, remove
 from pysequence_api.records.takeover import fill
 from pysequence_api.sandbox import Sandbox
+from tests.processes import environment, run_process
 from tests.world import World, open_world
 
 from .conftest import come_to_rest, mixed_day
@@ -344,3 +345,17 @@ async def test_a_read_only_copy_can_be_checked(
     trail = (copy / TRAIL).read_bytes()
     (copy / TRAIL).write_bytes(trail[:-10] + b"0123456789")
     assert not check(Database(tmp_path / "read-only", utc_now, fill)).intact
+
+
+async def test_what_only_reads_works_on_a_read_only_directory(
+    tmp_path: Path, sandbox: Sandbox, read_only: Callable[[Path], Path]
+) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    async with open_world(directory, sandbox) as world:
+        attempt_id = (await world.transfer()).attempt_id
+    env = environment(read_only(saved(directory, tmp_path / "copy")))
+    commands = ("audit tail", "audit verify", "audit export", "limits show", "records check")
+    for command in (*commands, f"transfers status {attempt_id}", f"records backup {tmp_path / 'backup.db'}"):
+        done = await anyio.to_thread.run_sync(run_process, env, *command.split())
+        assert done.returncode == 0, (command, done.stderr)

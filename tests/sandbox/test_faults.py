@@ -141,6 +141,17 @@ async def test_nulls_and_missing_fields(caller: Caller) -> None:
             assert (key not in parent) if missing else (parent[key] is None)
 
 
+async def test_values_of_the_wrong_type(caller: Caller) -> None:
+    paths = ["me.memberships.0.organization.pods.1.name", "me.memberships.0.organization.ports.*.id"]
+    what = {"kind": "values", "paths": paths, "value": {"not": ["a", "text"]}}
+    await caller.arm(operation="SelectSourceAndDestination", what=what)
+    data = await caller.data("SelectSourceAndDestination", SELECT_SOURCE_AND_DESTINATION)
+    organization = data["me"]["memberships"][0]["organization"]
+    assert organization["pods"][0]["name"]
+    assert organization["pods"][1]["name"] == {"not": ["a", "text"]}
+    assert {str(port["id"]) for port in organization["ports"]} == {"{'not': ['a', 'text']}"}
+
+
 async def test_missing_list_entries(caller: Caller) -> None:
     what = {"kind": "nulls", "paths": ["me.memberships.*"], "missing": True}
     await caller.arm(operation="SelectSourceAndDestination", what=what)

@@ -10,6 +10,7 @@ import pytest
 from pysequence_api.errors import (
     ConnectionLostError,
     GraphQLError,
+    MovedError,
     NotAuthorizedError,
     NotSentError,
     RateLimitedError,
@@ -36,7 +37,7 @@ FAILURES: dict[str, Failure] = {
     "status 504": ({"kind": "status", "status": 504}, UnexpectedStatusError),
     "HTML with 502": ({"kind": "html"}, UnexpectedStatusError),
     "HTML with 200": ({"kind": "html", "status": 200}, UnreadableAnswerError),
-    "redirect": ({"kind": "redirect"}, UnexpectedStatusError),
+    "redirect": ({"kind": "redirect"}, MovedError),
     "GraphQL error": ({"kind": "graphql_error"}, GraphQLError),
     "closed": ({"kind": "close"}, ConnectionLostError),
     "half a body": ({"kind": "half_body"}, ConnectionLostError),

@@ -14,11 +14,20 @@ from typing import Any
 import anyio
 import pytest
 
-from pysequence_api.errors import BusyError, GatewayError, NotFoundError, NotSentError, RateLimitedError
+from pysequence_api.errors import (
+    BusyError,
+    GatewayError,
+    NotFoundError,
+    NotSentError,
+    RateLimitedError,
+    SequenceError,
+    StoppingError,
+)
 from pysequence_api.files import locked
 from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from pysequence_api.sequence.pacing import MAX_WAITING_REQUESTS, Pacer, Priority
+from pysequence_api.sequence.pacing import MAX_HOLD_SECONDS, MAX_WAITING_REQUESTS, Pacer, Priority
+from pysequence_api.sequence.telemetry import Phase, observed
 from tests.sequence.conftest import ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio
@@ -244,6 +253,21 @@ async def test_the_thirty_third_distinct_read_is_rejected(world: ClientWorld) ->
     assert len(world.requests()) == 1
 
 
+async def test_waiting_reads_leave_room_for_transfers(tmp_path: Path) -> None:
+    pacer = Pacer(tmp_path, interval_seconds=0.3, jitter_seconds=0)
+    await pacer.take(Priority.READ)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(MAX_WAITING_REQUESTS):
+            tasks.start_soon(pacer.take, Priority.READ)
+        await anyio.sleep(0.01)
+        with pytest.raises(BusyError):
+            await pacer.take(Priority.READ)
+        with anyio.fail_after(5):
+            await pacer.take(Priority.URGENT)
+            await pacer.take(Priority.TRANSFER)
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_wait_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pysequence_api.sequence.pacing.MAX_WAIT_TURNS", 0)
     monkeypatch.setattr("pysequence_api.sequence.pacing.MAX_WAIT_EXTRA_SECONDS", 0.05)
@@ -314,10 +338,126 @@ async def test_files_are_private(world: ClientWorld) -> None:
     client = world.client(request_interval_seconds=0.01)
     await client.activity_summary()
     await transfer(client, order_of())
+    await client._pacer.hold(1)
     files = sorted(world.files.path.iterdir())
-    assert [path.name for path in files] == [".pacing", ".pacing-transfer.lock", ".pacing.lock"]
+    assert [path.name for path in files] == [".pacing", ".pacing-hold", ".pacing-transfer.lock", ".pacing.lock"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert (world.files.path / ".pacing").stat().st_size == 0
+
+
+RATE_LIMITED = {"kind": "status", "status": 429, "headers": {"Retry-After": "2"}}
+HOLD_SECONDS = 2
+
+
+@pytest.mark.parametrize("interval_seconds", [0, 0.1], ids=["not paced", "paced"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_holds_back_every_request(
+    world: ClientWorld, interval_seconds: float, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = world.client(request_interval_seconds=interval_seconds)
+    other_process = world.client(request_interval_seconds=interval_seconds)
+    world.fail(RATE_LIMITED | {"status": status}, operation="ActivitySummary")
+    with pytest.raises(SequenceError):
+        await client.activity_summary()
+    phases: list[Phase] = []
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(read_something, client, number)
+            tasks.start_soon(read_something, other_process, number)
+        with observed(phases.append):
+            await transfer(client, order_of())
+    limited, *held = world.requests()
+    assert len(held) == 13
+    assert limited.answered_monotonic_seconds is not None
+    first = min(entry.arrived_monotonic_seconds for entry in held)
+    assert HOLD_SECONDS - 0.1 <= first - limited.answered_monotonic_seconds < HOLD_SECONDS + 1
+    assert Phase.HELD in phases
+    assert "A transfer waits" in caplog.text
+    if interval_seconds:
+        assert held[0].operation == "CreatePayment"
+
+
+async def test_a_request_that_is_connected_is_held_back_too(world: ClientWorld) -> None:
+    client = world.client()
+    prepared = await client.prepare_transfer(order_of())
+    world.fail(RATE_LIMITED | {"headers": {"Retry-After": "60"}}, operation="ActivitySummary")
+    with pytest.raises(RateLimitedError):
+        await client.activity_summary()
+    with pytest.raises(BusyError) as caught:
+        await prepared.send()
+    assert caught.value.retry_after_seconds is not None
+    assert 55 <= caught.value.retry_after_seconds <= 61
+    assert world.requests("CreatePayment") == []
+
+
+@pytest.mark.parametrize("retry_after", ["60", "86400", "999999"])
+async def test_nothing_waits_for_a_pause_that_is_too_long(world: ClientWorld, retry_after: str) -> None:
+    client = world.client()
+    world.fail(RATE_LIMITED | {"headers": {"Retry-After": retry_after}}, operation="ActivitySummary")
+    with pytest.raises(RateLimitedError):
+        await client.activity_summary()
+    for one in (client, world.client(request_interval_seconds=0.01)):
+        for attempt in (one.activity_summary(), transfer(one, order_of())):
+            with anyio.fail_after(2), pytest.raises(BusyError) as caught:
+                await attempt
+            assert caught.value.retry_after_seconds is not None
+            assert 50 <= caught.value.retry_after_seconds <= MAX_HOLD_SECONDS + 1
+    assert len(world.requests()) == 1
+
+
+@pytest.mark.parametrize("retry_after", ["0", "soon", "-5", None])
+async def test_without_a_time_nothing_is_held_back(world: ClientWorld, retry_after: str | None) -> None:
+    client = world.client()
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    world.fail(RATE_LIMITED | {"headers": headers}, operation="ActivitySummary")
+    with pytest.raises(RateLimitedError):
+        await client.activity_summary()
+    with anyio.fail_after(1):
+        await client.activity_summary()
+    assert list(world.files.path.iterdir()) == []
+
+
+async def test_the_longest_pause_counts(tmp_path: Path) -> None:
+    here, there = (Pacer(tmp_path, interval_seconds=0, jitter_seconds=0) for _ in range(2))
+    await here.hold(30)
+    await there.hold(5)
+    assert 29 < there.held_seconds <= 30
+    assert 29 < here.held_seconds <= 30
+
+
+async def test_a_pause_after_the_clock_was_set_back_ends(tmp_path: Path) -> None:
+    file = tmp_path / ".pacing-hold"
+    file.touch()
+    os.utime(file, (time.time() + 86_400, time.time() + 86_400))
+    pacer = Pacer(tmp_path, interval_seconds=0.01, jitter_seconds=0)
+    with anyio.fail_after(1):
+        await pacer.take(Priority.READ)
+    await pacer.hold(7)
+    assert 6 < Pacer(tmp_path, interval_seconds=0, jitter_seconds=0).held_seconds <= 7
+
+
+async def test_a_pause_holds_here_without_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "gone").touch()
+    pacer = Pacer(tmp_path / "gone", interval_seconds=0, jitter_seconds=0)
+    await pacer.hold(60)
+    with pytest.raises(BusyError):
+        await pacer.take(Priority.TRANSFER)
+    assert "cannot be shared with other processes" in caplog.text
+
+
+async def test_stopping_releases_a_read_that_is_held_back(tmp_path: Path) -> None:
+    pacer = Pacer(tmp_path, interval_seconds=0, jitter_seconds=0)
+    await pacer.hold(5)
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                with pytest.raises(StoppingError):
+                    await pacer.take(Priority.READ)
+
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            pacer.stop()
 
 
 async def test_closing_ends_waiting_reads(world: ClientWorld) -> None:

@@ -10,11 +10,14 @@ from tests.shipping.files import ROOT
 
 CANNOT_RUN_HERE = (
     "docker ",  # no engine
+    "sudo ",  # changes the machine; test_systemd.py checks the unit
     "git pull",  # changes the clone
     "pip install ",  # `.ci/run` installs the built wheel
     "python3 -m venv ",  # `.ci/run` runs the README's test command, and creates an environment for the wheel
     "cp .env.example .env ",  # creates the operator's own file
+    "pysequence-api init",  # needs a person
     "pysequence-api auth login",  # needs a browser or a person
+    "pysequence-api records restore",  # refuses while a server runs
 )
 """Lines with these prefixes are not run. Every other line of a shell block is."""
 SERVERS = ("pysequence-api serve", "pysequence-api sandbox serve")

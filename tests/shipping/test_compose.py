@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from pysequence_api.safeguards.transfers import IDENTIFY_TIMEOUT_SECONDS
 from pysequence_api.sequence.pacing import GUARD_SECONDS, MAX_WAIT_EXTRA_SECONDS, MAX_WAIT_TURNS
 from pysequence_api.settings import Settings
+from pysequence_api.web.connections import MAX_CONNECTIONS
 from tests.shipping.files import COMPOSE, variables
 
 KNOWN = [
@@ -24,8 +25,8 @@ KNOWN = [
     "SEQUENCE_DATA_DIR=/app/data",
 ]
 """The variables of the existing server's file, in its order."""
-NOT_PASSED = {"SEQUENCE_SERVER_PORT", "SEQUENCE_CHROMIUM"}
-"""Set by the image: the port behind ``ports``, and the browser."""
+NOT_PASSED = {"SEQUENCE_SERVER_PORT", "SEQUENCE_SERVER_SOCKET", "SEQUENCE_CHROMIUM"}
+"""Set by the image: the port behind ``ports``, instead of a socket, and the browser."""
 TOKEN_LOCK_EXTRA_SECONDS = 5.0
 
 
@@ -78,10 +79,21 @@ def test_the_container_is_hardened(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+    (mount,) = service["tmpfs"]
+    path, _, options = mount.partition(":")
+    assert path == "/tmp"
+    assert {"noexec", "nosuid", "nodev", "size=256m"} <= set(options.split(","))
     assert {"max-size", "max-file"} <= set(service["logging"]["options"])
     assert service["healthcheck"]["test"] == ["CMD", "pysequence-api", "health"]
     assert "privileged" not in service
+
+
+def test_processes_memory_files_and_core_dumps_are_limited(service: dict[str, Any]) -> None:
+    assert service["pids_limit"] == 512
+    assert service["mem_limit"] == service["memswap_limit"] == "1g"  # equal means that nothing is swapped
+    assert service["ulimits"]["core"] == 0
+    files = service["ulimits"]["nofile"]
+    assert files["soft"] == files["hard"] >= 4 * MAX_CONNECTIONS
 
 
 def test_stopping_waits_longer_than_a_transfer_can_take(service: dict[str, Any]) -> None:

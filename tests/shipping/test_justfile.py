@@ -24,6 +24,7 @@ RECIPES = {
     "lint",
     "fmt",
     "check",
+    "audit",
     "bench",
     "lock",
 }
@@ -62,14 +63,14 @@ def test_the_justfile_is_formatted() -> None:
     assert just("--fmt", "--check", "--unstable").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--seconds", "3600"], ["--entries", "0"]])
+@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--seconds", "3600"], ["--entries", "0"], ["--lines", "0"]])
 def test_the_benchmark_is_bounded(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "bench", *arguments]
     assert subprocess.run(command, capture_output=True, check=False, cwd=ROOT).returncode == 2
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "--seconds", "0.01", "--entries", "100"]
+    command = [sys.executable, "-m", "bench", "--seconds", "0.01", "--entries", "100", "--lines", "1000"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
     assert run.returncode == 0, run.stderr
     assert len([line for line in run.stdout.splitlines() if " /s " in line]) == 7

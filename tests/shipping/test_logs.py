@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,10 +81,26 @@ def test_the_log_is_text_on_a_terminal(site: Site, tmp_path: Path, log_format: s
     )
     os.close(follower)
     try:
-        first = os.read(leader, 4096).decode()  # logged before the server listens
+        first = ""
+        while "audit trail" not in first:  # logged before the server listens
+            first += os.read(leader, 4096).decode()
     finally:
         process.terminate()
         process.wait(60)
         os.close(leader)
-    assert "audit trail" in first
     assert first.startswith("{") is is_json
+
+
+def test_the_log_says_what_a_transfer_was_and_how_it_ended(site: Site) -> None:
+    pods = json.loads(site.run('curl -sS -H "X-API-Key: $KEY" "$URL/api/pods"').stdout)
+    source, destination = (pod["id"] for name in ("Groceries", "Rent") for pod in pods if pod["name"] == name)
+    order = {"source_id": source, "destination_id": destination, "amount_cents": 1234}
+    send = f'curl -sS -H "X-API-Key: $KEY" "$URL/api/transfers" --json {shlex.quote(json.dumps(order))}'
+    done = json.loads(site.run(send).stdout)
+    refused = json.loads(site.run(send.replace("1234", "1000001")).stdout)
+    log = [json.loads(line) for line in (site.directory / "server.log").read_text().splitlines()]
+    seen = {line["attempt_id"]: line for line in log if line["message"].startswith("transfer of ")}
+    assert seen[done["attempt_id"]]["result"] == "accepted"
+    assert seen[refused["attempt_id"]]["result"] == "over_max"
+    assert {key: seen[done["attempt_id"]][key] for key in order} == order
+    assert "$12.34" in seen[done["attempt_id"]]["message"]

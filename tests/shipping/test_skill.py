@@ -53,7 +53,8 @@ def test_the_same_key_moves_money_once(site: Site) -> None:
     block = next(block for block in blocks_of(SKILL) if "-X POST" in block.text)
     first, second = (json.loads(site.run_block(block)) for _ in range(2))
     assert first["id"]
-    assert first == second
+    same = ("id", "attempt_id", "amount_cents", "daily_remaining_cents")
+    assert [first[name] for name in same] == [second[name] for name in same]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 422, 429, 502, 503])

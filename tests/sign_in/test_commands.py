@@ -21,7 +21,7 @@ from pysequence_api.sequence.sign_in import chromium
 from pysequence_api.sequence.sign_in.chromium import find_chromium, open_chromium
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.settings import Settings
-from tests.sign_in.conftest import WRONG_PASSWORD, SignInWorld, free_port
+from tests.sign_in.conftest import WRONG_PASSWORD, Result, SignInWorld, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -171,6 +171,31 @@ async def test_a_wrong_clock_does_not_expire_a_token(world: SignInWorld, ahead_s
     left = datetime.fromisoformat(status["expires_at"]).timestamp() - time.time()
     assert left == pytest.approx(3600, abs=60)
     assert (await world.run("pods", password=None)).code == 0
+
+
+async def test_doctor_compares_the_clock_if_signing_in_fails(world: SignInWorld) -> None:
+    """Without a token, so that no read of the account tells Sequence's time."""
+    for ahead_seconds, level, is_login in [(0, "ok", False), (100, "warning", True), (-86_400, "problem", True)]:
+        world.clock.ahead_seconds = ahead_seconds
+        ended = await world.run("doctor", "--json", password=None)
+        assert ended.code == 4, ended.err
+        found = {one["name"]: one for one in json.loads(ended.out)["findings"]}
+        assert found["clock"]["level"] == level
+        assert ("login" in found["clock"]["fix"]) is is_login
+    found = {one["name"]: one for one in json.loads((await doctor_nowhere(world)).out)["findings"]}
+    assert found["clock"]["level"] == "warning"
+
+
+async def doctor_nowhere(world: SignInWorld) -> Result:
+    return await world.run("doctor", "--json", password=None, auth_url=f"http://127.0.0.1:{free_port()}")
+
+
+async def test_doctor_reports_an_invalid_code(world: SignInWorld) -> None:
+    world.cache_tokens(lifetime_seconds=3600)
+    ended = await world.run("doctor", "--json", totp="12345")
+    found = {one["name"]: one for one in json.loads(ended.out)["findings"]}
+    assert (found["token"]["level"], found["Sequence"]["level"]) == ("problem", "ok")
+    assert "SEQUENCE_TOTP" in found["token"]["said"]
 
 
 async def test_logout(world: SignInWorld) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import httpx
 import jwt
+import pyotp
 import pytest
 
 from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError, SignInWaitsError
@@ -166,6 +167,100 @@ async def test_a_login_that_stops_before_the_password(
             await sign_in.now()
     assert world.sign_ins().passwords == 0
     assert not (world.files.path / ".sign-in.json").exists()
+
+
+@pytest.mark.parametrize("ahead_seconds", [-100, 100, 86_400])
+async def test_no_code_is_tried_with_a_wrong_clock(world: SignInWorld, ahead_seconds: float) -> None:
+    world.clock.ahead_seconds = ahead_seconds
+    ended = await world.run("auth", "login")
+    assert ended.code == 4
+    assert "machine's clock" in ended.err
+    counted = world.sign_ins()
+    assert (counted.begun, counted.passwords, counted.codes, counted.refused) == (1, 0, 0, {})
+    assert world.requests("login/submit-identifier") == []
+    assert not (world.files.path / ".sign-in.json").exists(), "it does not count as a refusal"
+    world.clock.ahead_seconds = 0
+    assert (await world.run("auth", "login")).code == 0
+
+
+async def test_the_clock_of_the_code_page_counts_too(world: SignInWorld) -> None:
+    for operation in ("login/identifier", "login/password"):
+        world.fail({"kind": "no_date"}, operation=operation)
+    world.clock.ahead_seconds = 100
+    async with world.signing_in() as sign_in:
+        with pytest.raises(SignInNotAttemptedError):
+            await sign_in.now()
+        assert (await sign_in.status()).waiting is None
+    assert (world.sign_ins().passwords, world.sign_ins().codes) == (1, 0)
+
+
+async def test_a_clock_that_is_a_few_seconds_off_stops_no_login(world: SignInWorld) -> None:
+    world.clock.ahead_seconds = 15
+    world.fail({"kind": "date_offset_seconds", "seconds": -5_000}, operation="login/application")  # from a cache
+    async with world.signing_in() as sign_in:
+        assert (await sign_in.now()).signed_in
+
+
+async def test_a_clock_that_makes_no_code_stops_no_login(world: SignInWorld) -> None:
+    world.clock.ahead_seconds = 1_000
+    async with world.signing_in(totp=pyotp.TOTP(TOTP_SECRET).at(int(world.clock()))) as sign_in:
+        status = await sign_in.now()
+    assert status.expires_at is not None
+    assert status.expires_at.timestamp() - time.time() == pytest.approx(86_400, abs=60)
+
+
+async def test_pages_without_a_time_stop_no_login(world: SignInWorld) -> None:
+    for operation in ("login/identifier", "login/submit-identifier", "login/password", "login/code"):
+        world.fail({"kind": "no_date"}, operation=operation)
+    async with world.signing_in() as sign_in:
+        assert (await sign_in.now()).signed_in
+
+
+FORM = (
+    "<form method=post><input name={name} oninput=\"fetch('/typed?' + this.value)\">"
+    "<button type=submit>Continue</button></form>"
+)
+
+
+@pytest.mark.parametrize(
+    ("leaving", "arriving", "field", "refusals"),
+    [
+        ("login/authorize", "/u/login/identifier", "username", None),
+        ("login/submit-identifier", "/u/login/password", "password", None),
+        ("login/submit-password", "/u/mfa-otp-challenge", "code", 1),
+    ],
+)
+async def test_nothing_is_typed_at_another_origin(
+    world: SignInWorld, leaving: str, arriving: str, field: str, refusals: int | None
+) -> None:
+    elsewhere = world.url.replace("127.0.0.1", "localhost")
+    world.fail({"kind": "redirect", "status": 302, "location": elsewhere + arriving}, operation=leaving, when="after")
+    operation = {"username": "login/identifier", "password": "login/password", "code": "login/code"}[field]
+    world.fail({"kind": "html", "status": 200, "body": FORM.format(name=field)}, operation=operation)
+    async with world.signing_in() as sign_in:
+        with pytest.raises(SignInError, match="localhost") as caught:
+            await sign_in.now()
+    assert isinstance(caught.value, SignInNotAttemptedError) is (refusals is None)
+    paths = [entry.path for entry in world.requests() if entry.method == "POST" or entry.path == "/typed"]
+    assert arriving not in paths
+    assert "/typed" not in paths
+    path = world.files.path / ".sign-in.json"
+    assert (world.record()["refusals"] if path.exists() else None) == refusals
+
+
+async def test_the_browser_gets_none_of_the_settings(
+    world: SignInWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("sequence_password", "in-lower-case")
+    monkeypatch.setenv("SEQUENCE_API_KEY", "in-upper-case")
+    script = tmp_path / "chromium"
+    script.write_text(f'#!/bin/sh\nenv > "{tmp_path}/seen"\nexec "{find_chromium(None)}" "$@"\n')
+    script.chmod(0o700)
+    async with world.signing_in(chromium=str(script)) as sign_in:
+        await sign_in.now()
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert [line for line in seen if line.upper().startswith("SEQUENCE")] == []
+    assert any(line.startswith("PATH=") for line in seen)
 
 
 async def test_a_network_failure_is_not_a_refusal(world: SignInWorld) -> None:

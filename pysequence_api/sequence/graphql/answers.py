@@ -76,6 +76,8 @@ class Gaps:
         return bool(self._problems)
 
     def __str__(self) -> str:
+        if not self._problems:
+            return ""
         problems = list(self._problems.items())
         shown = [f"{'.'.join(path) or 'something'} ({problem})" for path, problem in problems[:MAX_SHOWN_GAPS]]
         more = len(problems) - MAX_SHOWN_GAPS

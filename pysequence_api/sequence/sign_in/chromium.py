@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from pysequence_api.env_files import PREFIX
 from pysequence_api.errors import SettingsError, SignInError
 from pysequence_api.text import plain_text
 
@@ -89,8 +90,8 @@ async def open_chromium(path: Path, *, headed: bool) -> AsyncIterator["Browser"]
                     headless=not headed,
                     args=list(ARGUMENTS),
                     chromium_sandbox=not is_root,  # Chromium refuses to run its sandbox as root
-                    # Keep our secrets out of the browser and its crash reports.
-                    env={name: value for name, value in os.environ.items() if not name.startswith("SEQUENCE_")},
+                    # Keep our secrets out of the browser and its crash reports. Settings work in lower case, too.
+                    env={name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)},
                     handle_sigint=False,
                     handle_sigterm=False,
                     handle_sighup=False,

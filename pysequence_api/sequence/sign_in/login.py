@@ -37,6 +37,8 @@ MAX_STEPS = 8
 """The maximum number of steps of a login. Each has its own time limit."""
 STEP_EXTRA_SECONDS = 10.0
 """How much longer a failing step can take, to report what the page shows."""
+MAX_CODE_CLOCK_OFFSET_SECONDS = 20.0
+"""If the clocks of this machine and the login page differ by more, no code is made: it would be refused."""
 CODE_WAIT_SECONDS = 60.0
 """The longest wait for a usual code: the current one may be used, and the next one may be about to expire."""
 
@@ -153,6 +155,18 @@ class _Attempt:
         if self._stopping.is_set() and not self.is_counted:
             raise SignInNotAttemptedError("The program is stopping. No password was submitted.")
 
+    def check_clock(self, page_ahead_seconds: float | None) -> None:
+        """See `pages.Attempt.check_clock`."""
+        if page_ahead_seconds is None or isinstance(self._codes, FixedCode):
+            return
+        if abs(page_ahead_seconds) > MAX_CODE_CLOCK_OFFSET_SECONDS:
+            where = "behind" if page_ahead_seconds > 0 else "ahead of"
+            raise SignInNotAttemptedError(
+                f"This machine's clock is {abs(page_ahead_seconds):,.0f} seconds {where} the login page's, so every"
+                " one-time code would be refused. Set the clock, for example with NTP. No code was tried, and this does"
+                " not count as a failed login."
+            )
+
     async def next_code(self) -> str:
         """See `pages.Attempt.next_code`."""
         if isinstance(self._codes, FixedCode):
@@ -206,6 +220,7 @@ async def _open_pages(
     return LoginPages(
         page,
         app_url=settings.app_url,
+        auth_url=settings.auth_url,
         step_timeout_seconds=settings.sign_in_step_seconds,
         secrets=secrets,
         debug_directory=debug_directory,

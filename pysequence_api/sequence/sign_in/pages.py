@@ -5,6 +5,7 @@ secrets. Playwright's exceptions are never chained or quoted in full, because th
 """
 
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,9 +22,11 @@ from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError
 from pysequence_api.files import OWNER_ONLY
 from pysequence_api.sequence.sign_in.token_cache import Granted, is_sendable
+from pysequence_api.sequence.transport import clock_offset_seconds
 from pysequence_api.text import plain_text
 
 T = TypeVar("T")
+Origin = tuple[str, str | None, int | None]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ QUERY_TIMEOUT_SECONDS = 2.0
 HEADED_TIMEOUT_SECONDS = 15 * 60.0
 """How long a person may take to sign in by hand."""
 PAGE_TEXT_CHARACTERS = 160
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 LOG_IN = re.compile(r"^\s*log in\s*$", re.IGNORECASE)
 SUBMIT = 'button[type="submit"]'
@@ -77,6 +81,13 @@ class Attempt(Protocol):
     def check(self) -> None:
         """Raise if the login should stop."""
 
+    def check_clock(self, page_ahead_seconds: float | None) -> None:
+        """Raise if a one-time code would be refused because this machine's clock is wrong.
+
+        Args:
+            page_ahead_seconds: how far the clock of the login page is ahead of ours, at least; ``None`` if unknown.
+        """
+
     async def next_code(self) -> str:
         """Wait for a one-time code, and record that it is about to be submitted."""
 
@@ -87,6 +98,7 @@ class LoginPages:
     Args:
         page: an empty page of a new browser context.
         app_url: the address of the application.
+        auth_url: the address of the login pages. Nothing is typed into a page of any other origin than these two.
         step_timeout_seconds: the time limit of each step.
         secrets: texts to remove from every message.
         debug_directory: where to save a screenshot of the page at which a step failed, with its fields blanked.
@@ -97,12 +109,15 @@ class LoginPages:
         page: Page,
         *,
         app_url: str,
+        auth_url: str,
         step_timeout_seconds: float,
         secrets: tuple[str, ...] = (),
         debug_directory: Path | None = None,
     ) -> None:
         self._page = page
         self._app_url = app_url
+        self._origins = {_origin(app_url), _origin(auth_url)}
+        self._page_ahead_seconds: float | None = None
         self._timeout_seconds = step_timeout_seconds
         self._secrets = [secret for secret in secrets if secret]
         self._debug_directory = debug_directory
@@ -128,15 +143,17 @@ class LoginPages:
             await button.first.click(no_wait_after=True)
         granted = await self._arrive(Step.EMAIL, attempt, left=None)
         if granted is None:
-            await self._fill(Step.EMAIL, email)
+            await self._fill(Step.EMAIL, email, attempt)
             granted = await self._arrive(Step.PASSWORD, attempt, left=Step.EMAIL)
         if granted is None:
-            await self._fill(Step.PASSWORD, password, before=attempt.begin)
+            await self._fill(Step.PASSWORD, password, attempt)
             granted = await self._arrive(Step.CODE, attempt, left=Step.PASSWORD)
         if granted is None:
+            async with self._step(Step.CODE):
+                attempt.check_clock(self._page_ahead_seconds)
             code = await attempt.next_code()
             self._secrets.append(code)
-            await self._fill(Step.CODE, code)
+            await self._fill(Step.CODE, code, attempt)
             granted = await self._arrive(Step.RETURN, attempt, left=Step.CODE)
         if granted is None:
             raise SignInError("Signing in completed without a token. Try again later.")
@@ -169,26 +186,42 @@ class LoginPages:
             if response is not None and response.status >= 400:
                 raise SignInNotAttemptedError(await self._message(Step.APPLICATION, f"HTTP {response.status}."))
 
-    async def _fill(self, step: Step, text: str, before: Callable[[], None] | None = None) -> None:
+    async def _fill(self, step: Step, text: str, attempt: Attempt) -> None:
         """Fill in the field of a page and press the button of its form.
 
         Args:
             step: the page.
             text: the text to type.
-            before: called right before the button is pressed.
+            attempt: asked before anything is typed, and told before the password is submitted.
         """
         page, field_of_step = self._page, self._page.locator(FIELDS[step]).locator("visible=true")
         async with self._step(step):
-            await field_of_step.first.fill(text)
+            # This field belongs to one document. If the page is replaced after the check, filling it in fails.
+            field = await field_of_step.first.element_handle()
+            await self._check_origin(step)
+            attempt.check_clock(self._page_ahead_seconds)
+            await field.fill(text)
             forms = page.locator("form").filter(has=field_of_step)
             button = (forms if await forms.count() else page).locator(SUBMIT).locator("visible=true").first
             await button.wait_for()
             self._errors_before = await self._shown(ERRORS)
             self._status = self._failure = None
-            if before is not None:
-                before()
+            if step is Step.PASSWORD:
+                attempt.begin()
                 self._submitted = True
             await button.click(no_wait_after=True)
+
+    async def _check_origin(self, step: Step) -> None:
+        """Check that a page belongs to the login, so that no secret is typed into another one.
+
+        Raises:
+            SignInError: it does not.
+        """
+        if _origin(self._page.url) not in self._origins:
+            expected = " or ".join(sorted(map(_shown_origin, self._origins)))
+            here = self._clean(_shown_origin(_origin(self._page.url)))
+            problem = f"nothing was typed, because it is at {here} instead of {expected}."
+            raise self._error_class(await self._message(step, problem))
 
     async def _arrive(self, step: Step, attempt: Attempt, *, left: Step | None) -> Granted | None:
         """Wait for a page.
@@ -277,7 +310,8 @@ class LoginPages:
         found = await _quietly(self._page.evaluate(_READ_TOKENS))
         if not isinstance(found, list) or not is_sendable(found[0]):
             return None
-        return Granted(found[0], found[1] if isinstance(found[1], str) and found[1] else None)
+        refresh_token = found[1] if isinstance(found[1], str) and found[1] else None
+        return Granted(found[0], refresh_token, clock_offset_seconds=self._page_ahead_seconds)
 
     async def _is_there(self, step: Step) -> bool:
         return bool(await _quietly(self._page.locator(FIELDS[step]).locator("visible=true").count()))
@@ -318,6 +352,7 @@ class LoginPages:
     def _on_response(self, response: Response) -> None:
         if self._is_navigation(response.request):
             self._status = response.status
+            self._page_ahead_seconds = _ahead_seconds(response)
 
     def _on_request_failed(self, request: Request) -> None:
         failure = request.failure or ""
@@ -347,9 +382,33 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def _ahead_seconds(response: Response) -> float | None:
+    """Return how far the clock of a page is ahead of ours, at least: less the time in which the page was on its way.
+
+    ``None`` if the page does not say, or came from a cache.
+    """
+    timing, headers = response.request.timing, response.headers
+    if "age" in headers:
+        return None
+    asked_at = (timing["startTime"] + max(timing["requestStart"], 0)) / 1000
+    answered_at = time.time() if timing["responseStart"] < 0 else (timing["startTime"] + timing["responseStart"]) / 1000
+    ahead_seconds = clock_offset_seconds(headers.get("date"), asked_at, answered_at)
+    if ahead_seconds is None:
+        return None
+    return math.copysign(max(0.0, abs(ahead_seconds) - (answered_at - asked_at) / 2), ahead_seconds)
+
+
+def _origin(url: str) -> Origin:
     parts = urlsplit(url)
     try:
-        return parts.scheme, parts.hostname, parts.port
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
-        return parts.scheme, parts.hostname, None
+        port = None
+    return parts.scheme, parts.hostname, port
+
+
+def _shown_origin(origin: Origin) -> str:
+    scheme, host, port = origin
+    if host is None:
+        return f"{scheme}:"
+    return f"{scheme}://{host}" if port == DEFAULT_PORTS.get(scheme) else f"{scheme}://{host}:{port}"

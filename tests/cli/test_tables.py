@@ -1,0 +1,69 @@
+"""Tables in windows of different widths, and the filters of `activity`."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.commands import call, call_json, draw, lose_transfers
+from tests.processes import without_escapes
+
+pytestmark = pytest.mark.usefixtures("directory")
+TABLES = ("pods", "accounts", "activity", "limits show", "transfers show {id}", "pods show Groceries")
+IDS = {"id", "attempt_id", "transfer_id"}
+EDGES = "┃│"
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """Return what the commands answered; they are asked once."""
+    return {}
+
+
+def ids_in(document: Any) -> set[str]:
+    """Return the ids of all rows, but not those of parties, which are shown by name."""
+    if isinstance(document, list):
+        return set().union(*map(ids_in, document))
+    if not isinstance(document, dict):
+        return set()
+    own = {value for name, value in document.items() if name in IDS and isinstance(value, str)}
+    return own.union(*(ids_in(value) for name, value in document.items() if name not in {"source", "destination"}))
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("table", TABLES)
+def test_no_id_and_no_amount_is_broken(directory: Path, table: str, columns: int) -> None:
+    if table == "limits show":
+        lose_transfers(directory, 2500, 2600)
+    command = table.format(id=call_json("activity")["transfers"][0]["id"]).split()
+    ids, amounts = ids_in(call_json(*command)), re.findall(r"\$[0-9.,]+", call(*command).stdout)
+    drawn = without_escapes(draw(*command, columns=columns))
+    words = drawn.translate(str.maketrans(EDGES, "  ")).split()
+    assert ids
+    assert ids <= set(words)
+    assert set(amounts) <= set(words)
+    assert "…" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("command", "columns", "most"),
+    [("pods", 60, 2), ("pods", 80, 1), ("accounts", 80, 2), ("activity", 60, 3), ("activity", 80, 2)]
+    + [(command, 200, 1) for command in ("pods", "accounts", "activity")],
+)
+def test_a_row_takes_few_lines(command: str, columns: int, most: int) -> None:
+    ids = ids_in(call_json(command))
+    lines = draw(command, columns=columns).splitlines()
+    assert len(lines) <= most * len(ids) + 8
+    assert all(len(without_escapes(line)) <= columns for line in lines if "Warning" not in line)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "unknown"),
+    [("--status", "failed", "bogus"), ("--direction", "Outgoing", "out"), ("--type", "rule", "x,RULE")],
+)
+def test_unknown_filters_are_errors_that_list_the_known_values(option: str, value: str, unknown: str) -> None:
+    found = [call_json("activity", option, each)["transfers"] for each in (value, value.upper())]
+    assert found[0] == found[1] != []
+    assert value.upper() in call("activity", option, unknown, code=2).stderr
+    assert call_json("activity", option, f"{unknown},NEW", "--any-status")["page_info"] is not None
