@@ -29,7 +29,7 @@ def main() -> None:
         "--entries",
         type=int,
         default=10_000,
-        help="number of transfers in the full ledger at the start (default: 10000)",
+        help="number of transfers in the full records at the start (default: 10000)",
     )
     parser.add_argument(
         "--lines", type=int, default=200_000, help="number of lines in the long audit trail (default: 200000)"
@@ -61,11 +61,11 @@ async def _measure_all(seconds: float, entries: int) -> None:
             ("GET /api/health, without key and files", fresh, _get("/api/health")),
             ("GET /api/pods, equal reads: they share one request to Sequence", fresh, _get("/api/pods")),
             ("GET /api/activity, different reads: one request to Sequence each", fresh, _distinct),
-            ("GET /api/limits, empty ledger", fresh, _get("/api/limits")),
-            (f"GET /api/limits, ledger with {entries:,} entries today", full, _get("/api/limits")),
-            ("POST /api/transfers, empty ledger at the start", fresh, _transfer(pods[0]["id"], pods[1]["id"])),
+            ("GET /api/limits, empty records", fresh, _get("/api/limits")),
+            (f"GET /api/limits, records with {entries:,} entries today", full, _get("/api/limits")),
+            ("POST /api/transfers, empty records at the start", fresh, _transfer(pods[0]["id"], pods[1]["id"])),
             (
-                f"POST /api/transfers, ledger with {entries:,} entries",
+                f"POST /api/transfers, records with {entries:,} entries",
                 full,
                 _transfer(pods[0]["id"], pods[1]["id"]),
             ),

@@ -306,17 +306,14 @@ def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it cannot be read.
     """
-    connection = connect(path, read_only=True)
     try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return connect(path, read_only=True)
     except sqlite3.OperationalError:
-        connection.close()
         copy = Path(private.enter_context(tempfile.TemporaryDirectory(prefix="pysequence-api-"))) / FILE_NAME
         shutil.copyfile(path, copy)
         if _log_path(path).exists():
             shutil.copyfile(_log_path(path), _log_path(copy))
-        connection = connect(copy)
-    return connection
+        return connect(copy)
 
 
 def build(directory: Path, clock: Clock, fill: Fill) -> None:
@@ -398,9 +395,19 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         name, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS
     )
-    for pragma in ("recursive_triggers", "cell_size_check", "foreign_keys", "fullfsync"):
-        connection.execute(f"PRAGMA {pragma} = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        for pragma in ("recursive_triggers", "cell_size_check", "foreign_keys", "fullfsync"):
+            connection.execute(f"PRAGMA {pragma} = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except UnicodeDecodeError as error:  # the message quotes what is damaged
+        connection.close()
+        damaged = sqlite3.DatabaseError("the schema is damaged")
+        damaged.sqlite_errorname = "SQLITE_CORRUPT"
+        raise damaged from error
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -13,8 +13,8 @@ CREATE TABLE store(                                   -- one row
   frozen_callers_only INTEGER NOT NULL DEFAULT 0 CHECK(frozen_callers_only IN (0, 1)),  -- the owner's terminal goes on
   CHECK((frozen_at IS NULL) = (frozen_reason IS NULL))) STRICT;
 
-CREATE TABLE attempt(
-  id TEXT PRIMARY KEY,
+CREATE TABLE attempt(                                -- with a rowid, which keeps its indexes small
+  id TEXT NOT NULL PRIMARY KEY,
   caller TEXT NOT NULL,
   channel TEXT NOT NULL,
   upstream TEXT,
@@ -36,7 +36,7 @@ CREATE TABLE attempt(
   upstream_status TEXT,                               -- the newest status that Sequence told
   followed_until INTEGER,                             -- looked up until then
   transfer_id TEXT,
-  CHECK(state NOT IN ('sending', 'unknown') OR announced_at IS NOT NULL)) STRICT, WITHOUT ROWID;
+  CHECK(state NOT IN ('sending', 'unknown') OR announced_at IS NOT NULL)) STRICT;
 CREATE UNIQUE INDEX attempt_transfer ON attempt(transfer_id) WHERE transfer_id IS NOT NULL;
 -- SQLite uses a partial index only for a query with the same list of states in the same order.
 CREATE INDEX attempt_open ON attempt(created_at, id) WHERE state IN ('reserved', 'sending', 'unknown');

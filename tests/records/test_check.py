@@ -150,6 +150,21 @@ async def test_flipped_bits_of_what_decides_are_found(world: World) -> None:
             records.close_reading()
 
 
+async def test_a_damaged_schema_stops_transfers_though_its_error_is_no_text(world: World) -> None:
+    await mixed_day(world)
+    await come_to_rest(world)
+    path = world.files.path / DATABASE
+    name, statement = b"attempt_moves", b"attemptCREATE"
+    good = path.read_bytes()
+    assert name + statement in good
+    path.write_bytes(good.replace(name + statement, b"\xa0" * len(name) + b"attemptCREATX"))
+    records = open_records(world.files.path)
+    assert not check(records).intact
+    for use in (lambda: records.read(lambda reader: reader.freeze()), lambda: records.write(lambda writer: writer.now)):
+        with pytest.raises(SafeguardsUnavailableError):
+            use()
+
+
 def decisive_of(good: bytes, directory: Path) -> list[list[tuple[Any, ...]]]:
     (directory / "good.db").write_bytes(good)
     return decisive(directory / "good.db")
