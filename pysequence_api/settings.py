@@ -111,7 +111,7 @@ def _host_names(hosts: object) -> object:
 
 def _safe_root_path(path: str) -> str:
     segments = path.removesuffix("/").split("/")[1:]
-    if not path.startswith("/") or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
+    if (path and not path.startswith("/")) or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
         raise ValueError("must be a path like /sequence")
     if {".", ".."} & set(segments):
         raise ValueError("must not contain . or .. as a part")
