@@ -81,7 +81,7 @@ def check_directory(path: Path) -> None:
 
 
 def who_else_can_write(status: os.stat_result) -> str | None:
-    """Say who, besides its owner, can change a file or directory; ``None`` if nobody can.
+    """Say who, besides its owner, can change a file or directory; ``None`` if only the owner can.
 
     The group of a user alone, which has the user's name and no other members, is not others.
     """

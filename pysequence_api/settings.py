@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=False
     )
 
-    # The door.
+    # The server.
     api_key: Annotated[SecretStr, AfterValidator(_plain_key)] | None = Field(
         None, description="The key that programs send as X-API-Key."
     )

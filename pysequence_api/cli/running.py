@@ -169,7 +169,7 @@ def confirm_or_exit(question: str, *, yes: bool) -> None:
     """Ask before something is written, unless ``--yes`` was passed.
 
     Raises:
-        InvalidRequestError: nobody can be asked.
+        InvalidRequestError: standard input is not a terminal.
         typer.Exit: the answer was no.
     """
     if not yes and not can_ask():
