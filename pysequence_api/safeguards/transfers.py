@@ -88,6 +88,8 @@ class CompletedTransfer(Result):
     created_at: Moment | None
     attempt_id: str
     daily_remaining_cents: int = Field(description="What is left of the daily limit, in cents")
+    reason: str | None = Field(default=None, description="Why the money came back, if it did")
+    retry: Retry | None = Field(default=None, description="never: the money came back; do not request it again")
     replayed: bool = Field(default=False, exclude=True)
 
     @computed_field(description="Amount for people")  # type: ignore[prop-decorator]
@@ -484,6 +486,7 @@ class TransferService:
         destination = Party(
             id=attempt.destination_id, type=attempt.destination_type, name=names.get(attempt.destination_id or "")
         )
+        has_returned = attempt.state is State.RETURNED
         return CompletedTransfer(
             id=attempt.transfer_id,
             status=attempt.upstream_status,
@@ -494,6 +497,8 @@ class TransferService:
             created_at=transfer.created_at if transfer else attempt.upstream_created_at,
             attempt_id=attempt.id,
             daily_remaining_cents=left_cents,
+            reason=attempt.error if has_returned else None,
+            retry=Retry.NEVER if has_returned else None,
             replayed=replayed,
         )
 

@@ -308,6 +308,7 @@ class TestArrival:
         assert world.files.events() == ["requested", "completed", "arrived"]
         again = await world.transfer(key="k")
         assert (again.state, again.status, again.id) == ("arrived", "COMPLETE", completed.id)
+        assert (again.reason, again.retry) == (None, None)
 
     @pytest.mark.parametrize(
         "fault",
@@ -332,7 +333,8 @@ class TestArrival:
         attempt = world.attempt(completed.attempt_id)
         assert (attempt.state, attempt.error) == ("returned", "ACCOUNT_CLOSED")
         assert world.files.events()[-1] == "returned"
-        assert (await world.transfer(key="k")).state == "returned"
+        again = await world.transfer(key="k")
+        assert (again.state, again.reason, again.retry) == ("returned", "ACCOUNT_CLOSED", "never")
         assert len(await world.moved()) == 1
         assert world.used_cents() == 5_000  # it counts on its day all the same
 
