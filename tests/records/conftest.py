@@ -1,38 +1,18 @@
 """A world at a fixed noon, whose clock a test can move, and its records at rest."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
-import time_machine
 
 from pysequence_api.errors import LimitExceededError, RefusedError
 from pysequence_api.records.control import unfreeze
 from pysequence_api.records.upkeep import Restored, restore
-from pysequence_api.sandbox import Sandbox
-from tests.world import World, open_world
+from tests.noon import sandbox, traveller, world
+from tests.world import World
 
-
-@pytest.fixture
-def traveller() -> Iterator[time_machine.Traveller]:
-    """Time that goes on from a fixed noon, and that a test can move, for the gateway and Sequence alike."""
-    with time_machine.travel(datetime(2026, 11, 23, 12, tzinfo=UTC), tick=True) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path, traveller: time_machine.Traveller) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(tmp_path / "sequence.sqlite")
-    yield sandbox
-    await sandbox.aclose()
-
-
-@pytest.fixture
-async def world(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[World]:
-    async with open_world(tmp_path, sandbox) as world:
-        yield world
+__all__ = ["sandbox", "traveller", "world"]
 
 
 async def mixed_day(world: World) -> None:
