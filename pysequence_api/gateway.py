@@ -74,15 +74,15 @@ class Gateway:
         return self.default_organization_id
 
     @property
-    def kyc_id(self) -> str:
-        """The default KYC id.
+    def kyc_id(self) -> str | None:
+        """The default KYC id; ``None`` if this upstream has none.
 
         Raises:
             InvalidRequestError: none is set.
         """
-        if self.default_kyc_id is None:
+        if self.default_kyc_id is None and self.client.capabilities.kyc:
             raise InvalidRequestError(f"Name a KYC id, or set {variable('kyc_id')}.")
-        return self.default_kyc_id
+        return self.default_kyc_id if self.client.capabilities.kyc else None
 
     def stop(self) -> None:
         """Release everything that has not been sent to Sequence; see `TransferService.stop`."""

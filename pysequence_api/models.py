@@ -277,9 +277,9 @@ class ActivityFilter(_Model):
 
 
 class TransferOrder(_Model):
-    """A transfer to make (upstream-graphql, CreatePayment)."""
+    """A transfer to make (upstream-graphql, CreatePayment; upstream-platform, POST /transfers)."""
 
-    kyc_id: str
+    kyc_id: str | None = None
     source_id: PartyId
     source_type: AccountType = AccountType.POD
     destination_id: PartyId
@@ -296,12 +296,14 @@ class TransferOrder(_Model):
 
 
 class TransferReceipt(_Model):
-    """Sequence's word that it took a transfer, which names no id.
+    """Sequence's word that it took a transfer.
 
     Attributes:
         organization_id: the organization that the transfer belongs to, if the answer says so.
         transfers: the newest transfers of that organization, as far as the answer has them.
+        transfer: the transfer itself, if the answer names it.
     """
 
     organization_id: str | None
-    transfers: tuple[Transfer, ...]
+    transfers: tuple[Transfer, ...] = ()
+    transfer: Transfer | None = None

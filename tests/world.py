@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -36,7 +37,7 @@ SOURCE, DESTINATION = "Emergency Fund", "Rent"
 TOKEN_SECONDS = 30 * 86_400
 
 
-async def forever(*_: object) -> None:
+async def forever(*_: object, **__: object) -> None:
     """Wait, and never end."""
     await asyncio.Event().wait()
 
@@ -140,7 +141,9 @@ class World:
 
     async def transfer_outside(self, amount_cents: int = 5_000, **more: Any) -> None:
         """Move money at Sequence without the gateway, as the owner does in Sequence's own application."""
-        prepared = await self.gateway.client.prepare_transfer(self.order(amount_cents, **more))
+        prepared = await self.gateway.client.prepare_transfer(
+            self.order(amount_cents, **more), attempt_id=str(uuid4()), caller="owner"
+        )
         await prepared.send()
 
     async def leave(self, state: State, process: Gateway | None = None, **more: Any) -> str:

@@ -317,7 +317,9 @@ def _question(plan: Plan) -> str:
     return f"{' '.join([f'Send {format_cents(plan.order.amount_cents)}', *guesses])}?"
 
 
-def _order(arguments: TransferArguments, source: Counterparty, destination: Counterparty, kyc_id: str) -> TransferOrder:
+def _order(
+    arguments: TransferArguments, source: Counterparty, destination: Counterparty, kyc_id: str | None
+) -> TransferOrder:
     try:
         return TransferOrder(
             kyc_id=kyc_id,

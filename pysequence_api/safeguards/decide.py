@@ -299,7 +299,7 @@ def unknown_account(order: TransferOrder, accounts: Accounts) -> UnknownAccountE
                 f"The account has no {party_type.value} with the {name}_id {quoted(party_id)}. `GET /api/accounts`"
                 " lists them all."
             )
-    if accounts.kyc_ids is not None and order.kyc_id not in accounts.kyc_ids:
+    if order.kyc_id is not None and accounts.kyc_ids is not None and order.kyc_id not in accounts.kyc_ids:
         return UnknownAccountError(f"The account has no KYC application {quoted(order.kyc_id)}. Correct kyc_id.")
     return None
 

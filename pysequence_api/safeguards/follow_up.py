@@ -216,7 +216,7 @@ class FollowUp:
         party_ids: frozenset[str] = frozenset()
         external_ids: frozenset[str] = frozenset()
         try:
-            accounts = await self._client.accounts()
+            accounts = await self._client.accounts(balances=False)
             external_ids = frozenset(one.id for one in accounts.accounts)
             party_ids = external_ids.union((pod.id for pod in accounts.pods), (port.id for port in accounts.ports))
             problem = None if accounts.complete else "Sequence left out a part of the account"

@@ -227,6 +227,7 @@ class TransferService:
         Raises:
             GatewayError: it would be rejected.
         """
+        self._client.check_order(order)
         await self._check_accounts(order)
         await self._check_clock()
         attempt = new_attempt(order, channel, key, self._clock())
@@ -262,6 +263,7 @@ class TransferService:
     async def _run(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
         if (replay := self._find_replay(attempt)) is not None:
             return self._answer(replay, replayed=True)
+        self._client.check_order(order)
         self._admit()
         try:
             await self._check_accounts(order)
@@ -292,7 +294,7 @@ class TransferService:
         accounts, read_at = self._accounts or (None, -math.inf)
         problem = None if accounts is None else decide.unknown_account(order, accounts)
         if accounts is None or (problem is not None and self._clock_seconds() - read_at > ACCOUNTS_SECONDS):
-            accounts = await self._client.accounts(urgent=True)
+            accounts = await self._client.accounts(balances=False, urgent=True)
             self._accounts = accounts, self._clock_seconds()
             problem = decide.unknown_account(order, accounts)
         if problem is not None:
@@ -342,7 +344,8 @@ class TransferService:
 
     async def _carry_out(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
         try:
-            prepared = await self._unless_stopped(self._client.prepare_transfer(order), attempt)
+            waiting = self._client.prepare_transfer(order, attempt_id=attempt.id, caller=attempt.caller)
+            prepared = await self._unless_stopped(waiting, attempt)
             attempt = await self._announce(attempt)
             self._sent.add(attempt.id)
             receipt = await self._send(prepared, attempt)

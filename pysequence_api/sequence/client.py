@@ -1,6 +1,9 @@
 """The interface to one account at Sequence. Each upstream API implements it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
 
 from pysequence_api.models import (
     Accounts,
@@ -16,12 +19,37 @@ from pysequence_api.models import (
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 
 
+class Upstream(StrEnum):
+    """The APIs of Sequence."""
+
+    GRAPHQL = "graphql"
+    PLATFORM = "platform"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an upstream can do.
+
+    Attributes:
+        upstream: which one it is; an attempt is decided only by the one that sent it.
+        resend: a transfer whose answer was lost can be sent again, and moves money once.
+        kyc: a transfer names a KYC id.
+    """
+
+    upstream: Upstream
+    resend: bool = False
+    kyc: bool = False
+
+
 class PreparedTransfer(ABC):
     """A transfer with a turn and an access token, ready to be sent. Only the transfer service may send it."""
 
     @abstractmethod
-    async def send(self) -> TransferReceipt:
+    async def send(self, check: Callable[[], Awaitable[None]] | None = None) -> TransferReceipt:
         """Send the transfer once, on a new connection.
+
+        Args:
+            check: awaited once the connection is open, right before the first byte. If it raises, nothing is sent.
 
         Raises:
             NotAuthorizedError: Sequence did not accept the token. Nothing moved; call `renew` to try once more.
@@ -39,6 +67,9 @@ class PreparedTransfer(ABC):
 
 class SequenceClient(ABC):
     """One account at Sequence. Every method raises a `SequenceError` if Sequence or the connection to it fails."""
+
+    capabilities: Capabilities
+    """What this upstream can do."""
 
     @property
     @abstractmethod
@@ -63,11 +94,14 @@ class SequenceClient(ABC):
         """
 
     @abstractmethod
-    async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
-        """List pods, ports and external accounts with their balances.
+    async def accounts(
+        self, organization_id: str | None = None, *, balances: bool = True, urgent: bool = False
+    ) -> Accounts:
+        """List pods, ports and external accounts.
 
         Args:
             organization_id: list only this organization.
+            balances: whether they are needed; without them, this can be fewer requests, and they can be unknown.
             urgent: take precedence over waiting reads, because a transfer waits for this one.
 
         Raises:
@@ -122,8 +156,21 @@ class SequenceClient(ABC):
         """
 
     @abstractmethod
-    async def prepare_transfer(self, order: TransferOrder) -> PreparedTransfer:
+    def check_order(self, order: TransferOrder) -> None:
+        """Check that this upstream can carry out an order. Makes no upstream call.
+
+        Raises:
+            InvalidRequestError: it cannot; the text says what to change.
+        """
+
+    @abstractmethod
+    async def prepare_transfer(self, order: TransferOrder, *, attempt_id: str, caller: str) -> PreparedTransfer:
         """Wait for a turn, ahead of all reads, and for a valid access token. This sends nothing.
+
+        Args:
+            order: what to move.
+            attempt_id: names the transfer at Sequence, where it can be sent again: the same id moves money once.
+            caller: who asked for it, for Sequence's own log.
 
         Raises:
             SequenceError: there was no turn or no token. Nothing moved.

@@ -163,12 +163,12 @@ async def test_an_end_that_the_trail_knows_is_taken_over(world: World, backup: P
             world.fail("close", when="after")
     prepare = world.gateway.client.prepare_transfer
 
-    async def prepare_later(order: Any) -> Any:
+    async def prepare_later(order: Any, **more: Any) -> Any:
         back_up(world.gateway.records, backup)  # while it is reserved
         if end == "cancelled":
             freeze(world.gateway.records)
             await asyncio.sleep(10)
-        return await prepare(order)
+        return await prepare(order, **more)
 
     world.gateway.client.prepare_transfer = prepare_later  # type: ignore[method-assign]
     result = (await asyncio.gather(world.transfer(**more), return_exceptions=True))[0]

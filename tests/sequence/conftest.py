@@ -114,7 +114,7 @@ async def any_world(shared_world: ClientWorld, tmp_path: Path) -> AsyncIterator[
 
 async def transfer(client: GraphQLSequenceClient, order: TransferOrder) -> TransferReceipt:
     """Make a transfer as the transfer service does, without any safeguard."""
-    prepared = await client.prepare_transfer(order)
+    prepared = await client.prepare_transfer(order, attempt_id="1", caller="default")
     try:
         return await prepared.send()
     except NotAuthorizedError:

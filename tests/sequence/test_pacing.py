@@ -100,7 +100,7 @@ async def test_the_distance_holds_after_a_slow_connection(
     async with anyio.create_task_group() as tasks:
 
         async def send_slowly() -> None:
-            prepared = await client.prepare_transfer(order)
+            prepared = await client.prepare_transfer(order, attempt_id="1", caller="default")
             await anyio.sleep(INTERVAL_SECONDS * 1.6)  # meanwhile the next one gets its turn
             await prepared.send()
 
@@ -379,7 +379,7 @@ async def test_retry_after_holds_back_every_request(
 
 async def test_a_request_that_is_connected_is_held_back_too(world: ClientWorld) -> None:
     client = world.client()
-    prepared = await client.prepare_transfer(order_of())
+    prepared = await client.prepare_transfer(order_of(), attempt_id="1", caller="default")
     world.fail(RATE_LIMITED | {"headers": {"Retry-After": "60"}}, operation="ActivitySummary")
     with pytest.raises(RateLimitedError):
         await client.activity_summary()

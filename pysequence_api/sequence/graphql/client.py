@@ -4,13 +4,14 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from pysequence_api.clock import steady_seconds
 from pysequence_api.errors import GraphQLError, InvalidRequestError, NotAuthorizedError
 from pysequence_api.models import (
     Accounts,
@@ -27,7 +28,7 @@ from pysequence_api.models import (
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
+from pysequence_api.sequence.client import Capabilities, PreparedTransfer, SequenceClient, Upstream
 from pysequence_api.sequence.graphql.answers import Answer, read_answer
 from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
@@ -43,7 +44,7 @@ from pysequence_api.sequence.sharing import SharedTask
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife, waiting
 from pysequence_api.sequence.transport import HttpEndpoint, new_tls
-from pysequence_api.settings import Settings
+from pysequence_api.settings import Settings, variable
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class GraphQLSequenceClient(SequenceClient):
         tokens: where access tokens come from.
         pacer: where requests get their turn.
     """
+
+    capabilities = Capabilities(Upstream.GRAPHQL, kyc=True)
 
     def __init__(
         self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer, on_name: OnName
@@ -142,7 +145,13 @@ class GraphQLSequenceClient(SequenceClient):
         request = _Request(self._reads, Operation.SUMMARY, {}, Priority.READ)
         read_summary(await self._send_once(request, _Permit(await self._turn(request.priority), access_token)))
 
-    async def accounts(self, organization_id: str | None = None, *, urgent: bool = False) -> Accounts:
+    async def accounts(
+        self,
+        organization_id: str | None = None,
+        *,
+        balances: bool = True,  # noqa: ARG002 - they come along
+        urgent: bool = False,
+    ) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
         answer = await self._read(Operation.ACCOUNTS, {}, Priority.URGENT if urgent else Priority.READ)
         accounts = read_accounts(answer, organization_id)
@@ -197,7 +206,18 @@ class GraphQLSequenceClient(SequenceClient):
         self._learn_from(detail)
         return detail
 
-    async def prepare_transfer(self, order: TransferOrder) -> PreparedTransfer:
+    def check_order(self, order: TransferOrder) -> None:
+        """Check that an order names a KYC id; see `SequenceClient.check_order`."""
+        if order.kyc_id is None:
+            raise InvalidRequestError(f"Name a KYC id, or set {variable('kyc_id')}.")
+
+    async def prepare_transfer(
+        self,
+        order: TransferOrder,
+        *,
+        attempt_id: str,  # noqa: ARG002 - there is no place for them
+        caller: str,  # noqa: ARG002
+    ) -> PreparedTransfer:
         """Wait for a turn and a token; see `SequenceClient.prepare_transfer`."""
         variables = {
             "id": order.kyc_id,
@@ -283,15 +303,23 @@ class GraphQLSequenceClient(SequenceClient):
         with self._statistics.turn():
             return await self._pacer.take(priority)
 
-    async def _send_once(self, request: "_Request", permit: "_Permit") -> Answer:
+    async def _send_once(
+        self, request: "_Request", permit: "_Permit", check: Callable[[], Awaitable[None]] | None = None
+    ) -> Answer:
         name = request.operation.value
         body = {"query": DOCUMENTS[request.operation], "variables": request.variables, "operationName": name}
+
+        async def begin() -> None:
+            await permit.turn.begin()
+            if check is not None:
+                await check()
+
         with self._statistics.exchange(name) as exchange:
             http_answer = await request.endpoint.post(
                 name,
                 headers=_headers(permit.token),
                 content=json.dumps(body).encode(),
-                before_first_byte=permit.turn.begin,
+                before_first_byte=begin,
                 after_writing=permit.turn.renew,
             )
             if http_answer.clock_offset_seconds is not None:
@@ -320,12 +348,6 @@ class _ClockReading:
         return self.offset_seconds - set_by_seconds
 
 
-def steady_seconds() -> float:
-    """Return a time that is never set, and that also counts while the machine sleeps where the system offers that."""
-    boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
-
-
 @dataclass(frozen=True, slots=True)
 class _Permit:
     """What a request needs to be sent: a turn and an access token."""
@@ -349,12 +371,12 @@ class _PreparedPayment(PreparedTransfer):
         self._permit = permit
         self._sent_at_seconds: float | None = None
 
-    async def send(self) -> TransferReceipt:
+    async def send(self, check: Callable[[], Awaitable[None]] | None = None) -> TransferReceipt:
         """Send the transfer; see `PreparedTransfer.send`."""
         if self._sent_at_seconds is None:
             self._sent_at_seconds = steady_seconds()
         with waiting():
-            answer = (await self._client._send_once(self._request, self._permit)).unread()
+            answer = (await self._client._send_once(self._request, self._permit, check)).unread()
             receipt = read_payment(answer)
         self._client._warn_of_gaps(answer)
         self._client._learn_from(*receipt.transfers)
