@@ -79,7 +79,7 @@ def transfer(records: Database) -> Attempt:
     owners.running.add(attempt.id)
     reserved = records.write(lambda writer: decide.reserve(writer, owners, attempt, LIMITS))
     assert isinstance(reserved, Attempt), reserved
-    announced = records.write(lambda writer: decide.announce(writer, reserved, LIMITS), needs_trail=True)
+    announced = records.write(lambda writer: decide.announce(writer, owners, reserved, LIMITS), needs_trail=True)
     assert isinstance(announced, Attempt), announced
     ended = records.write(lambda writer: accept_attempt(writer, announced, None))
     owners.running.discard(attempt.id)

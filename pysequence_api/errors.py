@@ -31,6 +31,7 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
     │   ├── RateLimitedError                502  exit 4  sequence_rate_limited
     │   ├── RefusedError                    400  exit 4  refused
     │   └── InvalidDocumentError            502  exit 4  invalid_document
+    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── GraphQLError                        502  exit 4  graphql_error
     ├── UnexpectedStatusError               502  exit 4  unexpected_status
     ├── MovedError                          502  exit 4  moved
@@ -84,6 +85,7 @@ class Code(StrEnum):
     SEQUENCE_RATE_LIMITED = "sequence_rate_limited"
     REFUSED = "refused"
     INVALID_DOCUMENT = "invalid_document"
+    KEY_MISMATCH = "key_mismatch"
     GRAPHQL_ERROR = "graphql_error"
     UNEXPECTED_STATUS = "unexpected_status"
     MOVED = "moved"
@@ -401,6 +403,12 @@ class InvalidDocumentError(CertainError):
     code = Code.INVALID_DOCUMENT
     retry = Retry.NEVER
     advice = "Update pysequence-api."
+
+
+class KeyMismatchError(SequenceError):
+    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
+
+    code = Code.KEY_MISMATCH
 
 
 class GraphQLError(SequenceError):

@@ -21,6 +21,9 @@ OWNER = "owner"
 DEFAULT_CALLER = "default"
 """The caller that has the API key of the settings."""
 
+FIRST_UPSTREAM = "graphql"
+"""The upstream of attempts that name none: for long there was only this one."""
+
 Order = tuple[str | None, str | None, int]
 """Source id, destination id and amount in cents: what makes two attempts alike."""
 _TIMES = {"created_at", "announced_at", "ended_at", "upstream_created_at", "followed_until"}
@@ -38,6 +41,7 @@ class Attempt:
         upstream_status: the newest status that Sequence told, in its own word.
         followed_until: it is looked up in the activity until then; ``None`` if it is not followed.
         owner: the process that works on it, see `records.owners`.
+        upstream: the API that sent it. Only this one decides about it.
     """
 
     id: str
@@ -66,6 +70,11 @@ class Attempt:
     upstream_status: str | None = None
     followed_until: datetime | None = None
     transfer_id: str | None = None
+
+    @property
+    def sent_through(self) -> str:
+        """The upstream that sent it."""
+        return self.upstream or FIRST_UPSTREAM
 
     @property
     def order(self) -> Order:

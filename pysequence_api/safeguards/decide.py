@@ -74,7 +74,7 @@ def reserve(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) 
         return earlier
     require_trust(writer)
     attempt = replace(attempt, created_at=writer.now)
-    rejection = rejected_by(writer, attempt, limits)
+    rejection = rejected_by(writer, owners, attempt, limits)
     if rejection is None:
         if writer.must_count_missing():
             return missing_error("they have not been counted yet")
@@ -98,7 +98,7 @@ def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | Gate
     earlier = None if attempt.key_sha256 is None else reader.attempt_by_key(attempt.caller, attempt.key_sha256)
     if earlier is None or not RULES[earlier.state].keeps_key:
         return None
-    if earlier.request_sha256 != attempt.request_sha256:
+    if not _is_same_request(earlier, attempt):
         return KeyReusedError("This idempotency key was used for another transfer. Use a new key for this one.")
     error: GatewayError
     match state_now(earlier, owners):
@@ -123,11 +123,14 @@ def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | Gate
     return error
 
 
-def rejected_by(reader: Reader, attempt: Attempt, limits: MaxCents, *, own: bool = False) -> SafeguardError | None:
+def rejected_by(
+    reader: Reader, owners: Owners, attempt: Attempt, limits: MaxCents, *, own: bool = False
+) -> SafeguardError | None:
     """Check everything that can reject a transfer now.
 
     Args:
         reader: the records.
+        owners: which processes live.
         attempt: the attempt.
         limits: the limits of this process.
         own: whether the attempt's own reservation is among what counts already.
@@ -135,7 +138,7 @@ def rejected_by(reader: Reader, attempt: Attempt, limits: MaxCents, *, own: bool
     frozen = frozen_for(reader, attempt.caller)
     if frozen is not None:
         return frozen_error(frozen)
-    if not own and (error := _rejected_by_unknown(reader, attempt)) is not None:
+    if not own and (error := _rejected_by_unknown(reader, owners, attempt)) is not None:
         return error
     limits = limits.lowered_by(reader.recorded_limits())
     amount_cents = attempt.amount_cents
@@ -157,7 +160,7 @@ def rejected_by(reader: Reader, attempt: Attempt, limits: MaxCents, *, own: bool
     return None
 
 
-def announce(writer: Writer, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
+def announce(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
     """Check everything again, and record that the transfer is sent now.
 
     Returns:
@@ -169,7 +172,7 @@ def announce(writer: Writer, attempt: Attempt, limits: MaxCents) -> Attempt | Ga
         return SafeguardsUnavailableError(
             "The reservation was released before the transfer was sent. Request it again."
         )
-    rejection = rejected_by(writer, current, limits, own=True)
+    rejection = rejected_by(writer, owners, current, limits, own=True)
     if rejection is not None:
         return rejection
     sending = writer.move(current, State.SENDING, announced_at=writer.now)
@@ -177,13 +180,54 @@ def announce(writer: Writer, attempt: Attempt, limits: MaxCents) -> Attempt | Ga
     return sending
 
 
-def check_again(writer: Writer, attempt: Attempt, limits: MaxCents) -> GatewayError | None:
-    """Check everything again before a transfer is sent for a second time, after a 401."""
+def check_again(
+    writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents, state: State = State.SENDING
+) -> GatewayError | None:
+    """Check everything again before a transfer is sent again: after a 401, or when its answer was lost.
+
+    Args:
+        writer: the transaction.
+        owners: which processes live.
+        attempt: the attempt.
+        limits: the limits of this process.
+        state: in which it has to be.
+    """
     require_trust(writer)
     current = writer.attempt(attempt.id)
-    if current is None or current.state is not State.SENDING:
+    if current is None or current.state is not state:
         return SafeguardsUnavailableError("The attempt ended before it was sent again.")
-    return rejected_by(writer, current, limits, own=True)
+    return rejected_by(writer, owners, current, limits, own=True)
+
+
+def adopt(writer: Writer, owners: Owners, upstream: str, since: datetime) -> list[Attempt]:
+    """Take over the attempts that a process of the past was sending again.
+
+    Args:
+        writer: the transaction.
+        owners: which processes live.
+        upstream: the one that sent them.
+        since: only what was announced after that.
+
+    Returns:
+        The attempts, which this process now has to send again, or else release.
+    """
+    fail_dead(writer, owners)
+    # What a backup says of an attempt may be older than its end.
+    since = max(since, writer.restored_at() or since)
+    found = [
+        one
+        for one in writer.open_attempts()
+        if one.state is State.UNKNOWN
+        and one.upstream == upstream
+        and since < one.sent_at <= writer.now
+        and not is_resent(one, owners)
+    ]
+    return [writer.update(one, owner=owners.own_id()) for one in found]
+
+
+def is_resent(attempt: Attempt, owners: Owners) -> bool:
+    """Say whether a process sends an attempt again whose answer was lost."""
+    return attempt.state is State.UNKNOWN and owners.is_running(attempt.owner, attempt.id)
 
 
 def fail_dead(writer: Writer, owners: Owners) -> None:
@@ -196,12 +240,13 @@ def fail_dead(writer: Writer, owners: Owners) -> None:
                 end(writer, attempt, State.UNKNOWN, error="the process that sent it ended")
 
 
-def end(writer: Writer, attempt: Attempt, state: State, *, error: str, code: str | None = None) -> Attempt:
-    """Record that an attempt failed: certainly, or with an unknown outcome."""
+def end(
+    writer: Writer, attempt: Attempt, state: State, *, error: str, code: str | None = None, is_resent: bool = False
+) -> Attempt:
+    """Record that an attempt failed: certainly, or with an unknown outcome; ``is_resent`` if it is sent again."""
     event_type = EventType.CANCELLED if state is State.CANCELLED else EventType.FAILED
-    changed = writer.move(
-        attempt, state, ended_at=None if state is State.UNKNOWN else writer.now, error=error, code=code
-    )
+    ended_at, owner = None if state is State.UNKNOWN else writer.now, attempt.owner if is_resent else None
+    changed = writer.move(attempt, state, ended_at=ended_at, owner=owner, error=error, code=code)
     outcome = None if state is State.CANCELLED else state.value
     writer.add_event(changed.event(event_type, writer.now, error=bounded(error), code=code, outcome=outcome))
     return changed
@@ -318,17 +363,30 @@ def bounded(text: str) -> str:
     return text.encode("utf-8", "replace")[:MAX_EVENT_BYTES].decode("utf-8", "ignore")
 
 
-def _rejected_by_unknown(reader: Reader, attempt: Attempt) -> SafeguardError | None:
+def _is_same_request(earlier: Attempt, attempt: Attempt) -> bool:
+    if earlier.request_sha256 == attempt.request_sha256:
+        return True
+    # One upstream has KYC ids, and the other has none: the same request differs in nothing else.
+    has_kyc_once = (earlier.kyc_id is None) != (attempt.kyc_id is None)
+    return has_kyc_once and _request(earlier) == _request(attempt)
+
+
+def _request(attempt: Attempt) -> tuple[object, ...]:
+    types = attempt.source_type, attempt.destination_type
+    return *types, *attempt.order, attempt.description, attempt.instant
+
+
+def _rejected_by_unknown(reader: Reader, owners: Owners, attempt: Attempt) -> SafeguardError | None:
     unknown = [one for one in reader.open_attempts() if one.caller == attempt.caller and one.state is State.UNKNOWN]
     for one in unknown:
-        if one.request_sha256 == attempt.request_sha256:
+        if _is_same_request(one, attempt):
             return TransferPendingError(
                 "The outcome of an equal transfer (same accounts, amount and details) is unknown, so this may be the"
                 " same one again. Find out what became of it first.",
                 code=Code.EQUAL_UNKNOWN,
                 attempt_id=one.id,
             )
-    if len(unknown) >= MAX_UNKNOWN:
+    if sum(not is_resent(one, owners) for one in unknown) >= MAX_UNKNOWN:
         return TooManyUnknownError(
             f"The outcome of {len(unknown)} transfers is unknown. `pysequence-api limits reconcile` looks them up;"
             " `limits resolve` decides."

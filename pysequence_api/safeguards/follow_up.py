@@ -22,12 +22,14 @@ from pydantic import BaseModel, ConfigDict
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import NotFoundError, SafeguardsUnavailableError, SequenceError
 from pysequence_api.models import ActivityFilter, Transfer
-from pysequence_api.records.attempts import FOLLOWED, OWNER, Attempt, Order, Reader, Writer
+from pysequence_api.records.attempts import FIRST_UPSTREAM, FOLLOWED, OWNER, Attempt, Order, Reader, Writer
 from pysequence_api.records.audit import EventType
 from pysequence_api.records.database import Database
+from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import TAKEN_STATES, State
-from pysequence_api.safeguards.decide import bounded, fail_dead, missing_error, month_begin
+from pysequence_api.safeguards.decide import bounded, fail_dead, is_resent, missing_error, month_begin
 from pysequence_api.safeguards.matching import ONE_DAY, describes, matches, speaks_against_absence
+from pysequence_api.safeguards.resend import RESEND_SECONDS
 from pysequence_api.safeguards.transfers import accept_attempt
 from pysequence_api.sequence.client import SequenceClient
 
@@ -48,6 +50,7 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 OTHER_ACTIVITIES = {"RULE", "DIRECT_DEPOSIT", "ACH"}
 """What is certainly not a one-time transfer."""
 RESTORE_CHANNEL = "restore"
+IN_FLIGHT = "an equal transfer is in flight, and what is found could be that one"
 LATE = "a transfer that was taken for not executed appeared at Sequence"
 
 _MISSING_IDS = UUID("0d0f2f0e-58d5-4bfb-9c5c-5b3f2c6a9f27")
@@ -97,6 +100,8 @@ class Lookup:
         external_ids: which of them are connected accounts.
         problem: why something may be missing.
         clock_offset_seconds: how far Sequence's clock is ahead of ours; ``None`` while that is unknown.
+        upstream: which one shows that. It decides only about what it sent.
+        resend_seconds: how long after it was announced a transfer can have been sent again.
     """
 
     began_at: datetime
@@ -106,6 +111,8 @@ class Lookup:
     external_ids: frozenset[str] = frozenset()
     problem: str | None = None
     clock_offset_seconds: float | None = None
+    upstream: str = FIRST_UPSTREAM
+    resend_seconds: float = 0.0
 
 
 class FollowUp:
@@ -168,7 +175,7 @@ class FollowUp:
         if since is None:
             return []
         lookup = await self._look(since)
-        decide = partial(decide_followed, lookup=lookup, grace=self._grace)
+        decide = partial(decide_followed, owners=self._records.owners, lookup=lookup, grace=self._grace)
         findings = await anyio.to_thread.run_sync(self._records.write, decide)
         for finding in findings:
             level = logging.INFO if finding.result in {Result.STILL_UNKNOWN, Result.NOT_ARRIVED} else logging.WARNING
@@ -186,7 +193,7 @@ class FollowUp:
         followed_since = await anyio.to_thread.run_sync(self._begin, True)
         since = missing_since(self._clock())
         lookup = await self._look(since if followed_since is None else min(since, followed_since))
-        count = partial(count_missing, lookup=lookup, grace=self._grace)
+        count = partial(count_missing, owners=self._records.owners, lookup=lookup, grace=self._grace)
         for attempt in await anyio.to_thread.run_sync(self._records.write, count):
             log.warning(
                 "attempt %s: counted after the restore (%d cents, %s)",
@@ -227,7 +234,18 @@ class FollowUp:
         offset_seconds = self._client.clock_offset_seconds
         if offset_seconds is not None and abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
             problem = f"this machine's clock is {offset_seconds:+.0f} seconds from Sequence's"
-        return Lookup(began_at, since, tuple(transfers), party_ids, external_ids, problem, offset_seconds)
+        can = self._client.capabilities
+        return Lookup(
+            began_at,
+            since,
+            tuple(transfers),
+            party_ids,
+            external_ids,
+            problem,
+            offset_seconds,
+            can.upstream.value,
+            RESEND_SECONDS if can.resend else 0.0,
+        )
 
     async def _look_in(self, organization_id: str, since: datetime, found: list[Transfer]) -> str | None:
         only = ActivityFilter(date_start=(since - ONE_DAY).date())
@@ -248,7 +266,7 @@ class FollowUp:
         return f"the activity has more than {MAX_PAGES} pages since then"
 
 
-def decide_followed(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Finding]:
+def decide_followed(writer: Writer, owners: Owners, lookup: Lookup, grace: timedelta) -> list[Finding]:
     """Decide about everything that is followed, in one transaction, against one lookup.
 
     Attempts of equal source, destination and amount are interchangeable, and are decided together.
@@ -256,11 +274,17 @@ def decide_followed(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Fi
     decisions = _Decisions(writer, lookup, grace)
     groups: dict[Order, list[Attempt]] = defaultdict(list)
     open_attempts = writer.open_attempts()
-    in_flight = {one.order for one in open_attempts if one.state in {State.RESERVED, State.SENDING}}
-    for attempt in writer.followed_attempts() + [one for one in open_attempts if one.state is State.UNKNOWN]:
-        groups[attempt.order].append(attempt)
+    waits: dict[Order, str] = {}
+    for attempt in writer.followed_attempts() + open_attempts:
+        is_mine = attempt.sent_through == lookup.upstream
+        if attempt.state in {State.RESERVED, State.SENDING} or is_resent(attempt, owners):
+            waits[attempt.order] = IN_FLIGHT
+        elif attempt.transfer_id is None and not is_mine:
+            waits.setdefault(attempt.order, f"only `{attempt.sent_through}`, which sent it or an equal one, decides")
+        if attempt.state not in {State.RESERVED, State.SENDING} and (is_mine or attempt.state is State.UNKNOWN):
+            groups[attempt.order].append(attempt)
     for order, group in groups.items():
-        decisions.claim(sorted(group, key=_claims_first), in_flight=order in in_flight)
+        decisions.claim(sorted(group, key=_claims_first), waits_for=waits.get(order))
     decisions.conclude()
     return decisions.findings
 
@@ -270,7 +294,7 @@ def missing_since(now: datetime) -> datetime:
     return month_begin(now) - ONE_DAY
 
 
-def count_missing(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Attempt]:
+def count_missing(writer: Writer, owners: Owners, lookup: Lookup, grace: timedelta) -> list[Attempt]:
     """Add an accepted attempt for each one-time transfer at Sequence that no attempt has.
 
     What an attempt of unknown outcome, or without an id, could be is counted beside it, and does not take the id away
@@ -286,7 +310,7 @@ def count_missing(writer: Writer, lookup: Lookup, grace: timedelta) -> list[Atte
         return []
     if lookup.problem is not None:
         raise missing_error(lookup.problem)
-    decide_followed(writer, lookup, grace)
+    decide_followed(writer, owners, lookup, grace)
     missing = _Missing(writer, lookup)
     added = [missing.add(transfer) for transfer in missing.transfers()]
     writer.set_missing_counted()
@@ -339,6 +363,7 @@ class _Missing:
             caller=OWNER,
             channel=RESTORE_CHANNEL,
             state=State.ACCEPTED,
+            upstream=self._lookup.upstream,
             amount_cents=abs(transfer.amount_cents or 0),
             created_at=self._time(transfer),
             source_type=transfer.source.type,
@@ -411,14 +436,19 @@ class _Decisions:
         for attempt in self.missing:
             self._not_found(attempt)
 
-    def claim(self, group: list[Attempt], *, in_flight: bool) -> None:
-        """Follow the transfers of attempts of one order, and claim those that are free, in the order of the group."""
+    def claim(self, group: list[Attempt], *, waits_for: str | None) -> None:
+        """Follow the transfers of attempts of one order, and claim those that are free, in the order of the group.
+
+        Args:
+            group: the attempts.
+            waits_for: why those without a transfer cannot be decided now; ``None`` if they can.
+        """
         for attempt in [one for one in group if one.transfer_id is not None]:
             self._follow(attempt, self.by_id.get(attempt.transfer_id or ""))
         waiting = [one for one in group if one.transfer_id is None]
-        if in_flight:
+        if waits_for is not None:
             for attempt in waiting:
-                self._leave(attempt, "an equal transfer is in flight, and what is found could be that one")
+                self._leave(attempt, waits_for)
             return
         candidates = [self._candidates(one) for one in waiting]
         free_ids = {transfer.id for found in candidates for transfer in found}
@@ -426,7 +456,7 @@ class _Decisions:
         is_ambiguous = len(free_ids) > wanting > 0
         for attempt in waiting:
             transfer = next(iter(self._candidates(attempt)), None)
-            if transfer is None:
+            if transfer is None or not self._sees(attempt):
                 self.missing.append(attempt)
             elif is_ambiguous:
                 self._ambiguous(attempt, [self.free[key] for key in sorted(free_ids)])
@@ -537,14 +567,19 @@ class _Decisions:
             return lookup.problem
         if attempt.sent_at < lookup.since:
             return "the lookup did not go back far enough"
-        if not {attempt.source_id, attempt.destination_id} <= lookup.party_ids:
+        if not self._sees(attempt):
             return "its source or destination is not in the account that was looked up"
         if any(speaks_against_absence(attempt, one, lookup.external_ids) for one in self.free.values()):
             return "Sequence shows a similar transfer near that time, which could be this one"
         # What a backup knows as reserved can have been sent at any time until the restore.
-        if lookup.began_at - max(attempt.sent_at, self.restored_at) <= self.grace:
-            return f"it is not there yet; that is final after {self.grace.total_seconds():g} seconds"
+        final_after = self.grace + timedelta(seconds=lookup.resend_seconds)
+        if lookup.began_at - max(attempt.sent_at, self.restored_at) <= final_after:
+            return f"it is not there yet; that is final after {final_after.total_seconds():g} seconds"
         return None
+
+    def _sees(self, attempt: Attempt) -> bool:
+        """Say whether the account that was looked up has both parties: another key may list fewer."""
+        return {attempt.source_id, attempt.destination_id} <= self.lookup.party_ids
 
     def _is_expired(self, attempt: Attempt) -> bool:
         return attempt.followed_until is not None and attempt.followed_until <= self.writer.now

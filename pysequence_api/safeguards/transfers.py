@@ -31,9 +31,11 @@ from pysequence_api.errors import (
     FrozenError,
     GatewayError,
     InvalidRequestError,
+    KeyMismatchError,
     NotAuthorizedError,
     NotFoundError,
     Outcome,
+    OutcomeUnknownError,
     RefusedError,
     Retry,
     SafeguardError,
@@ -43,16 +45,27 @@ from pysequence_api.errors import (
     TooManyAttemptsError,
 )
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS
-from pysequence_api.models import Accounts, ActivityFilter, Moment, Party, Transfer, TransferOrder, TransferReceipt
+from pysequence_api.models import (
+    Accounts,
+    AccountType,
+    ActivityFilter,
+    Moment,
+    Party,
+    Transfer,
+    TransferOrder,
+    TransferReceipt,
+)
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import FOLLOWED, Attempt, Reader, Writer, caller_of
 from pysequence_api.records.audit import Channel, EventType
+from pysequence_api.records.control import freeze
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.matching import describes, matches
+from pysequence_api.safeguards.resend import RESEND_SECONDS, Age, send_again
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
 IDENTIFY_TIMEOUT_SECONDS = 8.0
@@ -63,6 +76,10 @@ ACCOUNTS_SECONDS = 60.0
 """A list of the account that is older is read again before a transfer is rejected because of it."""
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
+TERMINAL_WAIT_SECONDS = 60.0
+"""How long the terminal waits for what comes of sending a transfer again, which ends with its process."""
+ADOPT_SECONDS = 15.0
+"""How often to look whether another process ended while it was sending a transfer again."""
 FREEZE_POLL_SECONDS = 0.2
 """How often a transfer that waits for its turn looks whether transfers were frozen."""
 
@@ -192,6 +209,7 @@ class TransferService:
         self._on_open = on_open
         self._accounts: tuple[Accounts, float] | None = None
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
+        self._resending: dict[str, asyncio.Task[CompletedTransfer | None]] = {}
         self._sent: set[str] = set()
         self._stopping = asyncio.Event()
         self.ends: Counter[str] = Counter()
@@ -212,7 +230,7 @@ class TransferService:
             SequenceError: Sequence, or the connection to it, failed, and certainly nothing moved.
             OutcomeUnknownError: it was sent, and its outcome is unknown.
         """
-        attempt = new_attempt(order, channel, key, self._clock())
+        attempt = self._new_attempt(order, channel, key)
         task = asyncio.create_task(self._run(attempt, order), name=f"transfer {attempt.id}")
         self._running.add(task)
         task.add_done_callback(partial(self._done, attempt))
@@ -230,11 +248,13 @@ class TransferService:
         self._client.check_order(order)
         await self._check_accounts(order)
         await self._check_clock()
-        attempt = new_attempt(order, channel, key, self._clock())
+        attempt = self._new_attempt(order, channel, key)
 
         def ask(reader: Reader) -> Attempt | GatewayError | None:
             earlier = decide.replayed(reader, self._records.owners, attempt)
-            return decide.rejected_by(reader, attempt, self._limits) if earlier is None else earlier
+            if earlier is not None:
+                return earlier
+            return decide.rejected_by(reader, self._records.owners, attempt, self._limits)
 
         found = self._records.read(ask)
         if isinstance(found, GatewayError):
@@ -255,8 +275,8 @@ class TransferService:
         """Release what has not been sent, and wait for what has."""
         if not self._stopping.is_set():
             self.stop()
-        if self._running:
-            await asyncio.wait(set(self._running))
+        while tasks := {*self._running, *self._resending.values()}:
+            await asyncio.wait(tasks)
 
     # The steps of one transfer, in their order.
 
@@ -281,7 +301,8 @@ class TransferService:
                 return self._answer(reserved, replayed=True)
             return await self._carry_out(reserved, order)
         finally:
-            owners.running.discard(attempt.id)
+            if attempt.id not in self._resending:
+                owners.running.discard(attempt.id)
             self._sent.discard(attempt.id)
 
     async def _check_accounts(self, order: TransferOrder) -> None:
@@ -347,11 +368,17 @@ class TransferService:
             waiting = self._client.prepare_transfer(order, attempt_id=attempt.id, caller=attempt.caller)
             prepared = await self._unless_stopped(waiting, attempt)
             attempt = await self._announce(attempt)
+            age = Age(attempt.sent_at, self._clock)
             self._sent.add(attempt.id)
             receipt = await self._send(prepared, attempt)
         except BaseException as error:
-            await self._end_failed(attempt, error)
-            raise
+            lost = await self._end_failed(attempt, error)
+            if lost is None:
+                raise
+            answer = await self._answer_to_resending(attempt, age) if self._is_resent(error) else None
+            if answer is None:
+                raise lost from error
+            return answer
         return await self._end_accepted(attempt, receipt)
 
     async def _unless_stopped(self, waiting: Awaitable[PreparedTransfer], attempt: Attempt) -> PreparedTransfer:
@@ -368,9 +395,7 @@ class TransferService:
                 if self._stopping.is_set():
                     raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
                 await asyncio.wait({task, stopping}, timeout=FREEZE_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                freeze = self._records.read(lambda reader: decide.frozen_for(reader, attempt.caller))
-                if freeze is not None:
-                    raise decide.frozen_error(freeze)
+                self._check_frozen(attempt)
             return task.result()
         finally:
             stopping.cancel()
@@ -379,12 +404,17 @@ class TransferService:
             if not task.cancelled():
                 task.exception()
 
+    def _check_frozen(self, attempt: Attempt) -> None:
+        frozen = self._records.read(lambda reader: decide.frozen_for(reader, attempt.caller))
+        if frozen is not None:
+            raise decide.frozen_error(frozen)
+
     async def _announce(self, attempt: Attempt) -> Attempt:
         if self._stopping.is_set():
             raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
         if self._clock_is_wrong():
             raise self._wrong_clock()
-        announce = partial(decide.announce, attempt=attempt, limits=self._limits)
+        announce = partial(decide.announce, owners=self._records.owners, attempt=attempt, limits=self._limits)
         announced = await self._write(announce, needs_trail=True)
         if isinstance(announced, GatewayError):
             raise announced
@@ -395,13 +425,19 @@ class TransferService:
             return await prepared.send()
         except NotAuthorizedError:
             await prepared.renew()
-        rejection = await self._write(partial(decide.check_again, attempt=attempt, limits=self._limits))
-        if rejection is not None:
-            raise rejection
+        await self._check_again(attempt, State.SENDING)
         return await prepared.send()
 
-    async def _end_failed(self, attempt: Attempt, error: BaseException) -> None:
-        """Record the end, and raise what the caller should know, if that is not the error itself."""
+    async def _check_again(self, attempt: Attempt, state: State) -> None:
+        check = partial(
+            decide.check_again, owners=self._records.owners, attempt=attempt, limits=self._limits, state=state
+        )
+        rejection = await self._write(check)
+        if rejection is not None:
+            raise rejection
+
+    async def _end_failed(self, attempt: Attempt, error: BaseException) -> OutcomeUnknownError | None:
+        """Record the end, and return what the caller should know, if that is not the error itself."""
         text = str(error) if isinstance(error, GatewayError) else type(error).__name__
         unsent = attempt.id not in self._sent
         certain = (
@@ -414,16 +450,118 @@ class TransferService:
         code = error.code.value if isinstance(error, GatewayError) else None
         if isinstance(error, GatewayError):
             error.attempt_id = attempt.id
+        end = partial(decide.end, state=state, error=text, code=code, is_resent=self._is_resent(error))
         with anyio.CancelScope(shield=True):
-            await self._record_end(
-                attempt, lambda writer, current: decide.end(writer, current, state, error=text, code=code)
+            await self._record_end(attempt, end)
+            if isinstance(error, KeyMismatchError):
+                await self._freeze(attempt, error)
+        if certain or not isinstance(error, Exception):
+            return None
+        self._on_open()
+        return unknown_outcome(text, attempt.id)
+
+    def _is_resent(self, error: BaseException) -> bool:
+        """Say whether a transfer whose answer this is, and whose outcome is unknown, is sent again."""
+        is_lost = isinstance(error, SequenceError) and not isinstance(error, KeyMismatchError)
+        return is_lost and self._client.capabilities.resend
+
+    async def _freeze(self, attempt: Attempt, error: KeyMismatchError) -> None:
+        log.critical("attempt %s: %s", attempt.id, error)
+        try:
+            await anyio.to_thread.run_sync(freeze, self._records, f"attempt {attempt.id}: {error}")
+        except SafeguardsUnavailableError as failed:
+            log.critical("transfers cannot be frozen: %s", failed)
+
+    # A transfer whose answer was lost is sent again, where that moves money once.
+
+    async def keep_adopting(self) -> None:
+        """Send again what a process of the past was sending again, until cancelled."""
+        while self._client.capabilities.resend:
+            try:
+                await self.adopt()
+            except SafeguardsUnavailableError as error:
+                log.error("%s", error)
+            await asyncio.sleep(ADOPT_SECONDS)
+
+    async def adopt(self) -> None:
+        """Send again what a process of the past was sending again, if its time for that is not over.
+
+        Raises:
+            SafeguardsUnavailableError: the records cannot be read or written.
+        """
+        owners, since = self._records.owners, self._clock() - timedelta(seconds=RESEND_SECONDS)
+
+        def adopt(writer: Writer) -> list[Attempt]:
+            adopted = decide.adopt(writer, owners, self._client.capabilities.upstream, since)
+            owners.running.update(one.id for one in adopted)
+            return adopted
+
+        if self._records.read(lambda reader: bool(reader.open_attempts())):
+            for attempt in await self._write(adopt):
+                log.warning("attempt %s: its answer was lost; it is sent again", attempt.id)
+                self._start_resending(attempt, Age(attempt.sent_at, self._clock))
+
+    async def _answer_to_resending(self, attempt: Attempt, age: Age) -> CompletedTransfer | None:
+        """Send a transfer again, and wait a little for what comes of that. It goes on when nobody waits anymore."""
+        task = self._start_resending(attempt, age)
+        wait_seconds = TERMINAL_WAIT_SECONDS if attempt.channel == Channel.CLI else IDENTIFY_TIMEOUT_SECONDS
+        await asyncio.wait({task}, timeout=wait_seconds)
+        return task.result() if task.done() else None
+
+    def _start_resending(self, attempt: Attempt, age: Age) -> asyncio.Task[CompletedTransfer | None]:
+        task = asyncio.create_task(self._resend(attempt, age), name=f"sending {attempt.id} again")
+        self._resending[attempt.id] = task
+        return task
+
+    async def _resend(self, attempt: Attempt, age: Age) -> CompletedTransfer | None:
+        async def prepare() -> PreparedTransfer:
+            waiting = self._client.prepare_transfer(order_of(attempt), attempt_id=attempt.id, caller=attempt.caller)
+            return await self._unless_stopped(waiting, attempt)
+
+        async def is_open() -> bool:
+            if self._clock_is_wrong():
+                raise self._wrong_clock()
+            current = self._records.read(lambda reader: reader.attempt(attempt.id))
+            if current is None or current.state is not State.UNKNOWN:
+                return False
+            await self._check_again(attempt, State.UNKNOWN)
+            return True
+
+        try:
+            receipt = await send_again(
+                attempt.id,
+                age,
+                prepare=prepare,
+                is_open=is_open,
+                check=partial(self._check_frozen, attempt),
+                stopping=self._stopping,
             )
-        if not certain and isinstance(error, Exception):
-            self._on_open()
-            raise unknown_outcome(text, attempt.id) from error
+            return None if receipt is None else await self._end_accepted(attempt, receipt)
+        except KeyMismatchError as error:
+            await self._freeze(attempt, error)
+            return None
+        except Exception:
+            log.exception("attempt %s cannot be sent again", attempt.id)
+            return None
+        finally:
+            await self._end_resending(attempt)
+
+    async def _end_resending(self, attempt: Attempt) -> None:
+        """Leave it to the lookups, unless its outcome is known."""
+
+        def release(writer: Writer) -> None:
+            current = writer.attempt(attempt.id)
+            if current is not None and current.state is State.UNKNOWN:
+                writer.update(current, owner=None)
+
+        self._resending.pop(attempt.id, None)
+        with anyio.CancelScope(shield=True), suppress(SafeguardsUnavailableError):  # then it ends with the process
+            await self._write(release)
+        self._records.owners.running.discard(attempt.id)
+        self._on_open()
 
     async def _end_accepted(self, attempt: Attempt, receipt: TransferReceipt) -> CompletedTransfer:
-        candidates = self._matches(attempt, receipt.transfers)
+        candidates = self._matches(attempt, receipt.transfers) if receipt.transfer is None else (receipt.transfer,)
         if not await self._has_free(candidates):
             candidates = await self._look(attempt, receipt.organization_id)
         accepted: list[tuple[Attempt, Transfer | None]] = []
@@ -538,6 +676,10 @@ class TransferService:
         write = partial(self._records.write, decide_on, timeout_seconds, needs_trail=needs_trail)
         return await anyio.to_thread.run_sync(write)
 
+    def _new_attempt(self, order: TransferOrder, channel: Channel, key: str | None) -> Attempt:
+        attempt = new_attempt(order, channel, key, self._clock())
+        return replace(attempt, upstream=self._client.capabilities.upstream.value)
+
     def _done(self, attempt: Attempt, task: asyncio.Task[CompletedTransfer]) -> None:
         """Count how the request ended, and log it, also where the client has disconnected and would not see it."""
         self._running.discard(task)
@@ -591,6 +733,20 @@ def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: da
     )
 
 
+def order_of(attempt: Attempt) -> TransferOrder:
+    """Return the order of an attempt, as it was made from it by `new_attempt`."""
+    return TransferOrder(
+        kyc_id=attempt.kyc_id,
+        source_id=attempt.source_id or "",
+        source_type=AccountType(str(attempt.source_type)),
+        destination_id=attempt.destination_id or "",
+        destination_type=AccountType(str(attempt.destination_type)),
+        amount_cents=attempt.amount_cents,
+        description=attempt.description or "",
+        instant=attempt.instant,
+    )
+
+
 def accept_attempt(
     writer: Writer, attempt: Attempt, transfer: Transfer | None, *, organization_id: str | None = None, **marks: bool
 ) -> Attempt:
@@ -632,11 +788,11 @@ def read_limits(records: Database, limits: MaxCents) -> Limits:
         unsettled = [one for one in open_attempts if decide.state_now(one, records.owners) is not State.FAILED]
         never_sent_cents = sum(one.amount_cents for one in open_attempts if one not in unsettled)
         used_cents = reader.used_cents(decide.day_begin(reader.now)) - never_sent_cents
-        freeze = reader.freeze()
+        frozen = reader.freeze()
         return Limits(
-            frozen=freeze is not None,
-            frozen_reason=freeze.reason if freeze else None,
-            frozen_since=freeze.since if freeze else None,
+            frozen=frozen is not None,
+            frozen_reason=frozen.reason if frozen else None,
+            frozen_since=frozen.since if frozen else None,
             max_transfer_cents=lowered.per_transfer,
             max_daily_cents=lowered.per_day,
             used_cents=used_cents,
@@ -709,6 +865,10 @@ def resolve_all(records: Database, attempt_ids: Sequence[str], transfer_id: str 
             raise InvalidRequestError(f"Attempt {attempt_id} is in flight; wait for it.")
         if attempt.state is not State.UNKNOWN:
             raise InvalidRequestError(f"The outcome of attempt {attempt_id} is known: {attempt.state}.")
+        if decide.is_resent(attempt, records.owners):
+            raise InvalidRequestError(
+                f"Attempt {attempt_id} is being sent again, for at most {RESEND_SECONDS / 60:.0f} minutes; wait for it."
+            )
         if transfer_id is None:
             error, outcome = "a person found that it was not executed", State.NOT_EXECUTED
             changed = writer.move(

@@ -158,7 +158,7 @@ async def shown_as(world: World, **changes: object) -> Result:
     party_ids = frozenset(world.pod_ids.values()) | external_ids
     lookup = Lookup(began_at, since, (shown,), party_ids, external_ids)
     findings = world.gateway.records.write(
-        lambda writer: decide_followed(writer, lookup, timedelta(seconds=GRACE_SECONDS))
+        lambda writer: decide_followed(writer, world.gateway.records.owners, lookup, timedelta(seconds=GRACE_SECONDS))
     )
     return findings[0].result
 
@@ -446,5 +446,7 @@ async def test_a_transfer_that_two_pages_show_serves_one(world: World) -> None:
     page = await world.gateway.client.activity(ORGANIZATION_ID, first=10)
     since = datetime.now(UTC) - timedelta(days=1)
     lookup = Lookup(datetime.now(UTC), since, page.transfers * 2, frozenset(world.pod_ids.values()))
-    world.gateway.records.write(lambda writer: decide_followed(writer, lookup, timedelta(seconds=GRACE_SECONDS)))
+    world.gateway.records.write(
+        lambda writer: decide_followed(writer, world.gateway.records.owners, lookup, timedelta(seconds=GRACE_SECONDS))
+    )
     assert [world.attempt(attempt_id).state for attempt_id in attempts] == ["accepted", "unknown"]
