@@ -96,12 +96,17 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None, clock: Clock = utc_now
+    settings: Settings,
+    *,
+    is_owner: bool = False,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock = utc_now,
 ) -> AsyncIterator[Gateway]:
     """Open the gateway. On leaving, release what has not been sent, wait for what has, and close it.
 
     Args:
         settings: with ``sandbox``, and without a transport, the simulated Sequence runs in this process.
+        is_owner: this process is the owner's terminal, whose requests go ahead of those of the server.
         transport: answers the requests to Sequence instead of the network; whoever passes it closes it.
         clock: returns the time in UTC.
 
@@ -116,7 +121,7 @@ async def open_gateway(
         stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names)
         if settings.sandbox and transport is None:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
-        client = GraphQLSequenceClient.open(settings, directory, transport, on_name=names.learn)
+        client = GraphQLSequenceClient.open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
         transfers = TransferService(

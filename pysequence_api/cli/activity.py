@@ -166,7 +166,7 @@ async def _read(settings: Settings, query: _Query, _: Interrupts) -> ActivityPag
     if query.max_pages == 1:
         async with open_with_status(settings) as gateway:
             return await _read_page(gateway, query, query.after)
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, is_owner=True) as gateway:
         with progress("reading", "transfers") as advance:  # Sequence does not say how many there are
             return await _read_pages(gateway, query, advance)
 

@@ -129,7 +129,7 @@ def _store(settings: Settings, access_token: str) -> SignInStatus:
     """Store an access token, if Sequence accepts it. Otherwise, nothing is changed."""
 
     async def try_and_store(_: Interrupts) -> SignInStatus:
-        async with open_sign_in(settings) as sign_in, open_gateway(settings) as gateway:
+        async with open_sign_in(settings) as sign_in, open_gateway(settings, is_owner=True) as gateway:
             try:
                 await gateway.client.try_token(access_token)
             except NotAuthorizedError:

@@ -36,7 +36,7 @@ def reconcile(
 
 
 async def _reconcile(settings: Settings, as_json: bool, _: Interrupts) -> None:
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, is_owner=True) as gateway:
         findings = await gateway.follow_up.run()
     if as_json:
         print_json([finding.model_dump(mode="json") for finding in findings])

@@ -235,7 +235,7 @@ def _checked_key(key: str | None) -> str | None:
 
 
 async def _transfer(settings: Settings, arguments: TransferArguments, interrupts: Interrupts) -> None:
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, is_owner=True) as gateway:
         if arguments.yes and not arguments.dry_run:
             _check_directory(gateway)
         with status_shown():

@@ -11,6 +11,6 @@ from pysequence_api.settings import Settings
 @asynccontextmanager
 async def open_with_status(settings: Settings) -> AsyncIterator[Gateway]:
     """Open the gateway, and show a status line while its requests wait."""
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, is_owner=True) as gateway:
         with status_shown():
             yield gateway

@@ -47,7 +47,7 @@ def check_account(settings: Settings) -> Iterator[Finding]:
 
 
 async def _read(settings: Settings) -> tuple[float | None, list[Finding]]:
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, is_owner=True) as gateway:
         accounts = await gateway.client.accounts()
         ids = check_ids(gateway.default_organization_id, gateway.default_kyc_id, accounts)
         return gateway.client.clock_offset_seconds, [*ids]

@@ -29,7 +29,7 @@ def check_reads(settings: Settings) -> Iterator[Finding]:
 
 
 async def _open_and_read(settings: Settings) -> list[Finding]:
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, is_owner=True) as gateway:
         return await read_everything(gateway.client, gateway.default_organization_id)
 
 

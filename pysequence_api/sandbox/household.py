@@ -33,6 +33,8 @@ SECOND_ORGANIZATION_ID = stable_id("organization", "studio")
 KYC_ID = stable_id("kyc", "household")
 """The KYC id of the first organization."""
 SECOND_KYC_ID = stable_id("kyc", "studio")
+PLATFORM_KEY = "sk_sandbox"
+"""A key of the Platform API that may do everything in the first organization."""
 CLIENT_ID = "sandbox-web-application"
 """The client id that the token endpoint accepts."""
 
@@ -138,6 +140,8 @@ class Liability:
     minimum_payment: Money | None
     due_date: str | None
     interest_rate_percentage: float | None
+    last_statement_date: str | None = None
+    original_loan_cents: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,8 @@ class Organization:
     pods: tuple[Pod, ...]
     ports: tuple[Port, ...]
     accounts: tuple[Account, ...]
+    deleted_pods: tuple[Pod, ...] = ()
+    """Pods that only past transfers and the Platform API show."""
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -288,10 +294,12 @@ def _household_accounts() -> tuple[Account, ...]:
                 "7710042", "291378046", _SENDS_AND_RECEIVES, pending_disconnect_code="PENDING_EXPIRATION"),
         Account(id_of("Harbor Rewards Card"), ORGANIZATION_ID, "Harbor Rewards Card", -214_857, "CREDIT_CARD",
                 Provider.PLAID, False, _CARD_BANK, None, None, _RECEIVES, liability_linked_with_plaid=True,
-                liability=Liability("credit card", Money(189_412), Money(3_500), "2026-02-14", 24.99)),
+                liability=Liability("credit card", Money(189_412), Money(3_500), "2026-02-14", 24.99,
+                                    "2026-01-20")),
         Account(id_of("Car Loan"), ORGANIZATION_ID, "Car Loan", -1_421_900, "LOAN", Provider.METHOD, False, _LENDER,
                 None, None, _RECEIVES, liability_linked_with_plaid=False,
-                liability=Liability("auto", Money(1_452_310), Money(38_900), "2026-02-01", 5.4)),
+                liability=Liability("auto", Money(1_452_310), Money(38_900), "2026-02-01", 5.4,
+                                    "2026-01-02", 2_450_000)),
         Account(id_of("Landlord"), ORGANIZATION_ID, "Landlord", None, "DEPOSITORY_ACCOUNT", Provider.MANUAL, False,
                 None, "004417730", "021000021", _RECEIVES, beneficiary_name="Oak Street Homes LLC"),
         Account(id_of("Joint Account (pending)"), ORGANIZATION_ID, "Joint Account (pending)", None,
@@ -340,6 +348,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             _port(ORGANIZATION_ID, 2, "Side Income", 48_000, None),
         ),
         accounts=_household_accounts(),
+        deleted_pods=(_pod(ORGANIZATION_ID, 13, "Ski Trip", 0, "⛷️"),),
     ),
     Organization(
         id=SECOND_ORGANIZATION_ID,
@@ -386,8 +395,12 @@ def account_type(holder: Holder) -> AccountType:
 ORGANIZATION_BY_ID = {organization.id: organization for organization in ORGANIZATIONS}
 ORGANIZATION_BY_KYC_ID = {kyc.id: organization for organization in ORGANIZATIONS for kyc in organization.kycs}
 HOLDERS = {holder.id: holder for organization in ORGANIZATIONS for holder in organization.holders}
+DELETED_PODS = {pod.id: pod for organization in ORGANIZATIONS for pod in organization.deleted_pods}
+DELETED_AFTER_DAYS = 40
+"""When they were deleted, counted from the first transfer of the organization."""
 PARTIES: dict[str, Party] = {
     **HOLDERS,
+    **DELETED_PODS,
     **{merchant.id: merchant for merchant in MERCHANTS},
     **{entity.id: entity for entity in EXTERNAL_ENTITIES},
 }

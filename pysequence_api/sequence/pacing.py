@@ -4,6 +4,10 @@ A request gets its *turn* only once it is due. No turn is reserved in advance, s
 behind. Connecting comes after the turn and can be slow, so each request checks once more right before its first byte:
 if another request has had a turn in the meantime, it waits for the full distance from that one.
 
+Of the requests that wait in different processes, the owner's go first, then transfers, then reads. A process shows a
+*flag* while a request of it waits, and requests of a lower `Rank` wait while they see it. After `MAX_YIELD_TURNS` turns
+without one of its own, a process goes ahead of all, so a busy or suspended terminal cannot stop the server.
+
 Processes share the time of the last request as the *modification time* of a file, which can be set even on a full disk.
 The lock on that file is held for one read and one change, never during a wait.
 
@@ -21,6 +25,8 @@ import os
 import random
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import IntEnum
 from pathlib import Path
 
@@ -35,7 +41,13 @@ log = logging.getLogger(__name__)
 
 STAMP_FILE_NAME = ".pacing"
 LOCK_FILE_NAME = ".pacing.lock"
-TRANSFER_FILE_NAME = ".pacing-transfer.lock"
+FLAG_FILE_NAMES = (
+    ".pacing-overdue.lock",
+    ".pacing-owner-transfer.lock",
+    ".pacing-owner.lock",
+    ".pacing-transfer.lock",
+)
+"""The flags, by `Rank`."""
 HOLD_FILE_NAME = ".pacing-hold"
 MAX_HOLD_SECONDS = 900.0
 """A longer pause is cut to this. Then one request shows whether it is over."""
@@ -43,8 +55,10 @@ MAX_CONNECTED_HOLD_SECONDS = 2.0
 """A request that is connected already waits for the end of a pause up to this long, and else is not sent."""
 LOCK_TRY_SECONDS = 0.25
 """How long one attempt waits for the lock. A waiting request tries again until its own wait ends."""
-TRANSFER_POLL_SECONDS = 0.05
-"""How often a read checks whether a transfer of another process is still waiting."""
+FLAG_POLL_SECONDS = 0.05
+"""How often a request checks whether another process still shows a flag that goes first."""
+MAX_YIELD_TURNS = 2
+"""How many turns a process leaves to flags of other processes before it is overdue."""
 MAX_WAITING_REQUESTS = 32
 """How many different reads of one process may wait for a turn, and as many requests of transfers; more are rejected."""
 MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
@@ -69,8 +83,20 @@ class Priority(IntEnum):
     READ = 2
 
 
-class TransferFlag:
-    """Tells other processes that a transfer is waiting, so that their reads wait.
+class Rank(IntEnum):
+    """The order of requests that wait in different processes."""
+
+    OVERDUE = 0
+    """Of a process that has waited for flags for long enough."""
+    OWNER_TRANSFER = 1
+    OWNER_READ = 2
+    TRANSFER = 3
+    READ = 4
+    """Has no flag, because nothing waits for it."""
+
+
+class Flag:
+    """Tells other processes that a request is waiting, so that theirs of a lower rank wait.
 
     The flag is a shared lock on a file. The system releases it if the process dies.
     """
@@ -82,13 +108,13 @@ class TransferFlag:
         self._released = False
 
     def show(self) -> None:
-        """Set the flag. The caller holds the pacing lock, because reads check the flag under it.
+        """Set the flag. The caller holds the pacing lock, because others check the flag under it.
 
         Raises:
             OSError: the file cannot be opened or locked.
         """
         with self._mutex:
-            # The transfer may have been cancelled before this thread started.
+            # The request may have been cancelled before this thread started.
             if self._released or self._descriptor is not None:
                 return
             descriptor = _open(self._path)
@@ -117,31 +143,33 @@ class SharedPace:
     def __init__(self, directory: Path) -> None:
         self._stamp_path = directory / STAMP_FILE_NAME
         self._lock_path = directory / LOCK_FILE_NAME
-        self._transfer_path = directory / TRANSFER_FILE_NAME
+        self._flag_paths = [directory / name for name in FLAG_FILE_NAMES]
         self._hold_path = directory / HOLD_FILE_NAME
         self._own_stamp_ns: int | None = None
+        self._yielding_since_seconds: float | None = None
+        self._overdue: Flag | None = None
         self._warned = False
 
-    def transfer_flag(self) -> TransferFlag:
-        """Return a new flag for one transfer."""
-        return TransferFlag(self._transfer_path)
+    def flag(self, rank: Rank) -> Flag | None:
+        """Return a new flag for one request; ``None`` for a rank without one."""
+        return Flag(self._flag_paths[rank]) if rank < len(self._flag_paths) else None
 
-    def show(self, flag: TransferFlag) -> None:
-        """Show a transfer's flag to the other processes."""
+    def show(self, flag: Flag) -> None:
+        """Show a flag to the other processes."""
         try:
             with locked(self._lock_path, LOCK_TRY_SECONDS):
                 flag.show()
         except LockTimeoutError:
-            log.warning("Another process holds the pacing lock. Reads of other processes may go ahead of a transfer.")
+            log.warning("Another process holds the pacing lock. Its requests may go ahead of more important ones.")
         except OSError as error:
             self._warn(error)
 
-    def start(self, gap_seconds: float, *, yields: bool, mine: bool) -> float | None:
+    def start(self, gap_seconds: float, *, rank: Rank, mine: bool) -> float | None:
         """Record the start of a request if it is due.
 
         Args:
             gap_seconds: the required distance from the last start.
-            yields: wait while a transfer of any process is waiting.
+            rank: wait while a flag of a higher rank is shown, for at most `MAX_YIELD_TURNS` gaps.
             mine: this request made the last start of this process. It starts if that is still the last of all.
 
         Returns:
@@ -149,8 +177,8 @@ class SharedPace:
         """
         try:
             with locked(self._lock_path, LOCK_TRY_SECONDS):
-                if yields and self._transfer_waits():
-                    return TRANSFER_POLL_SECONDS
+                if self._yields(rank, gap_seconds):
+                    return FLAG_POLL_SECONDS
                 now_ns = time.time_ns()
                 stamp_ns = self._read()
                 if stamp_ns is not None and not (mine and stamp_ns == self._own_stamp_ns):
@@ -161,11 +189,19 @@ class SharedPace:
                     if wait_seconds > 0:
                         return wait_seconds
                 self._own_stamp_ns = self._write(now_ns)
+                self.stop_yielding()
         except LockTimeoutError:
             return 0.0  # that attempt has already waited
         except OSError as error:
             self._warn(error)
         return None
+
+    def stop_yielding(self) -> None:
+        """Forget how long this process has waited for flags. This does not block."""
+        self._yielding_since_seconds = None
+        overdue, self._overdue = self._overdue, None
+        if overdue is not None:
+            overdue.release()
 
     def renew(self) -> None:
         """Move this process's last start to now, because the request is fully sent only now."""
@@ -194,14 +230,16 @@ class SharedPace:
         # No hold is longer. If one seems to be, the clock was set back.
         return left_seconds if 0 < left_seconds <= MAX_HOLD_SECONDS + ROUNDING_SECONDS else 0.0
 
-    def _transfer_waits(self) -> bool:
-        descriptor = _open(self._transfer_path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    def _yields(self, rank: Rank, gap_seconds: float) -> bool:
+        if self._overdue is not None or not any(_is_shown(path) for path in self._flag_paths[:rank]):
+            return False
+        now_seconds = time.monotonic()
+        if self._yielding_since_seconds is None:
+            self._yielding_since_seconds = now_seconds
+        if now_seconds - self._yielding_since_seconds < MAX_YIELD_TURNS * gap_seconds:
             return True
-        finally:
-            os.close(descriptor)
+        self._overdue = Flag(self._flag_paths[Rank.OVERDUE])
+        self._overdue.show()
         return False
 
     def _read(self) -> int | None:
@@ -253,9 +291,13 @@ class Pacer:
         interval_seconds: the minimum distance; if this and the jitter are 0, requests wait only while Sequence asks for
             it.
         jitter_seconds: the maximum of a random extra distance, drawn for each turn.
+        is_owner: the requests are the owner's, made at a terminal. They go ahead of those of other processes.
     """
 
-    def __init__(self, directory: Path, *, interval_seconds: float, jitter_seconds: float) -> None:
+    def __init__(
+        self, directory: Path, *, interval_seconds: float, jitter_seconds: float, is_owner: bool = False
+    ) -> None:
+        self._is_owner = is_owner
         self._off = interval_seconds <= 0 and jitter_seconds <= 0
         self._interval_seconds = interval_seconds + (GUARD_SECONDS if interval_seconds > 0 else 0)
         self._jitter_seconds = jitter_seconds
@@ -311,19 +353,16 @@ class Pacer:
         if sum(other.is_read == waiter.is_read for other in self._queue) >= MAX_WAITING_REQUESTS:
             raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
         heapq.heappush(self._queue, waiter)
-        flag = self._shared.transfer_flag() if priority is Priority.TRANSFER and not self._off else None
+        rank = self._rank_of(priority)
         taken = False
         try:
             with anyio.move_on_after(self._max_wait_seconds) as scope:
                 if is_read:
                     self._waiting_reads.add(scope)
-                if flag is not None:
-                    await anyio.to_thread.run_sync(self._shared.show, flag)
-                await self._wait(waiter, turn, yields=flag is None)
+                async with self._flag_shown(rank):
+                    await self._wait(waiter, turn, rank)
                 taken = True
         finally:
-            if flag is not None:
-                flag.release()
             self._leave(waiter)
             self._waiting_reads.discard(scope)
         if not taken and self._stopped and is_read:
@@ -333,13 +372,32 @@ class Pacer:
             raise self._busy(HELD if self.held_seconds else got_none)
         return turn
 
+    def _rank_of(self, priority: Priority) -> Rank:
+        if priority is Priority.TRANSFER:
+            return Rank.OWNER_TRANSFER if self._is_owner else Rank.TRANSFER
+        return Rank.OWNER_READ if self._is_owner else Rank.READ
+
+    @asynccontextmanager
+    async def _flag_shown(self, rank: Rank) -> AsyncIterator[None]:
+        """Show other processes that a request waits, if its rank has a flag."""
+        flag = None if self._off else self._shared.flag(rank)
+        try:
+            if flag is not None:
+                await anyio.to_thread.run_sync(self._shared.show, flag)
+            yield
+        finally:
+            if flag is not None:
+                flag.release()
+
     def _leave(self, waiter: "_Waiter") -> None:
+        if self._queue[0] is waiter:
+            self._shared.stop_yielding()
         self._queue.remove(waiter)
         heapq.heapify(self._queue)
         if self._queue:
             self._queue[0].woken.set()
 
-    async def _wait(self, waiter: "_Waiter", turn: Turn, *, yields: bool) -> None:
+    async def _wait(self, waiter: "_Waiter", turn: Turn, rank: Rank) -> None:
         while True:
             if self._queue[0] is not waiter:
                 waiter.woken = anyio.Event()
@@ -353,12 +411,12 @@ class Pacer:
             async with self._pace_lock:
                 if self._queue[0] is not waiter:
                     continue
-                delay_seconds = await self._try(turn, yields=yields)
+                delay_seconds = await self._try(turn, rank)
             if delay_seconds is None:
                 return
             await anyio.sleep(delay_seconds)
 
-    async def _try(self, turn: Turn, *, yields: bool) -> float | None:
+    async def _try(self, turn: Turn, rank: Rank) -> float | None:
         """Start the turn if it is due, otherwise return the seconds to wait. Own starts count without the files."""
         if self._off:
             return None
@@ -366,20 +424,20 @@ class Pacer:
         wait_seconds = self._latest_at + turn.gap_seconds - time.monotonic()
         if wait_seconds > 0 and not mine:
             return wait_seconds
-        start = functools.partial(self._shared.start, turn.gap_seconds, yields=yields, mine=mine)
+        start = functools.partial(self._shared.start, turn.gap_seconds, rank=rank, mine=mine)
         delay_seconds = await anyio.to_thread.run_sync(start)
         if delay_seconds is None:
             self._latest, self._latest_at = turn, time.monotonic()
         return delay_seconds
 
     async def _confirm(self, turn: Turn) -> None:
-        # While a turn waits here, no other request of this process gets one.
+        # While a turn waits here, no other request of this process gets one. It waits for no flag anymore.
         async with self._pace_lock:
             while True:
                 held_seconds = self.held_seconds
                 if held_seconds > MAX_CONNECTED_HOLD_SECONDS:
                     raise self._busy(HELD)
-                delay_seconds = held_seconds if held_seconds else await self._try(turn, yields=False)
+                delay_seconds = held_seconds if held_seconds else await self._try(turn, Rank.OVERDUE)
                 if delay_seconds is None:
                     return
                 await anyio.sleep(delay_seconds)
@@ -421,6 +479,17 @@ class _Waiter:
 
 def _open(path: Path) -> int:
     return open_own(path, os.O_RDWR | os.O_CREAT)
+
+
+def _is_shown(flag_path: Path) -> bool:
+    descriptor = _open(flag_path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _set_time(path: Path, time_ns: int) -> None:

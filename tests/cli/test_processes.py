@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pysequence_api.sequence.pacing import Rank, SharedPace
 from tests.api.server import free_port
 from tests.processes import (
     TIMEOUT_SECONDS,
@@ -174,6 +175,7 @@ def test_the_sandbox_prints_the_variables_to_connect_to_it(sequence: SandboxProc
     assert "NO REAL MONEY" in shown
     assert sequence.url in sequence.lines[0]
     assert "Refresh token: " in shown
+    assert f"Platform API: {sequence.url}/platform/v1 with the key sk_sandbox" in shown
     names = ["GRAPHQL_URL", "AUTH_URL", "APP_URL", "EMAIL", "PASSWORD", "TOTP"]
     names += ["ACCESS_TOKEN", "ORG_ID", "KYC_ID", "AUTH0_CLIENT_ID", "DATA_DIR"]
     assert list(sequence.variables) == [f"SEQUENCE_{name}" for name in names]
@@ -288,3 +290,16 @@ def test_two_terminals_share_one_limit(sandbox: Environment, tmp_path: Path) -> 
     assert sorted([first.returncode, second.returncode]) == [0, 3]
     ledger = json.loads((tmp_path / "sandbox" / ".daily_limits.json").read_text())
     assert [entry["amount_cents"] for day in ledger.values() for entry in day.get("__global__", [])] == [6000]
+
+
+@pytest.mark.parametrize("arguments", [("pods",), ("activity",), ("transfer", "No such pod", "Rent", "$25", "--yes")])
+def test_a_terminal_does_not_wait_for_transfers_of_the_server(
+    sequence: SandboxProcess, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    env = sequence.environment(tmp_path, SEQUENCE_REQUEST_INTERVAL_SECONDS=str(TIMEOUT_SECONDS))
+    of_server = SharedPace(tmp_path).flag(Rank.TRANSFER)
+    assert of_server is not None
+    of_server.show()
+    result = run_process(env, *arguments)  # other reads would wait for longer than this allows
+    assert result.returncode == 0 or "is named 'No such pod'" in result.stderr, result.stderr
+    of_server.release()

@@ -10,6 +10,7 @@ import pytest
 
 from pysequence_api.errors import GatewayError, SettingsError
 from pysequence_api.files import open_own, prepare_directory, read_bytes, remove_own, replace_atomically
+from pysequence_api.sequence.pacing import FLAG_FILE_NAMES
 from tests.world import open_world
 
 NAMES = [
@@ -29,7 +30,7 @@ NAMES = [
     ".sign-in.lock",
     ".pacing",
     ".pacing.lock",
-    ".pacing-transfer.lock",
+    *FLAG_FILE_NAMES,
 ]
 CONTENT = b"the only copy of something precious\n"
 

@@ -10,6 +10,7 @@ import anyio
 
 from pysequence_api.sandbox import CLIENT_ID, ORGANIZATION_ID
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.telemetry import observed
 from pysequence_api.settings import Settings
 from tests.sequence.conftest import order_of, transfer
 
@@ -23,7 +24,7 @@ async def run(task: dict[str, Any]) -> None:
         request_interval_seconds=task["interval"],
         request_jitter_seconds=0,
     )
-    client = GraphQLSequenceClient.open(settings, Path(task["directory"]))
+    client = GraphQLSequenceClient.open(settings, Path(task["directory"]), is_owner="owner_amount_cents" in task)
     async with anyio.create_task_group() as tasks:
         for number in range(task["count"]):
             if task.get("distinct"):
@@ -32,6 +33,10 @@ async def run(task: dict[str, Any]) -> None:
                 tasks.start_soon(client.activity_summary)
         if task.get("transfer"):
             await transfer(client, order_of())
+    if "owner_amount_cents" in task:
+        with observed(lambda phase: print(phase.name, flush=True)):  # noqa: T201 - the test reads it
+            await client.activity_summary()
+            await transfer(client, order_of(task["owner_amount_cents"]))
     await client.aclose()
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
 
 from pysequence_api.errors import (
     BusyError,
@@ -25,8 +27,19 @@ from pysequence_api.errors import (
 )
 from pysequence_api.files import locked
 from pysequence_api.sandbox import ORGANIZATION_ID
+from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from pysequence_api.sequence.pacing import MAX_HOLD_SECONDS, MAX_WAITING_REQUESTS, Pacer, Priority
+from pysequence_api.sequence.pacing import (
+    FLAG_FILE_NAMES,
+    GUARD_SECONDS,
+    MAX_HOLD_SECONDS,
+    MAX_WAITING_REQUESTS,
+    MAX_YIELD_TURNS,
+    Pacer,
+    Priority,
+    Rank,
+    SharedPace,
+)
 from pysequence_api.sequence.telemetry import Phase, observed
 from tests.sequence.conftest import ClientWorld, order_of, transfer
 
@@ -49,7 +62,7 @@ async def read_something(client: GraphQLSequenceClient, number: int) -> None:
 
 
 @asynccontextmanager
-async def process(world: ClientWorld, **task: Any) -> AsyncIterator[None]:
+async def process(world: ClientWorld, **task: Any) -> AsyncIterator[Process]:
     """Run another process on the same data directory, and wait for its success."""
     argument = {
         "base_url": world.base_url,
@@ -61,7 +74,7 @@ async def process(world: ClientWorld, **task: Any) -> AsyncIterator[None]:
     async with await anyio.open_process(
         [sys.executable, "-m", "tests.sequence.reader", json.dumps(argument | task)], cwd=ROOT, stderr=None
     ) as running:
-        yield
+        yield running
         with anyio.fail_after(15):
             assert await running.wait() == 0
 
@@ -219,8 +232,9 @@ async def test_a_transfer_goes_ahead_of_the_reads_of_another_process(tcp_world: 
 
 
 async def test_reads_wait_while_a_transfer_of_another_process_waits(tmp_path: Path) -> None:
-    here, there = (Pacer(tmp_path, interval_seconds=0.05, jitter_seconds=0) for _ in range(2))
-    flag = there._shared.transfer_flag()
+    here, there = (Pacer(tmp_path, interval_seconds=0.2, jitter_seconds=0) for _ in range(2))
+    flag = there._shared.flag(Rank.TRANSFER)
+    assert flag is not None
     there._shared.show(flag)
     with anyio.move_on_after(0.3) as scope:
         await here.take(Priority.READ)
@@ -230,6 +244,96 @@ async def test_reads_wait_while_a_transfer_of_another_process_waits(tmp_path: Pa
     flag.show()  # has no effect after `release`
     with anyio.fail_after(1):
         await here.take(Priority.READ)
+
+
+async def test_the_owner_goes_ahead_of_transfers_of_another_process(tcp_world: ClientWorld) -> None:
+    client = tcp_world.client(request_interval_seconds=INTERVAL_SECONDS)
+    sent_before: list[int] = []  # when a request of the owner began to wait
+    async with anyio.create_task_group() as tasks:
+        for _ in range(MAX_WAITING_REQUESTS):
+            tasks.start_soon(transfer, client, order_of())
+        async with process(tcp_world, owner_amount_cents=OWNER_AMOUNT_CENTS) as running:
+            assert running.stdout is not None
+            async for phases in TextReceiveStream(running.stdout):
+                sent_before += [len(tcp_world.requests())] * phases.count(Phase.TURN.name)
+        tasks.cancel_scope.cancel()
+    numbers = [number for number, entry in enumerate(tcp_world.requests()) if is_of_owner(entry)]
+    # One request may be in progress, and one of the other process may have the next turn.
+    assert all(number - before <= 2 for number, before in zip(numbers, sent_before, strict=True)), (
+        numbers,
+        sent_before,
+    )
+    assert min(distances(tcp_world)) >= INTERVAL_SECONDS
+
+
+OWNER_AMOUNT_CENTS = 7
+
+
+def is_of_owner(entry: JournalEntry) -> bool:
+    variables = entry.variables if isinstance(entry.variables, dict) else {}
+    return entry.operation == "ActivitySummary" or variables.get("amount") == OWNER_AMOUNT_CENTS
+
+
+async def test_the_order_of_requests_in_several_processes(tmp_path: Path) -> None:
+    server, terminal = (
+        Pacer(tmp_path, interval_seconds=0.02, jitter_seconds=0, is_owner=owner) for owner in (False, True)
+    )
+    await server.take(Priority.READ)
+    order: list[tuple[str, Priority]] = []
+
+    async def take(name: str, pacer: Pacer, priority: Priority) -> None:
+        await pacer.take(priority)
+        order.append((name, priority))
+
+    async with anyio.create_task_group() as tasks:
+        for priority in (Priority.READ, Priority.TRANSFER):
+            tasks.start_soon(take, "server", server, priority)
+            tasks.start_soon(take, "terminal", terminal, priority)
+    assert order == [
+        ("terminal", Priority.TRANSFER),
+        ("terminal", Priority.READ),
+        ("server", Priority.TRANSFER),
+        ("server", Priority.READ),
+    ]
+
+
+async def test_a_terminal_that_never_stops_reading_leaves_turns_to_the_server(tmp_path: Path) -> None:
+    server, terminal = (
+        Pacer(tmp_path, interval_seconds=0.01, jitter_seconds=0, is_owner=owner) for owner in (False, True)
+    )
+    reads_before: list[int] = []  # the number of reads of the terminal before each turn of the server
+    reads = 0
+    async with anyio.create_task_group() as tasks:
+
+        async def read() -> None:
+            nonlocal reads
+            while True:
+                await terminal.take(Priority.READ)
+                reads += 1
+
+        for _ in range(3):
+            tasks.start_soon(read)
+        with anyio.fail_after(10):
+            for _ in range(6):
+                await server.take(Priority.TRANSFER)
+                reads_before.append(reads)
+        tasks.cancel_scope.cancel()
+    in_a_row = [later - earlier for earlier, later in pairwise(reads_before)]
+    assert max(in_a_row) <= MAX_YIELD_TURNS + 2  # two while it yields, and two around them
+    assert min(in_a_row) >= 1
+
+
+async def test_a_suspended_terminal_stops_nobody(tmp_path: Path) -> None:
+    gap_seconds = 0.02 + GUARD_SECONDS
+    server = Pacer(tmp_path, interval_seconds=0.02, jitter_seconds=0)
+    flag = SharedPace(tmp_path).flag(Rank.OWNER_TRANSFER)
+    assert flag is not None
+    flag.show()  # and takes no turn
+    started = time.monotonic()
+    with anyio.fail_after(5):
+        await server.take(Priority.TRANSFER)
+    assert time.monotonic() - started >= MAX_YIELD_TURNS * gap_seconds
+    flag.release()
 
 
 async def test_the_thirty_third_distinct_read_is_rejected(world: ClientWorld) -> None:
@@ -276,7 +380,7 @@ async def test_a_wait_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BusyError):
         await pacer.take(Priority.TRANSFER)
     assert pacer._queue == []
-    assert not pacer._shared.start(0, yields=True, mine=False)  # its flag is gone
+    assert not pacer._shared.start(0, rank=Rank.READ, mine=False)  # its flag is gone
 
 
 async def test_a_time_in_the_future_counts_as_now(tmp_path: Path) -> None:
@@ -339,8 +443,8 @@ async def test_files_are_private(world: ClientWorld) -> None:
     await client.activity_summary()
     await transfer(client, order_of())
     await client._pacer.hold(1)
-    files = sorted(world.files.path.iterdir())
-    assert [path.name for path in files] == [".pacing", ".pacing-hold", ".pacing-transfer.lock", ".pacing.lock"]
+    files = list(world.files.path.iterdir())
+    assert {path.name for path in files} == {".pacing", ".pacing-hold", ".pacing.lock", *FLAG_FILE_NAMES}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert (world.files.path / ".pacing").stat().st_size == 0
 

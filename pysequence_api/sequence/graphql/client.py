@@ -92,6 +92,7 @@ class GraphQLSequenceClient(SequenceClient):
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         on_name: OnName = lambda _id, _name: None,
+        is_owner: bool = False,
     ) -> Self:
         """Return a client. This sends nothing and touches no file.
 
@@ -100,6 +101,7 @@ class GraphQLSequenceClient(SequenceClient):
             data_directory: the directory of the token cache and the pacing files.
             transport: used instead of the network, for example the sandbox in this process. The caller closes it.
             on_name: called with the id and the name of each pod, port and account in an answer.
+            is_owner: the requests are the owner's, which go ahead of those of other processes.
 
         Raises:
             SettingsError: a proxy or certificate variable of the environment, or ``SEQUENCE_TOTP``, cannot be used.
@@ -122,6 +124,7 @@ class GraphQLSequenceClient(SequenceClient):
                 data_directory,
                 interval_seconds=settings.request_interval_seconds,
                 jitter_seconds=settings.request_jitter_seconds,
+                is_owner=is_owner,
             ),
             on_name=on_name,
         )
