@@ -75,6 +75,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                 async with anyio.create_task_group() as background:
                     background.start_soon(_check_records, gateway)
                     background.start_soon(gateway.follow_up.run_for_ever)
+                    background.start_soon(gateway.transfers.resending.keep_adopting)
                     background.start_soon(gateway.client.stay_signed_in)
                     await server.serve(sockets=[listener])
                     background.cancel_scope.cancel()

@@ -58,14 +58,13 @@ from pysequence_api.models import (
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import FOLLOWED, Attempt, Reader, Writer, caller_of
 from pysequence_api.records.audit import Channel, EventType
-from pysequence_api.records.control import freeze
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.matching import describes, matches
-from pysequence_api.safeguards.resend import RESEND_SECONDS, Age, send_again
+from pysequence_api.safeguards.resend import RESEND_SECONDS, Age, Resending
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
 IDENTIFY_TIMEOUT_SECONDS = 8.0
@@ -76,10 +75,6 @@ ACCOUNTS_SECONDS = 60.0
 """A list of the account that is older is read again before a transfer is rejected because of it."""
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
-TERMINAL_WAIT_SECONDS = 60.0
-"""How long the terminal waits for what comes of sending a transfer again, which ends with its process."""
-ADOPT_SECONDS = 15.0
-"""How often to look whether another process ended while it was sending a transfer again."""
 FREEZE_POLL_SECONDS = 0.2
 """How often a transfer that waits for its turn looks whether transfers were frozen."""
 
@@ -209,9 +204,10 @@ class TransferService:
         self._on_open = on_open
         self._accounts: tuple[Accounts, float] | None = None
         self._running: set[asyncio.Task[CompletedTransfer]] = set()
-        self._resending: dict[str, asyncio.Task[CompletedTransfer | None]] = {}
         self._sent: set[str] = set()
         self._stopping = asyncio.Event()
+        self.resending = Resending(self, records, client.capabilities, self._stopping, clock)
+        """What is sent again, because its answer was lost."""
         self.ends: Counter[str] = Counter()
         """How often requests ended in which state, or with which code, since this was opened."""
 
@@ -275,7 +271,7 @@ class TransferService:
         """Release what has not been sent, and wait for what has."""
         if not self._stopping.is_set():
             self.stop()
-        while tasks := {*self._running, *self._resending.values()}:
+        while tasks := {*self._running, *self.resending.tasks.values()}:
             await asyncio.wait(tasks)
 
     # The steps of one transfer, in their order.
@@ -301,7 +297,7 @@ class TransferService:
                 return self._answer(reserved, replayed=True)
             return await self._carry_out(reserved, order)
         finally:
-            if attempt.id not in self._resending:
+            if attempt.id not in self.resending.tasks:
                 owners.running.discard(attempt.id)
             self._sent.discard(attempt.id)
 
@@ -365,8 +361,7 @@ class TransferService:
 
     async def _carry_out(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
         try:
-            waiting = self._client.prepare_transfer(order, attempt_id=attempt.id, caller=attempt.caller)
-            prepared = await self._unless_stopped(waiting, attempt)
+            prepared = await self._prepare(attempt, order)
             attempt = await self._announce(attempt)
             age = Age(attempt.sent_at, self._clock)
             self._sent.add(attempt.id)
@@ -375,19 +370,20 @@ class TransferService:
             lost = await self._end_failed(attempt, error)
             if lost is None:
                 raise
-            answer = await self._answer_to_resending(attempt, age) if self._is_resent(error) else None
+            answer = await self.resending.wait_for(attempt, age) if self._is_resent(error) else None
             if answer is None:
                 raise lost from error
             return answer
         return await self._end_accepted(attempt, receipt)
 
-    async def _unless_stopped(self, waiting: Awaitable[PreparedTransfer], attempt: Attempt) -> PreparedTransfer:
+    async def _prepare(self, attempt: Attempt, order: TransferOrder) -> PreparedTransfer:
         """Wait for a turn, unless the program stops or transfers are frozen meanwhile.
 
         Raises:
             StoppingError: the program stops.
             FrozenError: transfers were frozen.
         """
+        waiting = self._client.prepare_transfer(order, attempt_id=attempt.id, caller=attempt.caller)
         task = asyncio.ensure_future(waiting)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -395,7 +391,7 @@ class TransferService:
                 if self._stopping.is_set():
                     raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
                 await asyncio.wait({task, stopping}, timeout=FREEZE_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                self._check_frozen(attempt)
+                self.check_frozen(attempt)
             return task.result()
         finally:
             stopping.cancel()
@@ -403,11 +399,6 @@ class TransferService:
             await asyncio.wait({task, stopping})
             if not task.cancelled():
                 task.exception()
-
-    def _check_frozen(self, attempt: Attempt) -> None:
-        frozen = self._records.read(lambda reader: decide.frozen_for(reader, attempt.caller))
-        if frozen is not None:
-            raise decide.frozen_error(frozen)
 
     async def _announce(self, attempt: Attempt) -> Attempt:
         if self._stopping.is_set():
@@ -454,7 +445,7 @@ class TransferService:
         with anyio.CancelScope(shield=True):
             await self._record_end(attempt, end)
             if isinstance(error, KeyMismatchError):
-                await self._freeze(attempt, error)
+                await self.resending.freeze(attempt, error)
         if certain or not isinstance(error, Exception):
             return None
         self._on_open()
@@ -465,100 +456,45 @@ class TransferService:
         is_lost = isinstance(error, SequenceError) and not isinstance(error, KeyMismatchError)
         return is_lost and self._client.capabilities.resend
 
-    async def _freeze(self, attempt: Attempt, error: KeyMismatchError) -> None:
-        log.critical("attempt %s: %s", attempt.id, error)
-        try:
-            await anyio.to_thread.run_sync(freeze, self._records, f"attempt {attempt.id}: {error}")
-        except SafeguardsUnavailableError as failed:
-            log.critical("transfers cannot be frozen: %s", failed)
+    # What sending a transfer again needs; see `Resending`.
 
-    # A transfer whose answer was lost is sent again, where that moves money once.
+    async def prepare(self, attempt: Attempt) -> PreparedTransfer:
+        """Wait for a turn, unless the program stops or transfers are frozen meanwhile."""
+        return await self._prepare(attempt, order_of(attempt))
 
-    async def keep_adopting(self) -> None:
-        """Send again what a process of the past was sending again, until cancelled."""
-        while self._client.capabilities.resend:
-            try:
-                await self.adopt()
-            except SafeguardsUnavailableError as error:
-                log.error("%s", error)
-            await asyncio.sleep(ADOPT_SECONDS)
+    async def is_open(self, attempt: Attempt) -> bool:
+        """Say whether the outcome is still unknown, and make the checks of announcing again."""
+        if self._clock_is_wrong():
+            raise self._wrong_clock()
+        current = self._records.read(lambda reader: reader.attempt(attempt.id))
+        if current is None or current.state is not State.UNKNOWN:
+            return False
+        await self._check_again(attempt, State.UNKNOWN)
+        return True
 
-    async def adopt(self) -> None:
-        """Send again what a process of the past was sending again, if its time for that is not over.
+    def check_frozen(self, attempt: Attempt) -> None:
+        """Raise if transfers of the attempt's caller are frozen."""
+        frozen = self._records.read(lambda reader: decide.frozen_for(reader, attempt.caller))
+        if frozen is not None:
+            raise decide.frozen_error(frozen)
 
-        Raises:
-            SafeguardsUnavailableError: the records cannot be read or written.
-        """
-        owners, since = self._records.owners, self._clock() - timedelta(seconds=RESEND_SECONDS)
-
-        def adopt(writer: Writer) -> list[Attempt]:
-            adopted = decide.adopt(writer, owners, self._client.capabilities.upstream, since)
-            owners.running.update(one.id for one in adopted)
-            return adopted
-
-        if self._records.read(lambda reader: bool(reader.open_attempts())):
-            for attempt in await self._write(adopt):
-                log.warning("attempt %s: its answer was lost; it is sent again", attempt.id)
-                self._start_resending(attempt, Age(attempt.sent_at, self._clock))
-
-    async def _answer_to_resending(self, attempt: Attempt, age: Age) -> CompletedTransfer | None:
-        """Send a transfer again, and wait a little for what comes of that. It goes on when nobody waits anymore."""
-        task = self._start_resending(attempt, age)
-        wait_seconds = TERMINAL_WAIT_SECONDS if attempt.channel == Channel.CLI else IDENTIFY_TIMEOUT_SECONDS
-        await asyncio.wait({task}, timeout=wait_seconds)
-        return task.result() if task.done() else None
-
-    def _start_resending(self, attempt: Attempt, age: Age) -> asyncio.Task[CompletedTransfer | None]:
-        task = asyncio.create_task(self._resend(attempt, age), name=f"sending {attempt.id} again")
-        self._resending[attempt.id] = task
-        return task
-
-    async def _resend(self, attempt: Attempt, age: Age) -> CompletedTransfer | None:
-        async def prepare() -> PreparedTransfer:
-            waiting = self._client.prepare_transfer(order_of(attempt), attempt_id=attempt.id, caller=attempt.caller)
-            return await self._unless_stopped(waiting, attempt)
-
-        async def is_open() -> bool:
-            if self._clock_is_wrong():
-                raise self._wrong_clock()
-            current = self._records.read(lambda reader: reader.attempt(attempt.id))
-            if current is None or current.state is not State.UNKNOWN:
-                return False
-            await self._check_again(attempt, State.UNKNOWN)
-            return True
-
-        try:
-            receipt = await send_again(
-                attempt.id,
-                age,
-                prepare=prepare,
-                is_open=is_open,
-                check=partial(self._check_frozen, attempt),
-                stopping=self._stopping,
-            )
-            return None if receipt is None else await self._end_accepted(attempt, receipt)
-        except KeyMismatchError as error:
-            await self._freeze(attempt, error)
-            return None
-        except Exception:
-            log.exception("attempt %s cannot be sent again", attempt.id)
-            return None
-        finally:
-            await self._end_resending(attempt)
-
-    async def _end_resending(self, attempt: Attempt) -> None:
-        """Leave it to the lookups, unless its outcome is known."""
+    async def end_resending(self, attempt: Attempt, receipt: TransferReceipt | None) -> CompletedTransfer | None:
+        """Record what came of sending a transfer again. Without a receipt, leave it to the lookups."""
 
         def release(writer: Writer) -> None:
             current = writer.attempt(attempt.id)
             if current is not None and current.state is State.UNKNOWN:
                 writer.update(current, owner=None)
 
-        self._resending.pop(attempt.id, None)
-        with anyio.CancelScope(shield=True), suppress(SafeguardsUnavailableError):  # then it ends with the process
-            await self._write(release)
-        self._records.owners.running.discard(attempt.id)
-        self._on_open()
+        try:
+            if receipt is not None:
+                return await self._end_accepted(attempt, receipt)
+            with anyio.CancelScope(shield=True), suppress(SafeguardsUnavailableError):  # then it ends with the process
+                await self._write(release)
+            return None
+        finally:
+            self._records.owners.running.discard(attempt.id)
+            self._on_open()
 
     async def _end_accepted(self, attempt: Attempt, receipt: TransferReceipt) -> CompletedTransfer:
         candidates = self._matches(attempt, receipt.transfers) if receipt.transfer is None else (receipt.transfer,)
