@@ -28,6 +28,14 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     return (yield) + 2
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses the fixture ``upstream`` once for each API of Sequence, or only for those that a marker names."""
+    if "upstream" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("upstream")
+        names = marker.args if marker else ("graphql", "platform")
+        metafunc.parametrize("upstream", names, scope="session")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Run async tests on asyncio, which is what the program runs on."""

@@ -26,6 +26,6 @@ async def sandbox(tmp_path: Path, traveller: time_machine.Traveller) -> AsyncIte
 
 
 @pytest.fixture
-async def world(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[World]:
-    async with open_world(tmp_path, sandbox) as world:
+async def world(tmp_path: Path, sandbox: Sandbox, upstream: str) -> AsyncIterator[World]:
+    async with open_world(tmp_path, sandbox, upstream=upstream) as world:
         yield world

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,15 +26,23 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
 from pysequence_api.safeguards.transfers import AttemptStatus, CompletedTransfer, read_attempt
-from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, Sandbox, serve
+from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.journal import JournalEntry
+from pysequence_api.sequence.client import Upstream
 from pysequence_api.settings import Settings
 
 API_KEY = "sandbox"
 GRACE_SECONDS = 600.0
 SOURCE, DESTINATION = "Emergency Fund", "Rent"
 TOKEN_SECONDS = 30 * 86_400
+PLATFORM_OPERATIONS = {
+    "CreatePayment": "PlatformCreateTransfer",
+    "SelectSourceAndDestination": "PlatformAccounts",
+    "ActivityLogV2Transfers": "PlatformTransfers",
+    "TransferReferenceDrawerContentV2": "PlatformTransfer",
+    "PodDrawerContent": "PlatformAccount",
+}
 
 
 async def forever(*_: object, **__: object) -> None:
@@ -89,7 +97,14 @@ class World:
     files: DataDirectory
     processes: list[Gateway] = field(default_factory=list)
     pod_ids: dict[str, str] = field(default_factory=dict)
+    resends: bool = False
+    """Whether a transfer whose answer was lost is sent again, where the upstream allows it."""
     _stacks: dict[int, AsyncExitStack] = field(default_factory=dict)
+
+    @property
+    def upstream(self) -> Upstream:
+        """Which API the gateways use."""
+        return Upstream(self.settings.upstream or Upstream.GRAPHQL)
 
     @property
     def gateway(self) -> Gateway:
@@ -101,6 +116,9 @@ class World:
         stack = AsyncExitStack()
         settings = self.settings.model_copy(update=changes)
         gateway = await stack.enter_async_context(open_gateway(settings, transport=self.sandbox.transport()))
+        if not self.resends:
+            gateway.client.capabilities = replace(gateway.client.capabilities, resend=False)
+            gateway.transfers.resending.capabilities = gateway.client.capabilities
         self.processes.append(gateway)
         self._stacks[id(gateway)] = stack
         return gateway
@@ -125,7 +143,8 @@ class World:
     def order(self, amount_cents: int = 5_000, *, source: str = SOURCE, **more: Any) -> TransferOrder:
         """Make an order from one pod to another."""
         parties = {"source_id": self.pod_ids[source], "destination_id": self.pod_ids[DESTINATION]}
-        return TransferOrder(**({"kyc_id": KYC_ID, "amount_cents": amount_cents} | parties | more))
+        kyc = {"kyc_id": KYC_ID} if self.upstream is Upstream.GRAPHQL else {}
+        return TransferOrder(**({"amount_cents": amount_cents} | kyc | parties | more))
 
     async def transfer(
         self,
@@ -154,10 +173,11 @@ class World:
             process.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
         else:
             self.fail({"kind": "delay", "seconds": 60})
+        sent = len(self.requests("CreatePayment"))
         task = asyncio.create_task(self.transfer(process=process, **more))
         while True:
             begun = [one for one in self.attempts() if one.id not in known and one.state is state]
-            if begun:
+            if begun and (state is State.RESERVED or len(self.requests("CreatePayment")) > sent):
                 break
             await asyncio.sleep(0.005)
         await self.kill(process)
@@ -177,14 +197,18 @@ class World:
         return await (process or self.gateway).follow_up.run()
 
     def fail(self, *what: Any, operation: str = "CreatePayment", when: str = "before", count: int = 1) -> None:
-        """Have Sequence fail at the next requests of an operation."""
-        fault = {"operation": operation, "what": what, "when": when, "count": count}
+        """Have Sequence fail at the next requests of an operation, by its GraphQL name for both APIs."""
+        fault = {"operation": self._operation(operation), "what": what, "when": when, "count": count}
         self.sandbox.faults.arm([Fault.model_validate(fault)])
 
     def requests(self, operation: str | None = None) -> list[JournalEntry]:
-        """List the requests that Sequence received, of all operations or of one."""
+        """List the requests that Sequence received, of all operations or of one, named as `fail` does."""
         entries = self.sandbox.journal.read().requests
-        return [entry for entry in entries if operation in {None, entry.operation}]
+        wanted = None if operation is None else self._operation(operation)
+        return [entry for entry in entries if wanted in {None, entry.operation}]
+
+    def _operation(self, name: str) -> str:
+        return name if self.upstream is Upstream.GRAPHQL else PLATFORM_OPERATIONS.get(name, name)
 
     def cache_tokens(self, *, lifetime_seconds: int = 86_400, **changes: Any) -> dict[str, Any]:
         """Put new tokens into the token cache, in the format of ``pysequence-sdk``."""
@@ -229,7 +253,11 @@ class World:
 
 
 def world_settings(directory: Path, sandbox: Sandbox, *, token_seconds: int = TOKEN_SECONDS, **more: Any) -> Settings:
-    """Make the settings of a gateway that talks to a sandbox."""
+    """Make the settings of a gateway that talks to a sandbox, through GraphQL unless ``upstream`` says otherwise."""
+    if more.get("upstream") == Upstream.PLATFORM:
+        # Enough for thousands of tests; the limit has tests of its own.
+        key = sandbox.issue_platform_key(KeyPermissions(requests_per_minute=1_000_000))
+        more = {"platform_key": SecretStr(key), "access_token": None, "kyc_id": None} | more
     values: dict[str, Any] = {
         "access_token": SecretStr(sandbox.issue_tokens(lifetime_seconds=token_seconds).access_token),
         "auth0_client_id": CLIENT_ID,
@@ -258,23 +286,33 @@ async def serving(sandbox: Sandbox) -> AsyncIterator[str]:
 
 def urls_of(base_url: str) -> dict[str, str]:
     """Return the settings that lead to a sandbox served at a URL."""
-    return {"graphql_url": f"{base_url}/api/graphql", "auth_url": base_url, "app_url": base_url}
+    return {
+        "graphql_url": f"{base_url}/api/graphql",
+        "auth_url": base_url,
+        "app_url": base_url,
+        "platform_url": f"{base_url}{PLATFORM_PATH}",
+    }
 
 
 @asynccontextmanager
-async def open_world(directory: Path, sandbox: Sandbox | None = None, **settings: Any) -> AsyncIterator[World]:
+async def open_world(
+    directory: Path, sandbox: Sandbox | None = None, *, resends: bool = False, **settings: Any
+) -> AsyncIterator[World]:
     """Open a world with one process.
 
     Args:
         directory: the data directory; the simulated Sequence keeps its file there too.
         sandbox: a simulated Sequence to use instead of a new one.
+        resends: see `World.resends`.
         **settings: what differs from the usual settings.
     """
     async with AsyncExitStack() as stack:
         if sandbox is None:
             sandbox = Sandbox(directory / "sequence.sqlite")
             stack.push_async_callback(sandbox.aclose)
-        world = World(sandbox, world_settings(directory, sandbox, **settings), DataDirectory(directory))
+        world = World(
+            sandbox, world_settings(directory, sandbox, **settings), DataDirectory(directory), resends=resends
+        )
         stack.push_async_callback(world.aclose)
         gateway = await world.open_process()
         world.pod_ids = {pod.name or "": pod.id for pod in await gateway.client.pods()}

@@ -92,7 +92,7 @@ class Resending(Generic[Answer]):
     ) -> None:
         self._steps = steps
         self._records = records
-        self._capabilities = capabilities
+        self.capabilities = capabilities
         self._stopping = stopping
         self._clock = clock
         self.tasks: dict[str, asyncio.Task[Answer | None]] = {}
@@ -110,7 +110,7 @@ class Resending(Generic[Answer]):
 
     async def keep_adopting(self) -> None:
         """Adopt what other processes leave behind, until cancelled."""
-        while self._capabilities.resend:
+        while self.capabilities.resend:
             try:
                 await self.adopt()
             except SafeguardsUnavailableError as error:
@@ -126,7 +126,7 @@ class Resending(Generic[Answer]):
         owners, since = self._records.owners, self._clock() - timedelta(seconds=RESEND_SECONDS)
 
         def adopt(writer: Writer) -> list[Attempt]:
-            adopted = decide.adopt(writer, owners, self._capabilities.upstream, since)
+            adopted = decide.adopt(writer, owners, self.capabilities.upstream, since)
             owners.running.update(one.id for one in adopted)
             return adopted
 
