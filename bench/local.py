@@ -22,8 +22,8 @@ from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType, 
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
-from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.transfers import accept_attempt, new_attempt
+from pysequence_api.safeguards.decide import MaxCents, accept_attempt
+from pysequence_api.safeguards.transfers import new_attempt
 
 ROUNDS = 200
 WARM_UP_ROUNDS = 10

@@ -20,7 +20,8 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
-from pysequence_api.safeguards.transfers import Limits, TransferService, read_limits
+from pysequence_api.safeguards.status import Limits, read_limits
+from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.sign_in.service import SignIn

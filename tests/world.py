@@ -25,7 +25,8 @@ from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
-from pysequence_api.safeguards.transfers import AttemptStatus, CompletedTransfer, read_attempt
+from pysequence_api.safeguards.status import AttemptStatus, read_attempt
+from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.journal import JournalEntry
@@ -296,7 +297,11 @@ def urls_of(base_url: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_world(
-    directory: Path, sandbox: Sandbox | None = None, *, resends: bool = False, **settings: Any
+    directory: Path,
+    sandbox: Sandbox | None = None,
+    *,
+    resends: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[World]:
     """Open a world with one process.
 

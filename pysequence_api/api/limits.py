@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.safeguards.transfers import Limits
+from pysequence_api.safeguards.status import Limits
 from pysequence_api.web.errors import responses
 
 router = APIRouter(tags=["limits"])

@@ -17,7 +17,7 @@ from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.errors import Code, SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.states import OPEN_STATES, State
-from pysequence_api.safeguards.transfers import Limits
+from pysequence_api.safeguards.status import Limits
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 from pysequence_api.web.errors import responses
 from pysequence_api.web.request_log import RequestCounts

@@ -10,7 +10,8 @@ from pysequence_api.api.parameters import OpenGateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, AccountType, PartyId, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.transfers import AttemptStatus, CompletedTransfer, read_attempt
+from pysequence_api.safeguards.status import AttemptStatus, read_attempt
+from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.web.body import read_json_object
 from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
 

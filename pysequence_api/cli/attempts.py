@@ -8,7 +8,7 @@ from pysequence_api.cli.drawing import print_facts, shown_time
 from pysequence_api.cli.terminal import UNKNOWN, print_json
 from pysequence_api.money import format_cents
 from pysequence_api.records import read_records
-from pysequence_api.safeguards.transfers import AttemptStatus, read_attempt
+from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.settings import Settings
 
 

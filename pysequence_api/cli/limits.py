@@ -30,14 +30,8 @@ from pysequence_api.records import open_records, read_records
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.names import known_names
 from pysequence_api.safeguards.decide import MaxCents, state_now
-from pysequence_api.safeguards.transfers import (
-    AttemptStatus,
-    Limits,
-    UnsettledAttempt,
-    read_attempt,
-    read_limits,
-    resolve_all,
-)
+from pysequence_api.safeguards.resolve import resolve_all
+from pysequence_api.safeguards.status import AttemptStatus, Limits, UnsettledAttempt, read_attempt, read_limits
 from pysequence_api.settings import Settings
 
 UNSETTLED_COLUMNS = (

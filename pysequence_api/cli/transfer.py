@@ -20,7 +20,8 @@ from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
-from pysequence_api.safeguards.transfers import CompletedTransfer, Limits
+from pysequence_api.safeguards.status import Limits
+from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.settings import Settings, variable, warn_about_ignored_file
 from pysequence_api.text import quoted
 

@@ -14,7 +14,7 @@ from pysequence_api.money import format_cents
 from pysequence_api.records import read_records
 from pysequence_api.records.check import check
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.transfers import read_limits
+from pysequence_api.safeguards.status import read_limits
 from pysequence_api.settings import Settings, variable
 
 MIN_FREE_BYTES = 1024**2

@@ -10,7 +10,7 @@ from pysequence_api.errors import GatewayError, SettingsError
 from pysequence_api.local_server import connect, local_url
 from pysequence_api.records import read_records
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.transfers import read_limits
+from pysequence_api.safeguards.status import read_limits
 from pysequence_api.settings import Settings, variable
 
 NAME = "server"

@@ -18,8 +18,8 @@ from pysequence_api.errors import (
     TransferPendingError,
     UnknownAccountError,
 )
-from pysequence_api.models import Accounts, AccountType, TransferOrder
-from pysequence_api.records.attempts import OWNER, WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
+from pysequence_api.models import Accounts, AccountType, Transfer, TransferOrder
+from pysequence_api.records.attempts import FOLLOWED, OWNER, WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
@@ -249,6 +249,34 @@ def end(
     changed = writer.move(attempt, state, ended_at=ended_at, owner=owner, error=error, code=code)
     outcome = None if state is State.CANCELLED else state.value
     writer.add_event(changed.event(event_type, writer.now, error=bounded(error), code=code, outcome=outcome))
+    return changed
+
+
+def accept_attempt(
+    writer: Writer, attempt: Attempt, transfer: Transfer | None, *, organization_id: str | None = None, **marks: bool
+) -> Attempt:
+    """Record that Sequence took an attempt.
+
+    Args:
+        writer: the transaction.
+        attempt: the attempt.
+        transfer: the transfer that it became, if that is known.
+        organization_id: where to look for it.
+        **marks: flags of the audit event, such as ``reconciled``.
+    """
+    created_at = transfer.created_at if transfer else None
+    changed = writer.move(
+        attempt,
+        State.ACCEPTED,
+        error=None,
+        ended_at=writer.now,
+        organization_id=organization_id or attempt.organization_id,
+        transfer_id=transfer.id if transfer else attempt.transfer_id,
+        upstream_status=transfer.status if transfer else None,
+        upstream_created_at=created_at if isinstance(created_at, datetime) else None,
+        followed_until=writer.now + FOLLOWED,
+    )
+    writer.add_event(changed.event(EventType.COMPLETED, writer.now, transfer_id=changed.transfer_id, **marks))
     return changed
 
 

@@ -11,10 +11,10 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from typing import TypeVar
@@ -30,10 +30,8 @@ from pysequence_api.errors import (
     Code,
     FrozenError,
     GatewayError,
-    InvalidRequestError,
     KeyMismatchError,
     NotAuthorizedError,
-    NotFoundError,
     Outcome,
     OutcomeUnknownError,
     RefusedError,
@@ -56,15 +54,15 @@ from pysequence_api.models import (
     TransferReceipt,
 )
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import FOLLOWED, Attempt, Reader, Writer, caller_of
-from pysequence_api.records.audit import Channel, EventType
+from pysequence_api.records.attempts import Attempt, Reader, Writer, caller_of
+from pysequence_api.records.audit import Channel
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.matching import describes, matches
-from pysequence_api.safeguards.resend import RESEND_SECONDS, Age, Resending
+from pysequence_api.safeguards.resend import Age, Resending
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
 IDENTIFY_TIMEOUT_SECONDS = 8.0
@@ -109,53 +107,6 @@ class CompletedTransfer(Result):
     def amount(self) -> str:
         """The amount for people."""
         return format_cents(self.amount_cents)
-
-
-class UnsettledAttempt(Result):
-    """An attempt that counts in full, because it has not ended."""
-
-    attempt_id: str
-    state: State = Field(description="reserved or sending: in flight; unknown: it was sent, and the outcome is unknown")
-    amount_cents: int
-    source_id: str | None
-    destination_id: str | None
-    since: datetime
-    running: bool = Field(description="Whether a process works on it now")
-    reason: str | None = Field(description="Why it has not ended")
-
-
-class Limits(Result):
-    """Both limits, and what is used and left of this UTC day."""
-
-    frozen: bool = Field(description="Whether transfers are frozen")
-    frozen_reason: str | None = Field(description="Why transfers are frozen")
-    frozen_since: datetime | None = Field(description="Since when transfers are frozen")
-    max_transfer_cents: int
-    max_daily_cents: int
-    used_cents: int = Field(description="What counts today, with everything that has not ended")
-    remaining_cents: int
-    date: date
-    unsettled: tuple[UnsettledAttempt, ...]
-    audit_head: str | None = Field(description="The hash of the newest line of the audit trail; note it elsewhere")
-
-
-class AttemptStatus(Result):
-    """What is known of one attempt."""
-
-    attempt_id: str
-    state: State
-    code: str | None = Field(None, description="Why it was rejected or failed, for programs")
-    error: str | None = None
-    amount_cents: int
-    source_id: str | None
-    destination_id: str | None
-    transfer_id: str | None = None
-    transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
-    description: str | None = None
-    created_at: datetime
-    announced_at: datetime | None = Field(None, description="When it was sent")
-    ended_at: datetime | None = Field(None, description="When its outcome was known")
-    followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
 
 
 class TransferService:
@@ -504,7 +455,7 @@ class TransferService:
 
         def accept(writer: Writer, current: Attempt) -> Attempt:
             transfer = next((one for one in candidates if not writer.is_claimed(one.id)), None)
-            changed = accept_attempt(writer, current, transfer, organization_id=receipt.organization_id)
+            changed = decide.accept_attempt(writer, current, transfer, organization_id=receipt.organization_id)
             accepted.append((changed, transfer))
             return changed
 
@@ -680,160 +631,4 @@ def order_of(attempt: Attempt) -> TransferOrder:
         amount_cents=attempt.amount_cents,
         description=attempt.description or "",
         instant=attempt.instant,
-    )
-
-
-def accept_attempt(
-    writer: Writer, attempt: Attempt, transfer: Transfer | None, *, organization_id: str | None = None, **marks: bool
-) -> Attempt:
-    """Record that Sequence took an attempt.
-
-    Args:
-        writer: the transaction.
-        attempt: the attempt.
-        transfer: the transfer that it became, if that is known.
-        organization_id: where to look for it.
-        **marks: flags of the audit event, such as ``reconciled``.
-    """
-    created_at = transfer.created_at if transfer else None
-    changed = writer.move(
-        attempt,
-        State.ACCEPTED,
-        error=None,
-        ended_at=writer.now,
-        organization_id=organization_id or attempt.organization_id,
-        transfer_id=transfer.id if transfer else attempt.transfer_id,
-        upstream_status=transfer.status if transfer else None,
-        upstream_created_at=created_at if isinstance(created_at, datetime) else None,
-        followed_until=writer.now + FOLLOWED,
-    )
-    writer.add_event(changed.event(EventType.COMPLETED, writer.now, transfer_id=changed.transfer_id, **marks))
-    return changed
-
-
-def read_limits(records: Database, limits: MaxCents) -> Limits:
-    """Say what is used and left today.
-
-    Raises:
-        SafeguardsUnavailableError: the records cannot be read.
-    """
-
-    def ask(reader: Reader) -> Limits:
-        lowered = limits.lowered_by(reader.recorded_limits())
-        open_attempts = reader.open_attempts()
-        unsettled = [one for one in open_attempts if decide.state_now(one, records.owners) is not State.FAILED]
-        never_sent_cents = sum(one.amount_cents for one in open_attempts if one not in unsettled)
-        used_cents = reader.used_cents(decide.day_begin(reader.now)) - never_sent_cents
-        frozen = reader.freeze()
-        return Limits(
-            frozen=frozen is not None,
-            frozen_reason=frozen.reason if frozen else None,
-            frozen_since=frozen.since if frozen else None,
-            max_transfer_cents=lowered.per_transfer,
-            max_daily_cents=lowered.per_day,
-            used_cents=used_cents,
-            remaining_cents=max(0, lowered.per_day - used_cents),
-            date=reader.now.date(),
-            unsettled=tuple(_unsettled(one, records) for one in unsettled),
-            audit_head=reader.audit_head(),
-        )
-
-    return records.read(ask)
-
-
-def read_attempt(records: Database, attempt_id: str) -> AttemptStatus:
-    """Say what is known of an attempt.
-
-    Raises:
-        NotFoundError: there is no such attempt.
-        SafeguardsUnavailableError: the records cannot be read.
-    """
-    attempt = records.read(lambda reader: reader.attempt(attempt_id))
-    if attempt is None:
-        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
-    return AttemptStatus(
-        attempt_id=attempt.id,
-        state=decide.state_now(attempt, records.owners),
-        code=attempt.code,
-        error=attempt.error,
-        amount_cents=attempt.amount_cents,
-        source_id=attempt.source_id,
-        destination_id=attempt.destination_id,
-        transfer_id=attempt.transfer_id,
-        transfer_status=attempt.upstream_status,
-        description=attempt.description,
-        created_at=attempt.created_at,
-        announced_at=attempt.announced_at,
-        ended_at=attempt.ended_at,
-        followed_until=attempt.followed_until,
-    )
-
-
-def resolve(records: Database, attempt_id: str, transfer_id: str | None) -> AttemptStatus:
-    """End one attempt of unknown outcome by a person's decision; see `resolve_all`."""
-    return resolve_all(records, [attempt_id], transfer_id)[0]
-
-
-def resolve_all(records: Database, attempt_ids: Sequence[str], transfer_id: str | None) -> list[AttemptStatus]:
-    """End attempts of unknown outcome by a person's decision: all of them, or none.
-
-    Args:
-        records: the database.
-        attempt_ids: the attempts; only one if it became a transfer.
-        transfer_id: the transfer that it became; ``None`` if they were not executed.
-
-    Raises:
-        NotFoundError: there is no such attempt.
-        InvalidRequestError: an outcome is known, one is in flight, or the transfer belongs to another attempt.
-        SafeguardsUnavailableError: the records cannot be written.
-    """
-
-    def decide_on(writer: Writer) -> None:
-        decide.fail_dead(writer, records.owners)
-        for attempt_id in dict.fromkeys(attempt_ids):
-            resolve_one(writer, attempt_id)
-
-    def resolve_one(writer: Writer, attempt_id: str) -> None:
-        attempt = writer.attempt(attempt_id)
-        if attempt is None:
-            raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}. `pysequence-api limits show` lists them.")
-        if attempt.state in {State.RESERVED, State.SENDING}:
-            raise InvalidRequestError(f"Attempt {attempt_id} is in flight; wait for it.")
-        if attempt.state is not State.UNKNOWN:
-            raise InvalidRequestError(f"The outcome of attempt {attempt_id} is known: {attempt.state}.")
-        if decide.is_resent(attempt, records.owners):
-            raise InvalidRequestError(
-                f"Attempt {attempt_id} is being sent again, for at most {RESEND_SECONDS / 60:.0f} minutes; wait for it."
-            )
-        if transfer_id is None:
-            error, outcome = "a person found that it was not executed", State.NOT_EXECUTED
-            changed = writer.move(
-                attempt, outcome, ended_at=writer.now, error=error, followed_until=writer.now + FOLLOWED
-            )
-            writer.add_event(
-                changed.event(EventType.FAILED, writer.now, error=error, outcome=outcome.value, resolved=True)
-            )
-        elif writer.is_claimed(transfer_id):
-            raise InvalidRequestError(f"Transfer {transfer_id[:100]!r} belongs to another attempt.")
-        else:
-            named = Transfer(id=transfer_id, amount_cents=attempt.amount_cents, source=Party(), destination=Party())
-            accept_attempt(writer, attempt, named, resolved=True)
-
-    records.write(decide_on)
-    return [read_attempt(records, attempt_id) for attempt_id in dict.fromkeys(attempt_ids)]
-
-
-def _unsettled(attempt: Attempt, records: Database) -> UnsettledAttempt:
-    running = records.owners.is_running(attempt.owner, attempt.id)
-    state = decide.state_now(attempt, records.owners)
-    reason = attempt.error or ("in flight" if running else "its process ended, or could not record its end")
-    return UnsettledAttempt(
-        attempt_id=attempt.id,
-        state=state,
-        amount_cents=attempt.amount_cents,
-        source_id=attempt.source_id,
-        destination_id=attempt.destination_id,
-        since=attempt.sent_at,
-        running=running,
-        reason=reason,
     )

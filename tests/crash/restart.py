@@ -10,7 +10,7 @@ import anyio
 
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.check import check
-from pysequence_api.safeguards.transfers import Limits
+from pysequence_api.safeguards.status import Limits
 from pysequence_api.settings import Settings
 from tests.processes import Environment, SandboxProcess
 from tests.world import DataDirectory

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import time_machine
@@ -79,7 +80,7 @@ class Run:
         """Open the world."""
         sandbox = MarkingSandbox(self._sandbox)
         sandbox.note = self.note
-        limits = {"max_transfer_cents": MAX_TRANSFER_CENTS, "max_transfer_attempts_per_minute": 10_000}
+        limits: dict[str, Any] = {"max_transfer_cents": MAX_TRANSFER_CENTS, "max_transfer_attempts_per_minute": 10_000}
         try:
             async with open_world(self.directory, sandbox, **limits) as self.world:
                 yield self.world

@@ -11,7 +11,7 @@ from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnk
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import PAGE_TRANSFERS, Finding, Lookup, Result, decide_followed
-from pysequence_api.safeguards.transfers import resolve
+from pysequence_api.safeguards.resolve import resolve
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
 from tests.world import GRACE_SECONDS, World, open_world
 

@@ -14,7 +14,7 @@ from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
 from pysequence_api.records import open_records
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.transfers import read_limits
+from pysequence_api.safeguards.status import read_limits
 from pysequence_api.sandbox import Sandbox
 from tests.world import World, open_world, serving, urls_of
 

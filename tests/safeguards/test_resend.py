@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import time_machine
 
+from pysequence_api.clock import steady_seconds
 from pysequence_api.errors import InvalidRequestError, OutcomeUnknownError, TooManyUnknownError, TransferPendingError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.audit import Channel
@@ -15,7 +16,7 @@ from pysequence_api.records.control import freeze, unfreeze
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import resend
 from pysequence_api.safeguards.follow_up import Finding, Result
-from pysequence_api.safeguards.transfers import resolve
+from pysequence_api.safeguards.resolve import resolve
 from pysequence_api.sandbox import Sandbox
 from tests.world import GRACE_SECONDS, World, open_world
 
@@ -92,7 +93,7 @@ async def test_it_is_unknown_until_sequence_answers(world: World) -> None:
     assert (await world.transfer(key="rent")).attempt_id == attempt_id
 
 
-ERRORS = [
+ERRORS: list[dict[str, Any]] = [
     {"kind": "status", "status": 400, "code": "INVALID_PARAMETERS"},
     {"kind": "status", "status": 400, "code": "TRANSFER_SOURCE_NOT_FOUND"},
     {"kind": "status", "status": 401, "code": "UNAUTHORIZED"},
@@ -171,7 +172,6 @@ async def test_a_clock_that_is_set_back_gives_no_more_time(
     world: World, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt_id = await lose_for_long(world)
-    steady_seconds = resend.steady_seconds
     monkeypatch.setattr(resend, "steady_seconds", lambda: steady_seconds() + 600)
     traveller.shift(-60)
     await until(lambda: is_over(world))
