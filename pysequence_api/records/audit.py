@@ -63,6 +63,7 @@ class Event(BaseModel):
     description: str | None = None
     request_sha256: str | None = None
     key_sha256: str | None = None
+    upstream: str | None = None
     reason: str | None = None
     repeats: int | None = None
     reconciled: bool | None = None
@@ -105,6 +106,7 @@ class Line(BaseModel):
     description: str | None = None
     request_sha256: str | None = None
     key_sha256: str | None = None
+    upstream: str | None = None
     prev: str | None = None
     unreadable: str | None = None
 

@@ -292,6 +292,7 @@ def _difference(attempt: Attempt, said: Folded) -> str | None:
         "caller": (said.caller, attempt.caller),
         "request": (said.request_sha256, attempt.request_sha256),
         "idempotency key": (said.key_sha256, attempt.key_sha256),
+        "upstream": (said.upstream, attempt.upstream),
         "time of sending": (said.announced_at, attempt.announced_at),
     }
     for what, (told, kept) in pairs.items():

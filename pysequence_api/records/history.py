@@ -55,6 +55,7 @@ class Folded:
     description: str | None = None
     request_sha256: bytes | None = None
     key_sha256: bytes | None = None
+    upstream: str | None = None
     transfer_id: str | None = None
     error: str | None = None
     code: str | None = None
@@ -74,6 +75,7 @@ class Folded:
         self.description = self.description or line.description
         self.request_sha256 = self.request_sha256 or hash_bytes(line.request_sha256)
         self.key_sha256 = self.key_sha256 or hash_bytes(line.key_sha256)
+        self.upstream = self.upstream or line.upstream
         match line.event_type:
             case EventType.REQUESTED:
                 self._requested(line, time)

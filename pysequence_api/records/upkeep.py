@@ -331,6 +331,7 @@ def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
         description=folded.description,
         request_sha256=folded.request_sha256,
         key_sha256=folded.key_sha256,
+        upstream=folded.upstream,
         code=folded.code,
         error=folded.error,
         announced_at=folded.announced_at or (None if is_unsent else created_at),

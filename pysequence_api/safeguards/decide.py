@@ -19,7 +19,16 @@ from pysequence_api.errors import (
     UnknownAccountError,
 )
 from pysequence_api.models import Accounts, AccountType, Transfer, TransferOrder
-from pysequence_api.records.attempts import FOLLOWED, OWNER, WINDOW_MARGIN, Attempt, Freeze, Reader, Writer
+from pysequence_api.records.attempts import (
+    FIRST_UPSTREAM,
+    FOLLOWED,
+    OWNER,
+    WINDOW_MARGIN,
+    Attempt,
+    Freeze,
+    Reader,
+    Writer,
+)
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
@@ -288,6 +297,7 @@ def requested(attempt: Attempt, now: datetime, **more: bool) -> Event:
         description=bounded(attempt.description) if attempt.description else None,
         request_sha256=None if attempt.request_sha256 is None else attempt.request_sha256.hex(),
         key_sha256=None if attempt.key_sha256 is None else attempt.key_sha256.hex(),
+        upstream=None if attempt.sent_through == FIRST_UPSTREAM else attempt.sent_through,
         **more,
     )
 
