@@ -26,8 +26,9 @@ def reconcile(
 ) -> None:
     """Look up transfers with an unknown outcome.
 
-    Sends a transfer again whose answer was lost, where that moves money once. Searches the account's activity. A transfer that was made is settled. A transfer that was not made no longer counts
-    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too.
+    Searches the account's activity. A transfer that was made is settled. A transfer that was not made no longer counts
+    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too. With the
+    Platform API, where that moves money once, a transfer of the last ten minutes is sent again.
 
     \b
     Example:
