@@ -3,7 +3,17 @@
 from pysequence_api.sandbox.application import Sandbox
 from pysequence_api.sandbox.auth import IssuedTokens
 from pysequence_api.sandbox.database import SandboxFileError
-from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET
+from pysequence_api.sandbox.household import (
+    CLIENT_ID,
+    EMAIL,
+    KYC_ID,
+    ORGANIZATION_ID,
+    PASSWORD,
+    PLATFORM_KEY,
+    TOTP_SECRET,
+)
+from pysequence_api.sandbox.platform.api import PLATFORM_PATH
+from pysequence_api.sandbox.platform.keys import KeyPermissions, ManualTransfer, Permission
 from pysequence_api.sandbox.server import serve
 
 __all__ = [
@@ -12,8 +22,13 @@ __all__ = [
     "KYC_ID",
     "ORGANIZATION_ID",
     "PASSWORD",
+    "PLATFORM_KEY",
+    "PLATFORM_PATH",
     "TOTP_SECRET",
     "IssuedTokens",
+    "KeyPermissions",
+    "ManualTransfer",
+    "Permission",
     "Sandbox",
     "SandboxFileError",
     "serve",

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -10,24 +11,11 @@ import anyio
 import anyio.to_thread
 import httpx
 from pydantic import JsonValue, ValidationError
-from pydantic_core import from_json
 
 from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTokens, TokenSettings
 from pysequence_api.sandbox.control import CONTROL_PREFIX, Control
 from pysequence_api.sandbox.database import prepare
-from pysequence_api.sandbox.faults import (
-    NOT_RUN,
-    TOKEN_OPERATION,
-    ActivityLagEffect,
-    FailEffect,
-    Fault,
-    FaultList,
-    FeeEffect,
-    HideNewTransferEffect,
-    InvisibleEffect,
-    RefuseEffect,
-    ReturnEffect,
-)
+from pysequence_api.sandbox.faults import NOT_RUN, TOKEN_OPERATION, Fault, FaultList
 from pysequence_api.sandbox.graphql import Context, GraphqlRequest, execute
 from pysequence_api.sandbox.http import (
     CONNECTION_EXTENSION,
@@ -42,12 +30,16 @@ from pysequence_api.sandbox.http import (
     Send,
     deliver,
     json_response,
+    load_object,
     read_request,
 )
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
-from pysequence_api.sandbox.ledger import COMPLETE_AFTER_SECONDS, Ledger, Reversal, Status, open_ledger
+from pysequence_api.sandbox.ledger import Ledger, open_ledger
 from pysequence_api.sandbox.login import Login
+from pysequence_api.sandbox.platform.api import PLATFORM_PATH, Platform, not_found
+from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key
 from pysequence_api.sandbox.seed import seed
+from pysequence_api.sandbox.simulated import Simulated, simulated
 from pysequence_api.sandbox.timestamps import write_time
 from pysequence_api.sandbox.transport import RunningRequests, SandboxTransport
 
@@ -69,6 +61,8 @@ class _Operation:
     variables: JsonValue
     run: Callable[[Fault | None], Response]
     """Runs the operation. Blocks."""
+    hold: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Held while the operation runs, with the faults that delay it."""
 
 
 class SandboxApplication:
@@ -90,6 +84,7 @@ class SandboxApplication:
         self._login = login
         self._faults = faults
         self._journal = journal
+        self._platform = Platform(path, clock)
         self._control = Control(path, clock, auth, login, faults, journal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +115,8 @@ class SandboxApplication:
             headers={name: value for name, value in request.headers if name not in SECRET_HEADERS},
         )
         self._journal.add(entry)
-        response = await _run(operation, fault)
+        with operation.hold:
+            response = await _run(operation, fault)
         entry.delivery = response.delivery
         entry.status = None if response.delivery is Delivery.NOTHING else response.status
         entry.answered_monotonic_seconds = time.monotonic()
@@ -129,6 +125,8 @@ class SandboxApplication:
     def _find_operation(self, request: Request) -> _Operation:
         if len(request.body) > MAX_REQUEST_BYTES:
             return _refusal(413, "Payload Too Large")
+        if request.path.startswith(PLATFORM_PATH):
+            return self._platform_operation(request)
         page = self._login.find(request)
         if page is not None:
             name, run = page
@@ -139,8 +137,19 @@ class SandboxApplication:
             return _refusal(405, "Method Not Allowed")
         return self._token_operation(request) if request.path == TOKEN_PATH else self._graphql_operation(request)
 
+    def _platform_operation(self, request: Request) -> _Operation:
+        found = self._platform.find(request)
+        if found is None:
+            return _Operation(None, None, lambda _: not_found())
+        return _Operation(
+            name=found.name,
+            variables=found.variables if len(request.body) <= _JOURNALED_BODY_BYTES else None,
+            run=lambda fault: found.run(simulated(fault)),
+            hold=found.hold,
+        )
+
     def _graphql_operation(self, request: Request) -> _Operation:
-        body = _load(request.body)
+        body = load_object(request.body)
         name = body.get("operationName")
         return _Operation(
             name=name if isinstance(name, str) else "",
@@ -149,7 +158,7 @@ class SandboxApplication:
         )
 
     def _token_operation(self, request: Request) -> _Operation:
-        body = _load(request.body)
+        body = load_object(request.body)
         return _Operation(
             name=TOKEN_OPERATION,
             variables={name: str(body[name])[:100] for name in _JOURNALED_TOKEN_FIELDS if name in body},
@@ -164,7 +173,7 @@ class SandboxApplication:
         except ValidationError:
             return json_response({"error": "Bad Request", "message": "The body is not a GraphQL request."}, 400)
         with open_ledger(self._path, self._clock) as ledger:
-            return json_response(execute(document, _context(ledger, fault)))
+            return json_response(execute(document, _context(ledger, simulated(fault))))
 
 
 async def _run(operation: _Operation, fault: Fault | None) -> Response:
@@ -180,41 +189,18 @@ async def _run(operation: _Operation, fault: Fault | None) -> Response:
     return response
 
 
-def _context(ledger: Ledger, fault: Fault | None) -> Context:
-    context = Context(ledger)
-    payment = context.payment_faults
-    for effect in fault.what if fault else ():
-        match effect:
-            case RefuseEffect():
-                context.refusal = effect.message
-            case HideNewTransferEffect():
-                context.hide_new_transfer = True
-            case ActivityLagEffect():
-                ledger.activity_lag_seconds = effect.seconds
-            case InvisibleEffect():
-                payment.invisible_seconds = effect.seconds
-            case FeeEffect():
-                payment.fee_cents = effect.cents
-            case FailEffect():
-                payment.reversal = Reversal(effect.seconds, Status.FAILED, effect.reason)
-            case ReturnEffect():
-                after_seconds = COMPLETE_AFTER_SECONDS + effect.seconds
-                payment.reversal = Reversal(after_seconds, Status(effect.status), effect.reason, is_return=True)
-            case _:
-                continue  # this effect changes the response
-    return context
+def _context(ledger: Ledger, effects: Simulated) -> Context:
+    ledger.activity_lag_seconds = effects.activity_lag_seconds
+    return Context(
+        ledger,
+        refusal=effects.refusal.message if effects.refusal else None,
+        hide_new_transfer=effects.hide_new_transfer,
+        payment_faults=effects.payment,
+    )
 
 
 def _refusal(status: int, error: str) -> _Operation:
     return _Operation(None, None, lambda _: json_response({"error": error}, status))
-
-
-def _load(body: bytes) -> dict[str, JsonValue]:
-    try:
-        content = from_json(body)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 class Sandbox:
@@ -237,6 +223,8 @@ class Sandbox:
             OSError: the file cannot be created.
         """
         prepare(database_path, lambda connection: seed(connection, int(clock() * 1000)))
+        self._path = database_path
+        self._clock = clock
         self._auth = Auth(database_path, clock)
         self.login = Login(clock, self._auth)
         self._requests = RunningRequests()
@@ -262,6 +250,14 @@ class Sandbox:
             lifetime_seconds: how long the access token is valid; 0 or less issues an expired one.
         """
         return self._auth.issue(lifetime_seconds)
+
+    def issue_platform_key(self, permissions: KeyPermissions | None = None) -> str:
+        """Make a key of the Platform API. Blocks for a short write to the file.
+
+        Args:
+            permissions: what the key may do; everything in the first organization by default.
+        """
+        return issue_key(self._path, permissions or KeyPermissions(), self._clock)
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """Return a transport that calls the sandbox in process.

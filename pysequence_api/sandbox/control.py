@@ -1,4 +1,4 @@
-"""The control routes below ``/sandbox/``: arm faults, list requests and transfers, issue tokens.
+"""The control routes below ``/sandbox/``: arm faults, list requests and transfers, issue tokens and keys.
 
 Sequence does not have these routes. They require no token, because the sandbox listens on loopback only and has no real
 money.
@@ -17,6 +17,7 @@ from pysequence_api.sandbox.http import Request, Response, json_response, model_
 from pysequence_api.sandbox.journal import Journal
 from pysequence_api.sandbox.ledger import TransferRow, open_ledger
 from pysequence_api.sandbox.login import Login
+from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key
 from pysequence_api.sandbox.timestamps import write_date, write_time
 
 CONTROL_PREFIX = "/sandbox/"
@@ -54,6 +55,10 @@ class _Tokens(BaseModel):
     expires_in_seconds: int
 
 
+class _Key(BaseModel):
+    key: str = Field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """Responds to the control routes of one sandbox."""
@@ -75,6 +80,7 @@ class Control:
             ("DELETE", "requests"): self._clear_requests,
             ("GET", "transfers"): self._transfers,
             ("POST", "tokens"): self._issue_tokens,
+            ("POST", "platform-keys"): self._issue_platform_key,
             ("GET", "settings"): self._settings,
             ("PUT", "settings"): self._change_settings,
             ("GET", "sign-ins"): self._sign_ins,
@@ -133,6 +139,10 @@ class Control:
                 expires_in_seconds=issued.expires_in_seconds,
             )
         )
+
+    async def _issue_platform_key(self, request: Request) -> Response:
+        wanted = KeyPermissions.model_validate_json(request.body or b"{}")
+        return model_response(_Key(key=await anyio.to_thread.run_sync(issue_key, self.path, wanted, self.clock)))
 
     async def _settings(self, _: Request) -> Response:
         return model_response(self.auth.settings)

@@ -8,8 +8,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
+
+from pysequence_api.sandbox.household import PLATFORM_KEY
 
 BUSY_TIMEOUT_SECONDS = 10.0
 """How long a process waits for another process that is writing."""
@@ -52,6 +55,32 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # 0: PROCESSING until it fails, 1: COMPLETE after the usual time
         "ALTER TABLE transfer ADD COLUMN completes INTEGER NOT NULL DEFAULT 1",
         "CREATE INDEX transfer_reversal ON transfer (reverses_at_ms) WHERE reverses_at_ms IS NOT NULL",
+    ),
+    (
+        # What the Platform API makes: simulations, and transfers that are accepted without sufficient funds.
+        "ALTER TABLE transfer ADD COLUMN is_simulation INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE transfer ADD COLUMN moves_money INTEGER NOT NULL DEFAULT 1",
+        # 1: never PENDING
+        "ALTER TABLE transfer ADD COLUMN starts_processing INTEGER NOT NULL DEFAULT 0",
+        # Before, the Platform API does not find it by its id.
+        "ALTER TABLE transfer ADD COLUMN readable_from_ms INTEGER NOT NULL DEFAULT 0",
+        # A key with what it may do, as JSON, and its bucket of requests.
+        """CREATE TABLE platform_key (
+            hash TEXT PRIMARY KEY,
+            permissions TEXT NOT NULL,
+            turns REAL NOT NULL,
+            filled_at_ms INTEGER NOT NULL
+        ) STRICT""",
+        f"INSERT INTO platform_key VALUES ('{sha256(PLATFORM_KEY.encode()).hexdigest()}', '{{}}', 1e9, 0)",
+        """CREATE TABLE platform_answer (
+            key_hash TEXT NOT NULL,
+            idempotency_key TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            status INTEGER NOT NULL,
+            body TEXT NOT NULL,
+            created_at_ms INTEGER NOT NULL,
+            PRIMARY KEY (key_hash, idempotency_key)
+        ) STRICT""",
     ),
 )
 """The statements of each version of the schema. A file stores how many versions it has."""

@@ -23,10 +23,12 @@ from pydantic import (
 )
 
 from pysequence_api.sandbox.http import HTML_TYPE, TEXT_TYPE, Delivery, Response, json_response
+from pysequence_api.sandbox.platform.errors import PlatformErrorCode, error_response
 
 TOKEN_OPERATION = "oauth/token"
 ANY_OPERATION = "*"
 PAYMENT_OPERATION = "CreatePayment"
+PLATFORM_PAYMENT_OPERATION = "PlatformCreateTransfer"
 MAX_ARMED_FAULTS = 10_000
 MAX_DELAY_SECONDS = 3600.0
 MAX_HUGE_BODY_BYTES = 1024 * 1024 * 1024
@@ -49,6 +51,17 @@ Operation = Literal[
     "login/submit-password",
     "login/code",
     "login/submit-code",
+    "PlatformAccounts",
+    "PlatformAccount",
+    "PlatformAccountTransfers",
+    "PlatformTransfers",
+    "PlatformTransfer",
+    "PlatformCreateTransfer",
+    "PlatformRules",
+    "PlatformRule",
+    "PlatformTriggerRule",
+    "PlatformRuleExecutions",
+    "PlatformRuleExecution",
     "*",
 ]
 _SHOWS_TRANSFERS = (
@@ -57,6 +70,11 @@ _SHOWS_TRANSFERS = (
     "ActivityLogV2Transfers",
     "TransferReferenceDrawerContentV2",
     PAYMENT_OPERATION,
+    "PlatformAccountTransfers",
+    "PlatformTransfers",
+    "PlatformTransfer",
+    "PlatformRuleExecutions",
+    "PlatformRuleExecution",
     ANY_OPERATION,
 )
 _HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=2000)]
@@ -74,11 +92,13 @@ def _has_body(status: int) -> int:
 
 
 class StatusEffect(_Model):
-    """Respond with a status of 400 or above."""
+    """Respond with a status of 400 or above. With a code, the body is an error as the Platform API sends it."""
 
     kind: Literal["status"]
     status: int = Field(ge=400, le=599)
     body: JsonValue = Field(None, description="A string is sent as text, anything else as JSON")
+    code: str | None = Field(None, description="The `code` of an error of the Platform API, instead of a body")
+    message: str = Field("Something went wrong", description="The `message` beside the code")
     headers: dict[_HeaderName, _HeaderText] = {}
 
 
@@ -174,10 +194,13 @@ class DateOffsetEffect(_Model):
 
 
 class RefuseEffect(_Model):
-    """``createPayment`` refuses with this message. No money moves."""
+    """``createPayment``, or a transfer of the Platform API, is refused with this message. No money moves."""
 
     kind: Literal["refuse"]
     message: str = "Insufficient funds"
+    code: PlatformErrorCode = Field(
+        PlatformErrorCode.INVALID_PARAMETERS, description="The `code` of the Platform API, which determines the status"
+    )
 
 
 class HideNewTransferEffect(_Model):
@@ -194,7 +217,7 @@ class InvisibleEffect(_Model):
 
 
 class FailEffect(_Model):
-    """``createPayment`` succeeds, and the transfer fails this many seconds after its creation.
+    """The payment succeeds, and the transfer fails this many seconds after its creation.
 
     Until then it is ``PENDING``, then ``PROCESSING``. When it fails, the money goes back to the source.
     """
@@ -215,6 +238,16 @@ class ReturnEffect(_Model):
     seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
     status: Literal["FAILED", "CANCELLED"] = "FAILED"
     reason: str | None = Field("RETURNED_BY_BANK", description="The `errorReason`")
+
+
+class NotFoundEffect(_Model):
+    """``GET /transfers/{id}`` of the Platform API does not find the new transfer for this many seconds.
+
+    Everything else shows it. Its money has moved.
+    """
+
+    kind: Literal["not_found_seconds"]
+    seconds: float = Field(gt=0, le=1e9, allow_inf_nan=False)
 
 
 class FeeEffect(_Model):
@@ -247,7 +280,9 @@ ResponseEffect = (
     | RedirectEffect
     | HugeBodyEffect
 )
-PaymentEffect = RefuseEffect | HideNewTransferEffect | InvisibleEffect | FailEffect | ReturnEffect | FeeEffect
+PaymentEffect = (
+    RefuseEffect | HideNewTransferEffect | InvisibleEffect | NotFoundEffect | FailEffect | ReturnEffect | FeeEffect
+)
 Effect = Annotated[
     ResponseEffect
     | DelayEffect
@@ -290,8 +325,9 @@ class Fault(_Model):
             if len(used) > 1:
                 raise ValueError(f"a fault can have only one of these: {', '.join(used)}")
         for effect in self.what:
-            if isinstance(effect, PaymentEffect) and self.operation != PAYMENT_OPERATION:
-                raise ValueError(f"{effect.kind} is for {PAYMENT_OPERATION} only")
+            wanted = _operations_of(effect)
+            if wanted and self.operation not in wanted:
+                raise ValueError(f"{effect.kind} is for {' and '.join(wanted)} only")
             if isinstance(effect, ActivityLagEffect) and self.operation not in _SHOWS_TRANSFERS:
                 raise ValueError(f"{effect.kind} is for these operations only: {', '.join(_SHOWS_TRANSFERS)}")
         if self.when == "before" and any(isinstance(one, GraphqlErrorEffect) and one.keep_data for one in self.what):
@@ -381,6 +417,19 @@ class FaultList:
             self._faults.clear()
 
 
+def _operations_of(effect: Effect) -> tuple[str, ...]:
+    """Return the operations that an effect is for; nothing means all."""
+    match effect:
+        case HideNewTransferEffect():
+            return (PAYMENT_OPERATION,)
+        case NotFoundEffect():
+            return (PLATFORM_PAYMENT_OPERATION,)
+        case RefuseEffect() | InvisibleEffect() | FailEffect() | ReturnEffect() | FeeEffect():
+            return (PAYMENT_OPERATION, PLATFORM_PAYMENT_OPERATION)
+        case _:
+            return ()
+
+
 def _replaced(effect: ResponseEffect, response: Response) -> Response:  # noqa: PLR0911 - one for each effect
     match effect:
         case StatusEffect():
@@ -409,6 +458,8 @@ def _replaced(effect: ResponseEffect, response: Response) -> Response:  # noqa: 
 
 def _status_response(effect: StatusEffect) -> Response:
     headers = tuple(effect.headers.items())
+    if effect.code is not None:
+        return replace(error_response(effect.code, effect.message, effect.status), headers=headers)
     if isinstance(effect.body, str):
         return Response(effect.status, effect.body.encode(), TEXT_TYPE, headers)
     body: JsonValue = {"error": _phrase(effect.status)} if effect.body is None else effect.body

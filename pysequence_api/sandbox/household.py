@@ -33,6 +33,8 @@ SECOND_ORGANIZATION_ID = stable_id("organization", "studio")
 KYC_ID = stable_id("kyc", "household")
 """The KYC id of the first organization."""
 SECOND_KYC_ID = stable_id("kyc", "studio")
+PLATFORM_KEY = "sk_sandbox"
+"""A key of the Platform API that may do everything in the first organization."""
 CLIENT_ID = "sandbox-web-application"
 """The client id that the token endpoint accepts."""
 
@@ -138,6 +140,8 @@ class Liability:
     minimum_payment: Money | None
     due_date: str | None
     interest_rate_percentage: float | None
+    last_statement_date: str | None = None
+    original_loan_cents: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +292,12 @@ def _household_accounts() -> tuple[Account, ...]:
                 "7710042", "291378046", _SENDS_AND_RECEIVES, pending_disconnect_code="PENDING_EXPIRATION"),
         Account(id_of("Harbor Rewards Card"), ORGANIZATION_ID, "Harbor Rewards Card", -214_857, "CREDIT_CARD",
                 Provider.PLAID, False, _CARD_BANK, None, None, _RECEIVES, liability_linked_with_plaid=True,
-                liability=Liability("credit card", Money(189_412), Money(3_500), "2026-02-14", 24.99)),
+                liability=Liability("credit card", Money(189_412), Money(3_500), "2026-02-14", 24.99,
+                                    "2026-01-20")),
         Account(id_of("Car Loan"), ORGANIZATION_ID, "Car Loan", -1_421_900, "LOAN", Provider.METHOD, False, _LENDER,
                 None, None, _RECEIVES, liability_linked_with_plaid=False,
-                liability=Liability("auto", Money(1_452_310), Money(38_900), "2026-02-01", 5.4)),
+                liability=Liability("auto", Money(1_452_310), Money(38_900), "2026-02-01", 5.4,
+                                    "2026-01-02", 2_450_000)),
         Account(id_of("Landlord"), ORGANIZATION_ID, "Landlord", None, "DEPOSITORY_ACCOUNT", Provider.MANUAL, False,
                 None, "004417730", "021000021", _RECEIVES, beneficiary_name="Oak Street Homes LLC"),
         Account(id_of("Joint Account (pending)"), ORGANIZATION_ID, "Joint Account (pending)", None,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, JsonValue
+from pydantic_core import from_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -83,6 +84,15 @@ def json_response(body: JsonValue, status: int = 200) -> Response:
 def model_response(model: BaseModel, status: int = 200) -> Response:
     """Return a response with a model as JSON."""
     return Response(status, model.model_dump_json(by_alias=True).encode())
+
+
+def load_object(body: bytes) -> dict[str, JsonValue]:
+    """Return the JSON object of a body; an empty one if the body is not a JSON object."""
+    try:
+        content = from_json(body)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 async def read_request(scope: Scope, receive: Receive) -> Request | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, JsonValue
 from pysequence_api.sandbox.http import Delivery
 
 MAX_JOURNAL_ENTRIES = 10_000
-SECRET_HEADERS = frozenset({"authorization", "cookie"})
+SECRET_HEADERS = frozenset({"authorization", "cookie", "x-sequence-access-token"})
 
 
 class JournalEntry(BaseModel):

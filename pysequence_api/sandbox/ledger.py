@@ -10,7 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -37,20 +37,23 @@ COMPLETE_AFTER_MS = COMPLETE_AFTER_SECONDS * 1000
 DEFAULT_PAGE_SIZE = 10
 MAX_PAGE_SIZE = 100
 MAX_DESCRIPTION_CHARACTERS = 1000
+INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
+"""The error reason of a transfer that the source cannot pay."""
 
 _CURSOR = re.compile(r"t:(-?[0-9]{1,15}):([0-9]{1,15})", re.ASCII)
 _IS_REVERSED = "coalesce(reverses_at_ms <= :now_ms, 0)"
 _STATUS = f"""CASE WHEN status IS NOT NULL THEN status
     WHEN {_IS_REVERSED} THEN reversed_status
-    WHEN :now_ms - created_at_ms < {PROCESSING_AFTER_MS} THEN 'PENDING'
+    WHEN :now_ms - created_at_ms < {PROCESSING_AFTER_MS} AND NOT starts_processing THEN 'PENDING'
     WHEN :now_ms - created_at_ms < {COMPLETE_AFTER_MS} OR NOT completes THEN 'PROCESSING'
     ELSE 'COMPLETE' END"""
 _SELECT = f"SELECT *, {_STATUS} AS current_status, {_IS_REVERSED} AS is_reversed FROM transfer"
 _IS_VISIBLE = "visible_from_ms <= :now_ms - :lag_ms"
+_IS_LIVE = "NOT is_simulation"
 # Reversals are not written to the balances, so that they take effect by the clock.
 _BALANCE = """cents + coalesce((
     SELECT sum(CASE holder_id WHEN source_id THEN amount_cents - fee_cents ELSE fee_cents - amount_cents END)
-    FROM transfer WHERE reverses_at_ms <= :now_ms AND holder_id IN (source_id, destination_id)), 0)"""
+    FROM transfer WHERE reverses_at_ms <= :now_ms AND moves_money AND holder_id IN (source_id, destination_id)), 0)"""
 
 
 class Status(StrEnum):
@@ -112,6 +115,10 @@ class NewTransfer:
     reverses_at_ms: int | None = None
     reversed_status: Status | None = None
     completes: bool = True
+    is_simulation: bool = False
+    moves_money: bool = True
+    starts_processing: bool = False
+    readable_from_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,9 @@ class TransferRow:
     """When the money went back; ``None`` if it has not."""
     is_returned: bool
     """Whether the money went back after the transfer was ``COMPLETE``."""
+    is_simulation: bool
+    starts_processing: bool
+    """Whether it is ``PROCESSING`` from the beginning, because the Platform API made it."""
 
     @property
     def cursor(self) -> str:
@@ -150,7 +160,7 @@ class TransferRow:
         """Return when the status last changed."""
         if self.reversed_at_ms is not None:
             return self.reversed_at_ms
-        after_ms = {Status.PENDING: 0, Status.PROCESSING: PROCESSING_AFTER_MS}
+        after_ms = {Status.PENDING: 0, Status.PROCESSING: 0 if self.starts_processing else PROCESSING_AFTER_MS}
         return self.created_at_ms + after_ms.get(Status(self.status), COMPLETE_AFTER_MS)
 
 
@@ -167,6 +177,12 @@ class TransferQuery:
     name: str = ""
     party_id: str | None = None
     exclude_id: str | None = None
+    source_ids: Sequence[str] = ()
+    """Together with ``destination_ids``: the source is one of these, or the destination is one of those."""
+    destination_ids: Sequence[str] = ()
+    only_id: str | None = None
+    simulations: bool | None = False
+    """``None`` means both real and simulated transfers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +212,16 @@ class PaymentOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Movement:
+    """Two parties that exist, and what moves between them."""
+
+    source: Holder
+    destination: Holder
+    amount_cents: int
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reversal:
     """A transfer that fails or is returned later, so that its money goes back to the source."""
 
@@ -216,6 +242,8 @@ class PaymentFaults:
     fee_cents: int = 0
     """What the destination does not receive. At least one cent arrives."""
     reversal: Reversal | None = None
+    unreadable_seconds: float = 0
+    """How long the transfer cannot be read by its id, although lists show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +312,16 @@ class Ledger:
     def transfer(self, organization_id: str, transfer_id: str) -> TransferRow | None:
         """Return one transfer of an organization; ``None`` if there is none with this id."""
         row = self._connection.execute(
-            f"{_SELECT} WHERE {_IS_VISIBLE} AND organization_id = :organization_id AND id = :id",
+            f"{_SELECT} WHERE {_IS_VISIBLE} AND {_IS_LIVE} AND organization_id = :organization_id AND id = :id",
+            {**self._times(), "organization_id": organization_id, "id": transfer_id},
+        ).fetchone()
+        return None if row is None else _read(row)
+
+    def readable_transfer(self, organization_id: str, transfer_id: str) -> TransferRow | None:
+        """Return one transfer or simulation as the Platform API does: a new one can be unknown for a short time."""
+        row = self._connection.execute(
+            f"""{_SELECT} WHERE {_IS_VISIBLE} AND organization_id = :organization_id AND id = :id
+            AND readable_from_ms <= :now_ms""",
             {**self._times(), "organization_id": organization_id, "id": transfer_id},
         ).fetchone()
         return None if row is None else _read(row)
@@ -312,16 +349,32 @@ class Ledger:
                 after_ms=created_at_ms,
                 after_sequence=sequence,
             )
+        return self._page(conditions, size)
+
+    def numbered_page(self, organization_id: str, query: TransferQuery, *, number: int, size: int) -> Page:
+        """List transfers by page number, newest first. Transfers made meanwhile move the others to later pages.
+
+        Args:
+            organization_id: the organization.
+            query: which of its transfers.
+            number: the number of the page, from 1.
+            size: how many transfers a page has.
+        """
+        conditions = _conditions(organization_id, query, self._times())
+        return self._page(conditions, size, (number - 1) * size)
+
+    def _page(self, conditions: _Conditions, size: int, offset: int = 0) -> Page:
         found = self._connection.execute(
-            f"{_SELECT} WHERE {' AND '.join(conditions.texts)} ORDER BY created_at_ms DESC, sequence DESC LIMIT :size",
-            {**conditions.values, "size": size + 1},
+            f"""{_SELECT} WHERE {" AND ".join(conditions.texts)}
+            ORDER BY created_at_ms DESC, sequence DESC LIMIT :size OFFSET :offset""",
+            {**conditions.values, "size": size + 1, "offset": offset},
         ).fetchall()
         return Page(tuple(_read(row) for row in found[:size]), has_next_page=len(found) > size)
 
     def first_transfer_ms(self, organization_id: str) -> int | None:
         """Return when the oldest transfer of the organization was made."""
         value: int | None = self._connection.execute(
-            "SELECT min(created_at_ms) FROM transfer WHERE organization_id = ?", (organization_id,)
+            f"SELECT min(created_at_ms) FROM transfer WHERE organization_id = ? AND {_IS_LIVE}", (organization_id,)
         ).fetchone()[0]
         return value
 
@@ -330,13 +383,13 @@ class Ledger:
         row = self._connection.execute(
             f"""SELECT count(*) AS transfers, coalesce(sum(activity_type = 'RULE'), 0) AS rules,
                 coalesce(sum(CASE WHEN direction = 'INCOMING' THEN amount_cents - fee_cents END), 0) AS incoming_cents
-            FROM transfer WHERE created_at_ms >= :since_ms AND {_IS_VISIBLE}""",
+            FROM transfer WHERE created_at_ms >= :since_ms AND {_IS_VISIBLE} AND {_IS_LIVE}""",
             {**self._times(), "since_ms": since_ms},
         ).fetchone()
         return MonthSummary(row["transfers"], row["rules"], row["incoming_cents"])
 
     def payments(self) -> tuple[TransferRow, ...]:
-        """Return all transfers of ``createPayment``, oldest first, also those that the activity does not show yet."""
+        """Return what clients moved, oldest first, also what the activity does not show yet."""
         rows = self._connection.execute(f"{_SELECT} WHERE is_payment ORDER BY sequence", {"now_ms": self.now_ms()})
         return tuple(_read(row) for row in rows)
 
@@ -360,19 +413,62 @@ class Ledger:
             raise PaymentRefusedError("Amount must be greater than zero")
         source = _payment_party("Source", order.source, organization)
         destination = _payment_party("Destination", order.destination, organization)
-        _check_route(source, destination)
-        self._drop_snapshot()
-        with writing(self._connection):
+        check_route(source, destination)
+        with self.writing():
             # The time is read under the lock, so that transfers are in the order of their times.
-            transfer = _new_transfer(source, destination, order, faults or PaymentFaults(), self.now_ms())
-            self._move(transfer)
+            movement = Movement(source, destination, order.amount_cents, order.description)
+            transfer = _new_transfer(movement, faults or PaymentFaults(), self.now_ms())
+            if not self._move(transfer):
+                raise PaymentRefusedError("Insufficient funds")
             insert_transfer(self._connection, transfer)
         return transfer.id
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Run one transaction under the write lock of the file."""
+        self._drop_snapshot()
+        with writing(self._connection):
+            yield
+
+    def add_transfer(self, movement: Movement, faults: PaymentFaults, *, simulation: bool = False) -> TransferRow:
+        """Move money as the Platform API does, in the caller's transaction.
+
+        A transfer without sufficient funds is accepted, moves nothing, and fails after `PROCESSING_AFTER_SECONDS`.
+
+        Args:
+            movement: what to move. `check_route` has accepted it.
+            faults: what goes wrong with the transfer.
+            simulation: move nothing, and show the transfer in the Platform API only.
+        """
+        transfer = replace(
+            _new_transfer(movement, faults, self.now_ms()),
+            is_simulation=simulation,
+            starts_processing=True,
+        )
+        if simulation:
+            transfer = replace(transfer, moves_money=False, is_payment=False)
+        if not (self._covers(transfer) if simulation else self._move(transfer)):
+            transfer = replace(
+                transfer,
+                moves_money=False,
+                is_payment=False,
+                error_reason=INSUFFICIENT_FUNDS,
+                reverses_at_ms=transfer.created_at_ms + PROCESSING_AFTER_MS,
+                reversed_status=Status.FAILED,
+                completes=False,
+            )
+        insert_transfer(self._connection, transfer)
+        row = self._connection.execute(f"{_SELECT} WHERE id = :id", {"now_ms": self.now_ms(), "id": transfer.id})
+        return _read(row.fetchone())
 
     def _times(self) -> dict[str, int]:
         return {"now_ms": self.now_ms(), "lag_ms": _ms(self.activity_lag_seconds)}
 
-    def _move(self, transfer: NewTransfer) -> None:
+    def _covers(self, transfer: NewTransfer) -> bool:
+        return self.balance_cents(transfer.source_id) >= transfer.amount_cents
+
+    def _move(self, transfer: NewTransfer) -> bool:
+        """Move the money; return whether the source has enough."""
         taken = self._connection.execute(
             f"""UPDATE balance SET cents = cents - :amount_cents
             WHERE holder_id = :holder_id AND {_BALANCE} >= :amount_cents""",
@@ -383,11 +479,12 @@ class Ledger:
             },
         )
         if taken.rowcount != 1:
-            raise PaymentRefusedError("Insufficient funds")
+            return False
         self._connection.execute(
             "UPDATE balance SET cents = cents + ? WHERE holder_id = ?",
             (transfer.amount_cents - transfer.fee_cents, transfer.destination_id),
         )
+        return True
 
 
 @contextmanager
@@ -436,7 +533,12 @@ def _payment_party(role: str, named: PaymentParty, organization: Organization) -
     return holder
 
 
-def _check_route(source: Holder, destination: Holder) -> None:
+def check_route(source: Holder, destination: Holder) -> None:
+    """Check whether money can move between two parties.
+
+    Raises:
+        PaymentRefusedError: it cannot. The message says why.
+    """
     if source.id == destination.id:
         raise PaymentRefusedError("Source and destination must be different")
     if isinstance(source, Account):
@@ -446,9 +548,8 @@ def _check_route(source: Holder, destination: Holder) -> None:
             raise PaymentRefusedError("Transfers between two external accounts are not possible")
 
 
-def _new_transfer(
-    source: Holder, destination: Holder, order: PaymentOrder, faults: PaymentFaults, now_ms: int
-) -> NewTransfer:
+def _new_transfer(movement: Movement, faults: PaymentFaults, now_ms: int) -> NewTransfer:
+    source, destination = movement.source, movement.destination
     reversal = faults.reversal
     is_return = reversal is not None and reversal.is_return
     return NewTransfer(
@@ -456,20 +557,21 @@ def _new_transfer(
         organization_id=source.organization_id,
         source_id=source.id,
         destination_id=destination.id,
-        amount_cents=order.amount_cents,
+        amount_cents=movement.amount_cents,
         direction=direction(source, destination),
         activity_type=ActivityType.ONE_TIME_TRANSFER,
         created_at_ms=now_ms,
         error_reason=reversal.error_reason if reversal else None,
-        description=order.description and order.description[:MAX_DESCRIPTION_CHARACTERS],
+        description=movement.description and movement.description[:MAX_DESCRIPTION_CHARACTERS],
         # Only compound details have a reversal payment.
         is_compound=is_return or isinstance(source, Account) or isinstance(destination, Account),
         visible_from_ms=now_ms + _ms(faults.invisible_seconds),
         is_payment=True,
-        fee_cents=min(faults.fee_cents, order.amount_cents - 1),
+        fee_cents=min(faults.fee_cents, movement.amount_cents - 1),
         reverses_at_ms=now_ms + _ms(reversal.after_seconds) if reversal else None,
         reversed_status=reversal.status if reversal else None,
         completes=reversal is None or is_return,
+        readable_from_ms=now_ms + _ms(faults.unreadable_seconds),
     )
 
 
@@ -493,6 +595,12 @@ def _conditions(organization_id: str, query: TransferQuery, times: dict[str, int
         conditions.add(":party_id IN (source_id, destination_id)", party_id=query.party_id)
     if query.exclude_id is not None:
         conditions.add("id != :exclude_id", exclude_id=query.exclude_id)
+    if query.only_id is not None:
+        conditions.add("id = :only_id", only_id=query.only_id)
+    if query.simulations is not None:
+        conditions.add("is_simulation = :is_simulation", is_simulation=query.simulations)
+    if query.source_ids or query.destination_ids:
+        _add_parties(conditions, query.source_ids, query.destination_ids)
     if query.name:
         _add_name(conditions, query.name)
     return conditions
@@ -502,9 +610,13 @@ def _add_name(conditions: _Conditions, name: str) -> None:
     # SQLite ignores case in ASCII only, so the names are compared here. There are few parties.
     wanted = name.casefold()
     matching = [party.id for party in PARTIES.values() if wanted in party.name.casefold()]
+    _add_parties(conditions, matching, matching)
+
+
+def _add_parties(conditions: _Conditions, source_ids: Sequence[str], destination_ids: Sequence[str]) -> None:
     marks = _Conditions({})
-    marks.any_of("source_id", "party", matching)
-    marks.any_of("destination_id", "party", matching)
+    marks.any_of("source_id", "source", source_ids)
+    marks.any_of("destination_id", "destination", destination_ids)
     conditions.add(f"({' OR '.join(marks.texts)})", **marks.values)
 
 
@@ -541,4 +653,6 @@ def _read(row: sqlite3.Row) -> TransferRow:
         created_at_ms=row["created_at_ms"],
         reversed_at_ms=row["reverses_at_ms"] if is_reversed else None,
         is_returned=is_reversed and bool(row["completes"]),
+        is_simulation=bool(row["is_simulation"]),
+        starts_processing=bool(row["starts_processing"]),
     )

@@ -36,11 +36,11 @@ def read_range(start: str | None, end: str | None) -> tuple[int | None, int | No
     Raises:
         ValueError: one of them is neither a date nor a timestamp.
     """
-    first_ms = None if start is None else _to_ms(_read(start))
+    first_ms = None if start is None else to_ms(_read(start))
     if end is None:
         return first_ms, None
     last = _read(end)
-    return first_ms, _to_ms(last) + (DAY_MS - 1 if _is_date(end) else 0)
+    return first_ms, to_ms(last) + (DAY_MS - 1 if _is_date(end) else 0)
 
 
 def _is_date(text: str) -> bool:
@@ -59,5 +59,6 @@ def _read(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _to_ms(time: datetime) -> int:
+def to_ms(time: datetime) -> int:
+    """Convert an aware time to whole milliseconds since 1970."""
     return (time - _EPOCH) // MILLISECOND

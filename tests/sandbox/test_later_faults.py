@@ -11,6 +11,7 @@ from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox, SandboxFileError
 from pysequence_api.sandbox.ledger import open_ledger
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import START_SECONDS, FakeClock
+from tests.sandbox.platform_caller import PlatformCaller
 from tests.sandbox.published import POD_DRAWER_CONTENT, TRANSFER_REFERENCE_DETAIL
 from tests.sandbox.test_graphql import CREATE_AND_LOOK
 
@@ -168,21 +169,38 @@ async def test_later_faults_survive_a_restart(caller: Caller, clock: FakeClock, 
         assert (await other.moved())[0]["status"] == "FAILED"
 
 
-async def test_a_file_of_the_first_version_is_upgraded(caller: Caller, clock: FakeClock, tmp_path: Path) -> None:
+def set_back(path: Path, version: int) -> None:
+    """Turn a file into one of an earlier version."""
+    later = {
+        2: ("is_simulation", "moves_money", "starts_processing", "readable_from_ms"),
+        1: ("fee_cents", "reverses_at_ms", "reversed_status", "completes"),
+    }
+    connection = sqlite3.connect(path)
+    for table in ("platform_key", "platform_answer"):
+        connection.execute(f"DROP TABLE {table}")
+    if version == 1:
+        connection.execute("DROP INDEX transfer_reversal")
+    for column in (name for number, names in later.items() if number >= version for name in names):
+        connection.execute(f"ALTER TABLE transfer DROP COLUMN {column}")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_file_of_an_earlier_version_is_upgraded(
+    caller: Caller, clock: FakeClock, tmp_path: Path, version: int
+) -> None:
     await caller.pay()
     moved = await caller.moved()
     path = tmp_path / "sandbox.db"
-    connection = sqlite3.connect(path)
-    connection.execute("DROP INDEX transfer_reversal")
-    for column in ("fee_cents", "reverses_at_ms", "reversed_status", "completes"):
-        connection.execute(f"ALTER TABLE transfer DROP COLUMN {column}")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
+    set_back(path, version)
     for _ in range(2):
         Sandbox(path, clock=clock)
         assert await caller.moved() == moved
     await pay_with(caller, {"kind": "fail_after_seconds", "seconds": 0})
-    assert [one["status"] for one in await caller.moved()] == ["PENDING", "FAILED"]
+    platform = await PlatformCaller.opened(caller.client)
+    await platform.transfer()
+    assert [one["status"] for one in await caller.moved()] == ["PENDING", "FAILED", "PROCESSING"]
 
 
 async def test_a_file_of_a_newer_version_is_not_changed(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The Platform API of the simulated Sequence (docs/upstream-platform.md)."""
