@@ -18,10 +18,10 @@ from pysequence_api.sandbox.http import TEXT_TYPE, Request, Response, json_respo
 from pysequence_api.sandbox.ledger import (
     Direction,
     Ledger,
+    Movement,
     Page,
     PaymentRefusedError,
     TransferQuery,
-    Movement,
     check_route,
 )
 from pysequence_api.sandbox.platform import shapes
