@@ -34,8 +34,9 @@ def serve(
 ) -> None:
     """Run the simulated Sequence over HTTP.
 
-    Runs until Ctrl-C or SIGTERM. Prints its address, an access token, a refresh token, and the variables that connect
-    the gateway to it, ready for a shell or for a file that --env-file names.
+    Runs until Ctrl-C or SIGTERM. Prints its address, an access token, a refresh token, the address and a key of its
+    Platform API, and the variables that connect the gateway to it, ready for a shell or for a file that --env-file
+    names.
 
     \b
     Example:
@@ -68,6 +69,7 @@ def _print_variables(tokens: sandbox.IssuedTokens, directory: Path, url: str) ->
     print_line(f"# The simulated Sequence listens on {url}. NO REAL MONEY. Press Ctrl-C to stop.")
     print_line(f"# Access token: {tokens.access_token}")
     print_line(f"# Refresh token: {tokens.refresh_token}")
+    print_line(f"# Platform API: {url}{sandbox.PLATFORM_PATH} with the key {sandbox.PLATFORM_KEY}")
     print_line("# To connect pysequence-api to it, with a data directory of its own, set:")
     values = {
         "graphql_url": f"{url}/api/graphql",

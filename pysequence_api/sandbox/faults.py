@@ -29,6 +29,7 @@ TOKEN_OPERATION = "oauth/token"
 ANY_OPERATION = "*"
 PAYMENT_OPERATION = "CreatePayment"
 PLATFORM_PAYMENT_OPERATION = "PlatformCreateTransfer"
+PLATFORM_TRIGGER_OPERATION = "PlatformTriggerRule"
 MAX_ARMED_FAULTS = 10_000
 MAX_DELAY_SECONDS = 3600.0
 MAX_HUGE_BODY_BYTES = 1024 * 1024 * 1024
@@ -327,7 +328,7 @@ class Fault(_Model):
         for effect in self.what:
             wanted = _operations_of(effect)
             if wanted and self.operation not in wanted:
-                raise ValueError(f"{effect.kind} is for {' and '.join(wanted)} only")
+                raise ValueError(f"{effect.kind} is for {', '.join(wanted)} only")
             if isinstance(effect, ActivityLagEffect) and self.operation not in _SHOWS_TRANSFERS:
                 raise ValueError(f"{effect.kind} is for these operations only: {', '.join(_SHOWS_TRANSFERS)}")
         if self.when == "before" and any(isinstance(one, GraphqlErrorEffect) and one.keep_data for one in self.what):
@@ -423,9 +424,9 @@ def _operations_of(effect: Effect) -> tuple[str, ...]:
         case HideNewTransferEffect():
             return (PAYMENT_OPERATION,)
         case NotFoundEffect():
-            return (PLATFORM_PAYMENT_OPERATION,)
+            return (PLATFORM_PAYMENT_OPERATION, PLATFORM_TRIGGER_OPERATION)
         case RefuseEffect() | InvisibleEffect() | FailEffect() | ReturnEffect() | FeeEffect():
-            return (PAYMENT_OPERATION, PLATFORM_PAYMENT_OPERATION)
+            return (PAYMENT_OPERATION, PLATFORM_PAYMENT_OPERATION, PLATFORM_TRIGGER_OPERATION)
         case _:
             return ()
 

@@ -231,6 +231,8 @@ class Organization:
     pods: tuple[Pod, ...]
     ports: tuple[Port, ...]
     accounts: tuple[Account, ...]
+    deleted_pods: tuple[Pod, ...] = ()
+    """Pods that only past transfers and the Platform API show."""
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -346,6 +348,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             _port(ORGANIZATION_ID, 2, "Side Income", 48_000, None),
         ),
         accounts=_household_accounts(),
+        deleted_pods=(_pod(ORGANIZATION_ID, 13, "Ski Trip", 0, "⛷️"),),
     ),
     Organization(
         id=SECOND_ORGANIZATION_ID,
@@ -392,8 +395,12 @@ def account_type(holder: Holder) -> AccountType:
 ORGANIZATION_BY_ID = {organization.id: organization for organization in ORGANIZATIONS}
 ORGANIZATION_BY_KYC_ID = {kyc.id: organization for organization in ORGANIZATIONS for kyc in organization.kycs}
 HOLDERS = {holder.id: holder for organization in ORGANIZATIONS for holder in organization.holders}
+DELETED_PODS = {pod.id: pod for organization in ORGANIZATIONS for pod in organization.deleted_pods}
+DELETED_AFTER_DAYS = 40
+"""When they were deleted, counted from the first transfer of the organization."""
 PARTIES: dict[str, Party] = {
     **HOLDERS,
+    **DELETED_PODS,
     **{merchant.id: merchant for merchant in MERCHANTS},
     **{entity.id: entity for entity in EXTERNAL_ENTITIES},
 }

@@ -39,6 +39,10 @@ MAX_PAGE_SIZE = 100
 MAX_DESCRIPTION_CHARACTERS = 1000
 INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
 """The error reason of a transfer that the source cannot pay."""
+MIN_PLATFORM_CENTS = 100
+"""The Platform API moves no less."""
+LESS_THAN_ONE_DOLLAR = "TRANSFER_AMOUNT_LESS_THAN_ONE_DOLLAR"
+"""The error reason of an execution of a rule that would move less."""
 
 _CURSOR = re.compile(r"t:(-?[0-9]{1,15}):([0-9]{1,15})", re.ASCII)
 _IS_REVERSED = "coalesce(reverses_at_ms <= :now_ms, 0)"
@@ -180,6 +184,8 @@ class TransferQuery:
     source_ids: Sequence[str] = ()
     """Together with ``destination_ids``: the source is one of these, or the destination is one of those."""
     destination_ids: Sequence[str] = ()
+    between: tuple[str, str] | None = None
+    """The source and the destination."""
     only_id: str | None = None
     simulations: bool | None = False
     """``None`` means both real and simulated transfers."""
@@ -219,6 +225,8 @@ class Movement:
     destination: Holder
     amount_cents: int
     description: str | None = None
+    rule_trigger_type: str | None = None
+    """What triggered the rule that moves the money; ``None``: no rule does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,7 +441,7 @@ class Ledger:
     def add_transfer(self, movement: Movement, faults: PaymentFaults, *, simulation: bool = False) -> TransferRow:
         """Move money as the Platform API does, in the caller's transaction.
 
-        A transfer without sufficient funds is accepted, moves nothing, and fails after `PROCESSING_AFTER_SECONDS`.
+        A transfer that the source cannot pay is accepted, moves nothing, and fails after `PROCESSING_AFTER_SECONDS`.
 
         Args:
             movement: what to move. `check_route` has accepted it.
@@ -447,12 +455,13 @@ class Ledger:
         )
         if simulation:
             transfer = replace(transfer, moves_money=False, is_payment=False)
-        if not (self._covers(transfer) if simulation else self._move(transfer)):
+        reason = self._failure_reason(transfer)
+        if reason is not None:
             transfer = replace(
                 transfer,
                 moves_money=False,
                 is_payment=False,
-                error_reason=INSUFFICIENT_FUNDS,
+                error_reason=reason,
                 reverses_at_ms=transfer.created_at_ms + PROCESSING_AFTER_MS,
                 reversed_status=Status.FAILED,
                 completes=False,
@@ -464,8 +473,14 @@ class Ledger:
     def _times(self) -> dict[str, int]:
         return {"now_ms": self.now_ms(), "lag_ms": _ms(self.activity_lag_seconds)}
 
-    def _covers(self, transfer: NewTransfer) -> bool:
-        return self.balance_cents(transfer.source_id) >= transfer.amount_cents
+    def _failure_reason(self, transfer: NewTransfer) -> str | None:
+        """Move the money of a transfer that moves any; return why it cannot."""
+        if transfer.amount_cents < MIN_PLATFORM_CENTS:
+            return LESS_THAN_ONE_DOLLAR
+        if transfer.moves_money:
+            return None if self._move(transfer) else INSUFFICIENT_FUNDS
+        is_covered = self.balance_cents(transfer.source_id) >= transfer.amount_cents
+        return None if is_covered else INSUFFICIENT_FUNDS
 
     def _move(self, transfer: NewTransfer) -> bool:
         """Move the money; return whether the source has enough."""
@@ -559,7 +574,7 @@ def _new_transfer(movement: Movement, faults: PaymentFaults, now_ms: int) -> New
         destination_id=destination.id,
         amount_cents=movement.amount_cents,
         direction=direction(source, destination),
-        activity_type=ActivityType.ONE_TIME_TRANSFER,
+        activity_type=ActivityType.RULE if movement.rule_trigger_type else ActivityType.ONE_TIME_TRANSFER,
         created_at_ms=now_ms,
         error_reason=reversal.error_reason if reversal else None,
         description=movement.description and movement.description[:MAX_DESCRIPTION_CHARACTERS],
@@ -572,6 +587,7 @@ def _new_transfer(movement: Movement, faults: PaymentFaults, now_ms: int) -> New
         reversed_status=reversal.status if reversal else None,
         completes=reversal is None or is_return,
         readable_from_ms=now_ms + _ms(faults.unreadable_seconds),
+        rule_trigger_type=movement.rule_trigger_type,
     )
 
 
@@ -597,6 +613,9 @@ def _conditions(organization_id: str, query: TransferQuery, times: dict[str, int
         conditions.add("id != :exclude_id", exclude_id=query.exclude_id)
     if query.only_id is not None:
         conditions.add("id = :only_id", only_id=query.only_id)
+    if query.between is not None:
+        source_id, destination_id = query.between
+        conditions.add("source_id = :from_id AND destination_id = :to_id", from_id=source_id, to_id=destination_id)
     if query.simulations is not None:
         conditions.add("is_simulation = :is_simulation", is_simulation=query.simulations)
     if query.source_ids or query.destination_ids:

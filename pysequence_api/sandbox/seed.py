@@ -44,6 +44,8 @@ class _Stream:
     description: str | None = None
     is_compound: bool = False
     trigger: tuple[str, str | None] | None = None
+    is_active: bool = True
+    """Whether its rule is active. A rule is in the history even if it is not."""
     newest_hours: int | None = None
     """How long ago the newest one was; ``None``: random."""
 
@@ -59,7 +61,7 @@ _HOUSEHOLD = (
     _Stream("Salary", "Rent", _RULE, 14, 90_000, 90_000, None, False, _ON_DEPOSIT),
     _Stream("Salary", "Groceries", _RULE, 14, 25_000, 25_000, None, False, _ON_DEPOSIT),
     _Stream("Salary", "Emergency Fund", _RULE, 14, 40_000, 60_000, None, False, _ON_DEPOSIT),
-    _Stream("Salary", "Taxes 2025", _RULE, 14, 20_000, 20_000, None, False, _ON_DEPOSIT),
+    _Stream("Salary", "Taxes 2025", _RULE, 14, 20_000, 20_000, None, False, _ON_DEPOSIT, is_active=False),
     _Stream("50% Rule", "House Down Payment", _RULE, 7, 12_500, 12_500, None, False, _WEEKLY),
     _Stream("Emergency Fund", "Harbor Card Payoff", _RULE, 30, 30_000, 80_000, None, False, _MONTHLY),
     _Stream("Rent", "Landlord", _RULE, 30, 180_000, 180_000, "Rent", True, _MONTHLY),
@@ -87,6 +89,11 @@ _STUDIO = (
     _Stream("Operating", "Payroll Reserve", _RULE, 60, 100_000, 100_000, None, False, _MONTHLY),
     _Stream("Operating", "Business Checking", _ONCE, 55, 40_000, 90_000, "Owner draw", True),
 )
+_DELETED = (_Stream("Ski Trip", "Vacation / Travel", _RULE, 7, 2_500, 2_500, None, False, _WEEKLY),)
+"""Rules of pods that are deleted now. They ran `_DELETED_RUNS` times, when the history began."""
+_DELETED_RUNS = 4
+RULES = {ORGANIZATIONS[0].id: (*_HOUSEHOLD, *_DELETED), ORGANIZATIONS[1].id: _STUDIO}
+"""The streams with the rules of each organization."""
 
 
 def seed(connection: sqlite3.Connection, now_ms: int) -> None:
@@ -103,6 +110,7 @@ def seed(connection: sqlite3.Connection, now_ms: int) -> None:
     generator = random.Random(_RANDOM_SEED)
     household, studio = ORGANIZATIONS
     history = [*_history(household, _HOUSEHOLD, generator, now_ms), *_history(studio, _STUDIO, generator, now_ms)]
+    history += _deleted_history(household, now_ms)
     for transfer in sorted(history, key=lambda one: one.created_at_ms):
         insert_transfer(connection, transfer)
 
@@ -110,8 +118,7 @@ def seed(connection: sqlite3.Connection, now_ms: int) -> None:
 def _history(
     organization: Organization, streams: tuple[_Stream, ...], generator: random.Random, now_ms: int
 ) -> Iterator[NewTransfer]:
-    everyone: tuple[Party, ...] = (*MERCHANTS, *EXTERNAL_ENTITIES, *organization.holders)
-    parties = {party.name: party for party in everyone}
+    parties = parties_by_name(organization)
     for stream in streams:
         start_ms = generator.randrange(1, stream.every_days * DAY_MS)
         if stream.newest_hours is not None:
@@ -131,6 +138,27 @@ def _history(
                 amount_cents=amount_cents,
                 created_at_ms=created_at_ms,
             )
+
+
+def _deleted_history(organization: Organization, now_ms: int) -> Iterator[NewTransfer]:
+    parties = parties_by_name(organization)
+    for stream in _DELETED:
+        for number in range(_DELETED_RUNS):
+            yield _transfer(
+                stream,
+                (parties[stream.source], parties[stream.destination]),
+                (Status.COMPLETE, None),
+                organization_id=organization.id,
+                transfer_id=stable_id("transfer", f"{organization.id}/{stream.source}/{number}"),
+                amount_cents=stream.to_cents,
+                created_at_ms=now_ms - (_HISTORY_DAYS - stream.every_days * number) * DAY_MS,
+            )
+
+
+def parties_by_name(organization: Organization) -> dict[str, Party]:
+    """Return everything that can be a party of a transfer in the history of an organization."""
+    everyone = (*MERCHANTS, *EXTERNAL_ENTITIES, *organization.deleted_pods, *organization.holders)
+    return {party.name: party for party in everyone}
 
 
 def _transfer(

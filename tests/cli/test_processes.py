@@ -175,6 +175,7 @@ def test_the_sandbox_prints_the_variables_to_connect_to_it(sequence: SandboxProc
     assert "NO REAL MONEY" in shown
     assert sequence.url in sequence.lines[0]
     assert "Refresh token: " in shown
+    assert f"Platform API: {sequence.url}/platform/v1 with the key sk_sandbox" in shown
     names = ["GRAPHQL_URL", "AUTH_URL", "APP_URL", "EMAIL", "PASSWORD", "TOTP"]
     names += ["ACCESS_TOKEN", "ORG_ID", "KYC_ID", "AUTH0_CLIENT_ID", "DATA_DIR"]
     assert list(sequence.variables) == [f"SEQUENCE_{name}" for name in names]

@@ -256,8 +256,8 @@ async def test_the_journal_shows_that_no_response_was_sent(caller: Caller) -> No
         ({"operation": "*", "what": {"kind": "status", "status": 200}}, "greater than or equal to 400"),
         ({"operation": "*", "what": ["close", "html"]}, "only one of these"),
         ({"operation": "*", "what": ["no_date", "no_date"]}, "twice"),
-        ({"operation": "*", "what": "refuse"}, "CreatePayment and PlatformCreateTransfer only"),
-        ({"operation": "ActivitySummary", "what": {"kind": "fee_cents", "cents": 1}}, "CreatePayment and Platform"),
+        ({"operation": "*", "what": "refuse"}, "CreatePayment, PlatformCreateTransfer, PlatformTriggerRule only"),
+        ({"operation": "ActivitySummary", "what": {"kind": "fee_cents", "cents": 1}}, "CreatePayment, Platform"),
         ({"operation": "CreatePayment", "what": {"kind": "fee_cents", "cents": 0}}, "cents"),
         ({"operation": "CreatePayment", "what": "fail_after_seconds"}, "seconds"),
         (

@@ -232,6 +232,20 @@ async def test_an_unknown_account_is_404(platform: PlatformCaller) -> None:
 # Lists of transfers
 
 
+async def filled(platform: PlatformCaller, path: str) -> str:
+    """Return a path with the ids of things that exist."""
+    rule = (await rules(platform))["Salary to Rent"]
+    (run, *_) = await platform.items(executions(rule), pageSize=1)
+    transfer_id = (await platform.transfer())["id"]
+    return path.format(rent=platform.ids["Rent"], transfer=transfer_id, rule=rule["id"], run=run["id"])
+
+
+def sent(platform: PlatformCaller, path: str) -> dict[str, Any]:
+    """Return what a POST sends."""
+    body = platform.order() if path == "/transfers" else {"simulation": True}
+    return {"json": body, "headers": {"idempotency-key": "k"}}
+
+
 async def all_transfers(platform: PlatformCaller, *names: str, **params: Any) -> list[Any]:
     ids = [platform.ids[name] for name in names or platform.ids]
     return await platform.items("/transfers", **{"accountIds[]": ids, "pageSize": 100, **params})
@@ -457,6 +471,140 @@ async def test_a_simulation_moves_nothing(platform: PlatformCaller, graphql: Cal
     assert (await platform.get(f"/transfers/{poor['id']}"))["errorCode"] == "INSUFFICIENT_FUNDS"
 
 
+# Rules
+
+
+def executions(rule: Any) -> str:
+    return f"/rules/{rule['id']}/executions"
+
+
+async def rules(platform: PlatformCaller) -> dict[str, Any]:
+    """Return all rules by name."""
+    return {one["name"]: one for one in await platform.items("/rules", pageSize=100)}
+
+
+async def trigger(platform: PlatformCaller, name: str, key: str = "k", **body: Any) -> httpx.Response:
+    rule = (await rules(platform))[name]
+    headers = {"idempotency-key": key}
+    return await platform.send("POST", f"/rules/{rule['id']}/trigger", json=body, headers=headers)
+
+
+async def test_the_rules_are_those_of_the_activity(platform: PlatformCaller) -> None:
+    found = await rules(platform)
+    for name, rule in found.items():
+        assert await platform.get(f"/rules/{rule['id']}") == rule
+        runs = await platform.items(executions(rule), pageSize=5)
+        assert runs
+        for run in runs:
+            assert await platform.get(f"{executions(rule)}/{run['id']}") == run
+            (made,) = await all_transfers(platform, rule_execution_id=run["id"], executionMode="ALL")
+            assert (made["ruleId"], made["ruleExecutionId"], made["origin"]) == (rule["id"], run["id"], "RULE")
+            assert name == f"{made['source']['name']} to {made['destination']['name']}"
+    first = await platform.get("/rules", pageSize=3)
+    assert first["pagination"] == {"page": 1, "pageSize": 3, "hasNextPage": True}
+    assert [one["isActive"] for one in found.values()].count(False) == 1
+
+
+async def test_a_triggered_rule_moves_money(platform: PlatformCaller, graphql: Caller, clock: FakeClock) -> None:
+    before = await platform.balance("Rent")
+    response = await trigger(platform, "Salary to Rent")
+    assert response.status_code == 202
+    run_id = response.json()["data"]["executionId"]
+    assert response.json()["data"] == {"executionId": run_id}
+    assert await platform.balance("Rent") == before + 90_000
+    (made,) = await all_transfers(platform, rule_execution_id=run_id)
+    assert [one["id"] for one in await platform.moved()] == [made["id"]]
+    assert (await graphql.nodes())[0]["activityType"] == "RULE"
+    clock.now += 10
+    rule = (await rules(platform))["Salary to Rent"]
+    run = await platform.get(f"{executions(rule)}/{run_id}")
+    assert (run["status"], run["completedAt"]) == ("COMPLETE", iso(10))
+    assert (await trigger(platform, "Salary to Rent")).text == response.text
+    other = await trigger(platform, "Salary to Rent", executeAmount=5_000)
+    assert read_error(other) == (400, "IDEMPOTENCY_KEY_MISMATCH")
+    assert (await trigger(platform, "Salary to Rent", key="other", executeAmount=5_000)).status_code == 202
+    assert [one["amount_cents"] for one in await platform.moved()] == [90_000, 5_000]
+
+
+async def test_a_simulated_execution_moves_nothing(platform: PlatformCaller, graphql: Caller) -> None:
+    shown = await graphql.nodes()
+    response = await trigger(platform, "Salary to Rent", simulation=True)
+    run_id = response.json()["data"]["executionId"]
+    assert await platform.moved() == []
+    assert await graphql.nodes() == shown
+    (made,) = await all_transfers(platform, rule_execution_id=run_id, executionMode="SIMULATION")
+    assert made["executionMode"] == "SIMULATION"
+    rule = (await rules(platform))["Salary to Rent"]
+    assert (await platform.items(executions(rule)))[0]["executionMode"] == "SIMULATION"
+
+
+@pytest.mark.parametrize(
+    ("amount_cents", "reason"), [(99, "TRANSFER_AMOUNT_LESS_THAN_ONE_DOLLAR"), (10**9, "INSUFFICIENT_FUNDS")]
+)
+async def test_an_execution_can_fail(
+    platform: PlatformCaller, clock: FakeClock, amount_cents: int, reason: str
+) -> None:
+    response = await trigger(platform, "Salary to Rent", executeAmount=amount_cents)
+    clock.now += 2
+    (made,) = await all_transfers(platform, rule_execution_id=response.json()["data"]["executionId"])
+    assert (made["status"], made["errorCode"]) == ("ERROR", reason)
+    assert await platform.moved() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("Salary to Taxes 2025", "RULE_DEACTIVATED"), ("Ski Trip to Vacation / Travel", "INVALID_RULE")]
+)
+async def test_a_rule_that_cannot_run(platform: PlatformCaller, name: str, code: str) -> None:
+    assert read_error(await trigger(platform, name)) == (403, code)
+    assert await platform.moved() == []
+
+
+async def test_the_same_key_of_a_trigger_in_flight_is_409(platform: PlatformCaller) -> None:
+    await platform.arm(operation="PlatformTriggerRule", what={"kind": "delay", "seconds": 0.3})
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(trigger(platform, "Salary to Rent"))
+        await asyncio.sleep(0.15)
+        again = await trigger(platform, "Salary to Rent")
+        assert read_error(again) == (409, "RULE_EXECUTION_IN_PROGRESS")
+    assert first.result().status_code == 202
+    assert len(await platform.moved()) == 1
+
+
+async def test_rules_and_executions_that_do_not_exist(platform: PlatformCaller) -> None:
+    key = {"idempotency-key": "k"}
+    for method, path in (("GET", ""), ("GET", "/executions"), ("GET", "/executions/x"), ("POST", "/trigger")):
+        assert await platform.error(method, f"/rules/nothing{path}", headers=key) == (404, "RULE_NOT_FOUND")
+    found = await rules(platform)
+    rent, groceries = found["Salary to Rent"], found["Salary to Groceries"]
+    (run, *_) = await platform.items(executions(rent))
+    made = await platform.transfer()
+    for path in (f"{executions(groceries)}/{run['id']}", f"{executions(rent)}/{made['id']}", f"{executions(rent)}/x"):
+        assert await platform.error("GET", path) == (404, "RULE_EXECUTION_NOT_FOUND")
+    assert await all_transfers(platform, rule_execution_id=made["id"], executionMode="ALL") == []
+    for body in (b"[]", b'{"simulation": 1}', b'{"executeAmount": 0}', b'{"amount": 5}'):
+        path = f"/rules/{rent['id']}/trigger"
+        expected = (400, "INVALID_PARAMETERS")
+        assert await platform.error("POST", path, content=body, headers=key) == expected
+
+
+async def test_a_deleted_pod(platform: PlatformCaller, graphql: Caller) -> None:
+    active = await platform.items("/accounts", pageSize=100)
+    assert await platform.items("/accounts", pageSize=100, state="ACTIVE") == active
+    *others, deleted = await platform.items("/accounts", pageSize=100, state="ALL")
+    assert all(one["deletedAt"] is None for one in others)
+    assert {one["id"] for one in others} == {one["id"] for one in active}
+    assert (deleted["name"], deleted["canBeSource"], deleted["canBeDestination"]) == ("Ski Trip", False, False)
+    assert deleted["deletedAt"].startswith("2025-02-10T")
+    assert (await platform.get(f"/accounts/{deleted['id']}"))["balance"]["balanceInCents"] == 0
+    found = await platform.items(f"/accounts/{deleted['id']}/transfers")
+    assert len(found) == 4
+    assert all(one["source"]["isDeleted"] and not one["destination"]["isDeleted"] for one in found)
+    assert all(one["createdAt"] < deleted["deletedAt"] for one in found)
+    assert await platform.refusal(deleted["id"], "Rent") == (400, "TRANSFER_SOURCE_NOT_FOUND")
+    assert await platform.refusal("Rent", deleted["id"]) == (400, "TRANSFER_DESTINATION_NOT_FOUND")
+    assert "Ski Trip" not in graphql.ids
+
+
 # Idempotency
 
 
@@ -590,13 +738,18 @@ async def test_an_access_token_of_the_web_application_is_not_a_key(platform: Pla
         ("READ_TRANSFERS", "GET", "/transfers?accountIds[]={rent}"),
         ("READ_TRANSFERS", "GET", "/transfers/{transfer}"),
         ("MANUAL_TRANSFER", "POST", "/transfers"),
+        ("READ_RULES", "GET", "/rules"),
+        ("READ_RULES", "GET", "/rules/{rule}"),
+        ("READ_RULES", "GET", "/rules/{rule}/executions"),
+        ("READ_RULES", "GET", "/rules/{rule}/executions/{run}"),
+        ("TRIGGER_RULES", "POST", "/rules/{rule}/trigger"),
     ],
 )
 async def test_each_call_needs_its_permission(
     platform: PlatformCaller, permission: str, method: str, path: str
 ) -> None:
-    path = path.format(rent=platform.ids["Rent"], transfer=(await platform.transfer())["id"])
-    options = {"json": platform.order(), "headers": {"idempotency-key": "k"}} if method == "POST" else {}
+    path = await filled(platform, path)
+    options = sent(platform, path) if method == "POST" else {}
     only = await platform.with_key(permissions=[permission])
     assert (await only.send(method, path, **options)).is_success
     others = set(KeyPermissions().permissions) - {permission}
@@ -765,13 +918,18 @@ async def test_a_transfer_can_be_refused_with_any_code(platform: PlatformCaller,
         ("PlatformTransfers", "GET", "/transfers?accountIds[]={rent}"),
         ("PlatformTransfer", "GET", "/transfers/{transfer}"),
         ("PlatformCreateTransfer", "POST", "/transfers"),
+        ("PlatformRules", "GET", "/rules"),
+        ("PlatformRule", "GET", "/rules/{rule}"),
+        ("PlatformRuleExecutions", "GET", "/rules/{rule}/executions"),
+        ("PlatformRuleExecution", "GET", "/rules/{rule}/executions/{run}"),
+        ("PlatformTriggerRule", "POST", "/rules/{rule}/trigger"),
     ],
 )
 async def test_each_operation_has_a_name_for_faults(
     platform: PlatformCaller, operation: str, method: str, path: str
 ) -> None:
-    path = path.format(rent=platform.ids["Rent"], transfer=(await platform.transfer())["id"])
-    options = {"json": platform.order(), "headers": {"idempotency-key": "k"}} if method == "POST" else {}
+    path = await filled(platform, path)
+    options = sent(platform, path) if method == "POST" else {}
     what = {"kind": "status", "status": 500, "code": "UNEXPECTED_ERROR"}
     await platform.arm(operation=operation, what=what)
     assert await platform.error(method, path, **options) == (500, "UNEXPECTED_ERROR")

@@ -5,7 +5,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -13,9 +13,10 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, JsonValue
 
 from pysequence_api.sandbox.database import connected
-from pysequence_api.sandbox.household import ORGANIZATION_BY_ID, Holder
+from pysequence_api.sandbox.household import DELETED_PODS, HOLDERS, ORGANIZATION_BY_ID, Holder
 from pysequence_api.sandbox.http import TEXT_TYPE, Request, Response, json_response, load_object
 from pysequence_api.sandbox.ledger import (
+    ActivityType,
     Direction,
     Ledger,
     Movement,
@@ -37,9 +38,11 @@ from pysequence_api.sandbox.platform.parameters import (
     TransferBody,
     TransferFilters,
     TransferList,
+    TriggerBody,
     read_body,
     read_query,
 )
+from pysequence_api.sandbox.platform.rules import MANUAL_TRIGGER, RULES, Rule, execution_id, transfer_id_of
 from pysequence_api.sandbox.simulated import Simulated
 from pysequence_api.sandbox.timestamps import to_ms
 
@@ -68,6 +71,13 @@ class Call:
         if not self.key.has(holder):
             raise PlatformError(Code.ACCESS_DENIED, "The key has no access to this account")
         return holder
+
+    def rule(self) -> Rule:
+        """Return the rule of the request."""
+        for rule in RULES:
+            if rule.id == self.ids[0] and rule.organization_id == self.key.may.organization_id:
+                return rule
+        raise PlatformError(Code.RULE_NOT_FOUND, "Rule not found")
 
 
 Answer = BaseModel | dict[str, JsonValue]
@@ -183,14 +193,13 @@ def _variables(request: Request) -> JsonValue:
 
 def _accounts(call: Call) -> tuple[int, Answer]:
     wanted = read_query(AccountList, call.request.query)
+    organization = ORGANIZATION_BY_ID[call.key.may.organization_id]
     found = [
-        shapes.summary(holder)
-        for holder in ORGANIZATION_BY_ID[call.key.may.organization_id].holders
+        shapes.summary(holder, call.ledger)
+        for holder in (*organization.holders, *(organization.deleted_pods if wanted.state == "ALL" else ()))
         if call.key.has(holder) and wanted.type in {None, shapes.account_type(holder)}
     ]
-    start = (wanted.page - 1) * wanted.page_size
-    end = start + wanted.page_size
-    return 200, _list(found[start:end], wanted, has_next_page=len(found) > end)
+    return 200, _cut(found, wanted)
 
 
 def _account(call: Call) -> tuple[int, Answer]:
@@ -244,7 +253,7 @@ def _transfer_query(
         activity_types=activity_types,
         source_ids=source_ids,
         destination_ids=destination_ids,
-        only_id=None if wanted.rule_execution_id is None else _NOTHING,
+        only_id=None if wanted.rule_execution_id is None else transfer_id_of(wanted.rule_execution_id),
         simulations={"LIVE": False, "SIMULATION": True, "ALL": None}[wanted.execution_mode],
     )
 
@@ -263,13 +272,11 @@ def _transfer(call: Call) -> tuple[int, Answer]:
 def _create_transfer(call: Call) -> tuple[int, Answer]:
     read_query(Parameters, call.request.query)
     body = read_body(TransferBody, call.request.body)
-    refusal = call.simulated.refusal
-    if refusal is not None:
-        raise PlatformError(refusal.code, refusal.message)
+    _refuse_if_told(call)
     source, destination = call.key.knows(body.source_account_id), call.key.knows(body.destination_account_id)
-    if source is None:
+    if source is None or source.id in DELETED_PODS:
         raise PlatformError(Code.TRANSFER_SOURCE_NOT_FOUND, "The source account was not found")
-    if destination is None:
+    if destination is None or destination.id in DELETED_PODS:
         raise PlatformError(Code.TRANSFER_DESTINATION_NOT_FOUND, "The destination account was not found")
     try:
         check_route(source, destination)
@@ -283,6 +290,12 @@ def _create_transfer(call: Call) -> tuple[int, Answer]:
     return 201, shapes.transfer(row)
 
 
+def _refuse_if_told(call: Call) -> None:
+    refusal = call.simulated.refusal
+    if refusal is not None:
+        raise PlatformError(refusal.code, refusal.message)
+
+
 def _check_permission(key: PlatformKey, source: Holder, destination: Holder, amount_cents: int) -> None:
     if not (key.has(source) and key.has(destination)):
         raise PlatformError(Code.ACCESS_DENIED, "The API key has no access to one of the accounts")
@@ -293,6 +306,62 @@ def _check_permission(key: PlatformKey, source: Holder, destination: Holder, amo
         raise PlatformError(Code.ACCESS_DENIED, "The API key does not allow transfers between these accounts")
     if all(one.max_amount is not None and one.max_amount < amount_cents for one in pair):
         raise PlatformError(Code.MAXIMUM_AMOUNT_EXCEEDED, "The amount is above the maximum of the API key")
+
+
+def _rules(call: Call) -> tuple[int, Answer]:
+    wanted = read_query(Paging, call.request.query)
+    found = [shapes.rule_shape(rule) for rule in RULES if rule.organization_id == call.key.may.organization_id]
+    return 200, _cut(found, wanted)
+
+
+def _rule(call: Call) -> tuple[int, Answer]:
+    read_query(Parameters, call.request.query)
+    return 200, shapes.rule_shape(call.rule())
+
+
+def _trigger_rule(call: Call) -> tuple[int, Answer]:
+    read_query(Parameters, call.request.query)
+    body = read_body(TriggerBody, call.request.body or b"{}")
+    rule = call.rule()
+    _refuse_if_told(call)
+    source, destination = HOLDERS.get(rule.source.id), HOLDERS.get(rule.destination.id)
+    if source is None or destination is None:
+        raise PlatformError(Code.INVALID_RULE, "An account of the rule does not exist anymore")
+    if not rule.is_active:
+        raise PlatformError(Code.RULE_DEACTIVATED, "The rule is deactivated")
+    amount_cents = rule.amount_cents if body.execute_amount is None else body.execute_amount
+    movement = Movement(source, destination, amount_cents, rule_trigger_type=MANUAL_TRIGGER)
+    row = call.ledger.add_transfer(movement, call.simulated.payment, simulation=body.simulation)
+    return 202, {"executionId": execution_id(row)}
+
+
+def _rule_executions(call: Call) -> tuple[int, Answer]:
+    wanted = read_query(Paging, call.request.query)
+    rule = call.rule()
+    query = _executions_of(rule)
+    page = call.ledger.numbered_page(rule.organization_id, query, number=wanted.page, size=wanted.page_size)
+    return 200, _list([shapes.execution(row, rule) for row in page.rows], wanted, has_next_page=page.has_next_page)
+
+
+def _rule_execution(call: Call) -> tuple[int, Answer]:
+    read_query(Parameters, call.request.query)
+    rule = call.rule()
+    query = replace(_executions_of(rule), only_id=transfer_id_of(call.ids[1]))
+    page = call.ledger.numbered_page(rule.organization_id, query, number=1, size=1)
+    if not page.rows:
+        raise PlatformError(Code.RULE_EXECUTION_NOT_FOUND, "Rule execution not found")
+    return 200, shapes.execution(page.rows[0], rule)
+
+
+def _executions_of(rule: Rule) -> TransferQuery:
+    between = (rule.source.id, rule.destination.id)
+    return TransferQuery(activity_types=(ActivityType.RULE,), between=between, simulations=None)
+
+
+def _cut(items: Sequence[BaseModel], wanted: Paging) -> dict[str, JsonValue]:
+    start = (wanted.page - 1) * wanted.page_size
+    end = start + wanted.page_size
+    return _list(items[start:end], wanted, has_next_page=len(items) > end)
 
 
 def _list(items: Sequence[BaseModel], wanted: Paging, *, has_next_page: bool) -> dict[str, JsonValue]:
@@ -323,5 +392,16 @@ _ROUTES = (
         Permission.MANUAL_TRANSFER,
         _create_transfer,
         in_progress=Code.TRANSFER_IN_PROGRESS,
+    ),
+    _route("GET /rules", "Rules", Permission.READ_RULES, _rules),
+    _route("GET /rules/{id}", "Rule", Permission.READ_RULES, _rule),
+    _route("GET /rules/{id}/executions", "RuleExecutions", Permission.READ_RULES, _rule_executions),
+    _route("GET /rules/{id}/executions/{id}", "RuleExecution", Permission.READ_RULES, _rule_execution),
+    _route(
+        "POST /rules/{id}/trigger",
+        "TriggerRule",
+        Permission.TRIGGER_RULES,
+        _trigger_rule,
+        in_progress=Code.RULE_EXECUTION_IN_PROGRESS,
     ),
 )

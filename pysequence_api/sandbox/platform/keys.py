@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.sandbox.database import connected
-from pysequence_api.sandbox.household import HOLDERS, ORGANIZATION_ID, Holder
+from pysequence_api.sandbox.household import DELETED_PODS, HOLDERS, ORGANIZATION_ID, Holder
 
 REQUESTS_PER_MINUTE = 100
 """The limit at Sequence: the size of the bucket, and what fills it again each minute."""
@@ -71,8 +71,8 @@ class PlatformKey:
         return self.may.account_ids is None or holder.id in self.may.account_ids
 
     def knows(self, holder_id: str) -> Holder | None:
-        """Return an account of the organization by its id, also one that is not in the key."""
-        holder = HOLDERS.get(holder_id)
+        """Return an account of the organization by its id, also one that is deleted or not in the key."""
+        holder = HOLDERS.get(holder_id) or DELETED_PODS.get(holder_id)
         return holder if holder and holder.organization_id == self.may.organization_id else None
 
 

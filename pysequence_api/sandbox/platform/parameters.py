@@ -7,11 +7,11 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from pysequence_api.sandbox.ledger import MIN_PLATFORM_CENTS
 from pysequence_api.sandbox.platform.errors import PlatformError, PlatformErrorCode
 
 DEFAULT_PAGE_SIZE = 10
 MAX_PAGE_SIZE = 100
-MIN_TRANSFER_CENTS = 100
 MAX_TRANSFER_CENTS = 10**12
 MAX_PAGE = 10**9
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -88,13 +88,13 @@ class TransferBody(Body):
 
     source_account_id: str = Field(alias="sourceAccountId", min_length=1)
     destination_account_id: str = Field(alias="destinationAccountId", min_length=1)
-    amount_in_cents: int = Field(alias="amountInCents", ge=MIN_TRANSFER_CENTS, le=MAX_TRANSFER_CENTS)
+    amount_in_cents: int = Field(alias="amountInCents", ge=MIN_PLATFORM_CENTS, le=MAX_TRANSFER_CENTS)
     description: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ]*$", max_length=10)] | None = None
     simulation: bool = False
 
 
 class TriggerBody(Body):
-    """The body of ``POST /rules/{id}/trigger``."""
+    """The body of ``POST /rules/{id}/trigger``. It can be left out."""
 
     simulation: bool = False
     execute_amount: int | None = Field(None, alias="executeAmount", ge=1, le=MAX_TRANSFER_CENTS)

@@ -5,9 +5,19 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from pysequence_api.sandbox.household import HOLDERS, Account, Holder, Party, Pod, Port
+from pysequence_api.sandbox.household import (
+    DELETED_AFTER_DAYS,
+    DELETED_PODS,
+    HOLDERS,
+    Account,
+    Holder,
+    Party,
+    Pod,
+    Port,
+)
 from pysequence_api.sandbox.ledger import ActivityType, Direction, Ledger, Status, TransferRow
-from pysequence_api.sandbox.timestamps import from_ms, write_time
+from pysequence_api.sandbox.platform.rules import Rule, execution_id, rule_of
+from pysequence_api.sandbox.timestamps import DAY_MS, from_ms, write_time
 
 POD, INCOME_SOURCE, EXTERNAL_ACCOUNT, EXTERNAL_ENTITY = "POD", "INCOME_SOURCE", "EXTERNAL_ACCOUNT", "EXTERNAL_ENTITY"
 DIRECTIONS = {
@@ -122,6 +132,27 @@ class Transfer(_Shape):
     completed_at: str | None
 
 
+class RuleShape(_Shape):
+    """A rule. docs/upstream-platform.md does not have its fields; these are the sandbox's own."""
+
+    id: str
+    name: str
+    is_active: bool
+    trigger_type: str
+    trigger_cron: str | None
+
+
+class Execution(_Shape):
+    """One execution of a rule. Its fields, too, are the sandbox's own."""
+
+    id: str
+    rule_id: str
+    status: str
+    execution_mode: str
+    created_at: str
+    completed_at: str | None
+
+
 class Pagination(_Shape):
     """Which page this is."""
 
@@ -149,8 +180,9 @@ def can_be_destination(holder: Holder) -> bool:
     return not isinstance(holder, Account) or "RECEIVE" in holder.capabilities
 
 
-def summary(holder: Holder) -> AccountSummary:
+def summary(holder: Holder, ledger: Ledger) -> AccountSummary:
     """Return an account as lists show it."""
+    deleted_at = _deleted_at(holder, ledger)
     linked = HOLDERS[holder.linked_account_id] if isinstance(holder, Pod) and holder.linked_account_id else None
     return AccountSummary(
         id=holder.id,
@@ -160,19 +192,19 @@ def summary(holder: Holder) -> AccountSummary:
         external_account_type=_external_type(holder) if isinstance(holder, Account) else None,
         beneficiary_name=holder.beneficiary_name,
         institution_name=holder.institution_name if isinstance(holder, Account) else None,
-        can_be_source=can_be_source(holder),
-        can_be_destination=can_be_destination(holder),
+        can_be_source=deleted_at is None and can_be_source(holder),
+        can_be_destination=deleted_at is None and can_be_destination(holder),
         linked_account=LinkedAccount(id=linked.id, name=linked.name) if linked else None,
         created_at=holder.created_at,
-        updated_at=holder.created_at,
-        deleted_at=None,
+        updated_at=deleted_at or holder.created_at,
+        deleted_at=deleted_at,
     )
 
 
 def full_account(holder: Holder, ledger: Ledger) -> FullAccount:
     """Return an account with its balance."""
     return FullAccount(
-        **summary(holder).model_dump(),
+        **summary(holder, ledger).model_dump(),
         routing_number=holder.routing_number,
         bank_account_number=holder.bank_account_number,
         savings_target_in_cents=holder.goal_amount_in_cents if isinstance(holder, Pod) else None,
@@ -182,6 +214,7 @@ def full_account(holder: Holder, ledger: Ledger) -> FullAccount:
 
 def transfer(row: TransferRow) -> Transfer:
     """Return a transfer."""
+    rule = rule_of(row)
     return Transfer(
         id=row.id,
         amount_in_cents=row.amount_cents - row.fee_cents,
@@ -191,11 +224,35 @@ def transfer(row: TransferRow) -> Transfer:
         destination=_party(row.destination),
         status=next(name for name, one in STATUSES.items() if one == row.status),
         execution_mode="SIMULATION" if row.is_simulation else "LIVE",
-        rule_id=None,
-        rule_execution_id=None,
+        rule_id=rule.id if rule else None,
+        rule_execution_id=execution_id(row) if rule else None,
         error_code=row.error_reason,
         created_at=write_time(row.created_at_ms),
         completed_at=write_time(row.updated_at_ms) if row.status == Status.COMPLETE else None,
+    )
+
+
+def rule_shape(rule: Rule) -> RuleShape:
+    """Return a rule."""
+    return RuleShape(
+        id=rule.id,
+        name=rule.name,
+        is_active=rule.is_active,
+        trigger_type=rule.trigger_type,
+        trigger_cron=rule.trigger_cron,
+    )
+
+
+def execution(row: TransferRow, rule: Rule) -> Execution:
+    """Return the execution of a rule that made a transfer."""
+    made = transfer(row)
+    return Execution(
+        id=execution_id(row),
+        rule_id=rule.id,
+        status=made.status,
+        execution_mode=made.execution_mode,
+        created_at=made.created_at,
+        completed_at=made.completed_at,
     )
 
 
@@ -208,14 +265,28 @@ def _origin(row: TransferRow) -> str:
 
 def _party(party: Party) -> TransferParty:
     kind = account_type(party)
-    return TransferParty(id=None if kind == EXTERNAL_ENTITY else party.id, name=party.name, type=kind, is_deleted=False)
+    return TransferParty(
+        id=None if kind == EXTERNAL_ENTITY else party.id,
+        name=party.name,
+        type=kind,
+        is_deleted=party.id in DELETED_PODS,
+    )
 
 
 def _external_type(account: Account) -> str:
     return "DEPOSITORY" if account.type == "DEPOSITORY_ACCOUNT" else "LIABILITY"
 
 
+def _deleted_at(holder: Holder, ledger: Ledger) -> str | None:
+    if holder.id not in DELETED_PODS:
+        return None
+    first_ms = ledger.first_transfer_ms(holder.organization_id) or 0
+    return write_time(first_ms + DELETED_AFTER_DAYS * DAY_MS)
+
+
 def _balance(holder: Holder, ledger: Ledger) -> Balance | None:
+    if holder.id in DELETED_PODS:
+        return Balance(balance_in_cents=0, available_balance_in_cents=0)
     if not isinstance(holder, Account):
         cents = ledger.balance_cents(holder.id)
         return Balance(
