@@ -69,6 +69,10 @@ class Node:
         if value is not None and not self.exists:
             gaps.add(path, "not an object")
 
+    def quiet(self) -> Self:
+        """Return the same object, to be read without noting gaps."""
+        return type(self)(self._fields, Gaps())
+
     def gap(self, key: str, problem: str) -> None:
         """Note that a field cannot be read."""
         self._gaps.add((*self.path, key), problem)

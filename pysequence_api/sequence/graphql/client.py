@@ -59,7 +59,7 @@ class GraphQLSequenceClient(SequenceClient):
         pacer: where requests get their turn.
     """
 
-    capabilities = Capabilities(Upstream.GRAPHQL, kyc=True)
+    capabilities = Capabilities(Upstream.GRAPHQL, kyc=True, sign_in=True)
 
     def __init__(
         self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer, on_name: OnName
