@@ -35,7 +35,6 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
     ├── GraphQLError                        502  exit 4  graphql_error
     ├── AccessDeniedError                   502  exit 4  access_denied
     ├── InProgressError                     502  exit 4  in_progress
-    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── UnexpectedStatusError               502  exit 4  unexpected_status
     ├── MovedError                          502  exit 4  moved
     ├── BrowserRequiredError                502  exit 4  browser_required
@@ -92,7 +91,6 @@ class Code(StrEnum):
     GRAPHQL_ERROR = "graphql_error"
     ACCESS_DENIED = "access_denied"
     IN_PROGRESS = "in_progress"
-    KEY_MISMATCH = "key_mismatch"
     UNEXPECTED_STATUS = "unexpected_status"
     MOVED = "moved"
     BROWSER_REQUIRED = "browser_required"
@@ -434,12 +432,6 @@ class InProgressError(SequenceError):
     """Sequence still works on a transfer with the same idempotency key (409). It may move money."""
 
     code = Code.IN_PROGRESS
-
-
-class KeyMismatchError(SequenceError):
-    """Sequence knows the idempotency key of an attempt from another transfer (400). This must never happen."""
-
-    code = Code.KEY_MISMATCH
 
 
 class UnexpectedStatusError(SequenceError):
