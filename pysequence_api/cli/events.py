@@ -8,6 +8,7 @@ from pysequence_api.cli.drawing import NOTHING, flowed, name_or_id, shown_time, 
 from pysequence_api.cli.terminal import COLUMN_GAP, safe
 from pysequence_api.clock import read_time
 from pysequence_api.money import format_cents
+from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER
 from pysequence_api.records.audit import EventType, Line
 
 TIME_WIDTH, EVENT_WIDTH, AMOUNT_WIDTH = 25, 19, 14
@@ -71,8 +72,12 @@ def _details(line: Line) -> list[str]:
     details = {
         "attempt": line.attempt_id,
         "via": line.via,
+        "caller": None if line.caller in {OWNER, DEFAULT_CALLER} else line.caller,
+        "key": None if line.hint is None else f"...{line.hint}",
+        "rule": line.rule,
+        "policy": line.policy_version,
         "for": line.description,
-        "reason": more.get("reason"),
+        "reason": line.reason,
         "repeats": more.get("repeats"),
     }
     flags = [text for flag, text in FLAGS.items() if more.get(flag) is True]

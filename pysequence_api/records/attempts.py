@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from pysequence_api.clock import from_micros, to_micros
-from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType
+from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType, Line
+from pysequence_api.records.grants import GrantReader, apply
 from pysequence_api.records.states import OPEN_STATES, TAKEN_STATES, State
 
 WINDOW_MARGIN = timedelta(minutes=2)
@@ -42,6 +43,10 @@ class Attempt:
         followed_until: it is looked up in the activity until then; ``None`` if it is not followed.
         owner: the process that works on it, see `records.owners`.
         upstream: the API that sent it. Only this one decides about it.
+        caller_key_sha256: the caller's key that asked; ``None`` for the caller `default` and the terminal.
+        policy_version: the version of the policy that let it through or refused it.
+        rule: the rule of that policy.
+        reason: what the caller says why.
     """
 
     id: str
@@ -70,6 +75,10 @@ class Attempt:
     upstream_status: str | None = None
     followed_until: datetime | None = None
     transfer_id: str | None = None
+    caller_key_sha256: bytes | None = None
+    policy_version: int | None = None
+    rule: str | None = None
+    reason: str | None = None
 
     @property
     def sent_through(self) -> str:
@@ -97,6 +106,8 @@ class Attempt:
             attempt_id=self.id,
             caller=self.caller,
             via=Channel(self.channel) if self.channel in set(Channel) else None,
+            rule=self.rule,
+            policy_version=self.policy_version,
             **more,
         )
 
@@ -132,6 +143,8 @@ _FIXED = {
     "description",
     "request_sha256",
     "created_at",
+    "caller_key_sha256",
+    "reason",
 }
 """What was asked for, which never changes."""
 
@@ -156,17 +169,13 @@ class Freeze:
     callers_only: bool = False
 
 
-class Reader:
+class Reader(GrantReader):
     """Questions to the database. A connection that reads sees one moment of it in each call.
 
     Args:
         connection: to the database.
         now: the time, in UTC.
     """
-
-    def __init__(self, connection: sqlite3.Connection, now: datetime) -> None:
-        self._connection = connection
-        self.now = now
 
     def attempt(self, attempt_id: str) -> Attempt | None:
         """Find an attempt by its id."""
@@ -347,6 +356,15 @@ class Writer(Reader):
         """Add an audit event, after one that sums up repeated rejections, if there were any."""
         self.sum_up_rejections()
         self._add(event)
+
+    def change_grants(self, event: Event, policy_text: str | None = None) -> None:
+        """Add an audit event about callers, keys or policies, and make the change that it describes.
+
+        Raises:
+            sqlite3.IntegrityError: it contradicts what is there.
+        """
+        self.add_event(event)
+        apply(self._connection, Line.model_validate(event.model_dump(mode="json", exclude_none=True)), policy_text)
 
     def is_repeated(self, rejected: Attempt, within: timedelta) -> bool:
         """Say whether the newest audit event is an equal rejection, made within this time."""

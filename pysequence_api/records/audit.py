@@ -34,6 +34,10 @@ class EventType(StrEnum):
     FROZEN = "frozen"
     UNFROZEN = "unfrozen"
     RESTORED = "records_restored"
+    KEY_ADDED = "key_added"
+    KEY_REVOKED = "key_revoked"
+    CALLER_REMOVED = "caller_removed"
+    POLICY_APPLIED = "policy_applied"
 
 
 class Channel(StrEnum):
@@ -65,6 +69,12 @@ class Event(BaseModel):
     key_sha256: str | None = None
     upstream: str | None = None
     reason: str | None = None
+    caller_key_sha256: str | None = None
+    hint: str | None = None
+    rule: str | None = None
+    policy_version: int | None = None
+    policy_sha256: str | None = None
+    from_file: bool | None = None
     repeats: int | None = None
     reconciled: bool | None = None
     resolved: bool | None = None
@@ -107,6 +117,13 @@ class Line(BaseModel):
     request_sha256: str | None = None
     key_sha256: str | None = None
     upstream: str | None = None
+    reason: str | None = None
+    caller_key_sha256: str | None = None
+    hint: str | None = None
+    rule: str | None = None
+    policy_version: Annotated[int, Field(strict=True)] | None = None
+    policy_sha256: str | None = None
+    from_file: Annotated[bool, Field(strict=True)] | None = None
     prev: str | None = None
     unreadable: str | None = None
 

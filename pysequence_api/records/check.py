@@ -6,16 +6,18 @@ say what every attempt must be. So a flipped bit shows in one of these places, o
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysequence_api.clock import to_micros
+from pysequence_api.clock import to_micros, utc_now
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.attempts import COLUMNS, Attempt
 from pysequence_api.records.audit import ChainVerifier, EventType, Line, hash_of
-from pysequence_api.records.database import FILE_NAME, RESTORE, Database, unusable
+from pysequence_api.records.database import FILE_NAME, RESTORE, Database, connect, create_tables, unusable
+from pysequence_api.records.grants import apply, difference, is_grant
 from pysequence_api.records.history import UNREADABLE, Folded, History, read_utc
 from pysequence_api.records.states import OPEN_STATES, RULES
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
@@ -165,12 +167,18 @@ def examine(
         trail: the trail, if that is compared.
         progress: called for each audit event with its number of bytes.
     """
-    examination = _Examination(connection, progress)
+    with closing(connect(Path(":memory:"))) as said:
+        create_tables(said, utc_now)
+        return _examine(_Examination(connection, said, progress), trail)
+
+
+def _examine(examination: "_Examination", trail: TrailComparison | None) -> Check:
     counts: dict[str, int] = {}
     try:
         examination.pages()
         if examination.events(trail):
             examination.attempts()
+            examination.grants()
         examination.keys()
         counts = examination.counts()
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
@@ -181,8 +189,19 @@ def examine(
 
 
 class _Examination:
-    def __init__(self, connection: sqlite3.Connection, progress: Callable[[int], None]) -> None:
+    """Collects what is wrong with a database.
+
+    Args:
+        connection: to the database.
+        said: to an empty database, which gets what the audit events say of callers, keys and policies.
+        progress: called for each audit event with its number of bytes.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, said: sqlite3.Connection, progress: Callable[[int], None]
+    ) -> None:
         self._connection = connection
+        self._said = said
         self._progress = progress
         self._history = History()
         self._is_frozen = False
@@ -230,7 +249,12 @@ class _Examination:
         if told != (event_type, attempt_id, caller, at):
             return "is damaged"
         self._history.take(line)
-        if line.event_type in {EventType.FROZEN, EventType.UNFROZEN}:
+        if is_grant(line):
+            try:
+                apply(self._said, line)
+            except sqlite3.IntegrityError as error:
+                return f"contradicts the ones before it ({error})"
+        elif line.event_type in {EventType.FROZEN, EventType.UNFROZEN}:
             self._is_frozen = line.event_type == EventType.FROZEN
         return None
 
@@ -255,6 +279,15 @@ class _Examination:
     def _all_attempts(self) -> Iterator[Attempt]:
         for row in self._connection.execute(f"SELECT {COLUMNS} FROM attempt"):
             yield Attempt.from_row(row)
+
+    def grants(self) -> None:
+        """Check callers, keys and policies against what the events say about them."""
+        table = difference(self._connection, self._said)
+        if table is not None:
+            self._add(f"The table {table} of {FILE_NAME} differs from the audit events. {RESTORE}.")
+        for version, text, sha256 in self._connection.execute("SELECT version, text, sha256 FROM policy"):
+            if text is not None and hash_of(text.encode()) != sha256.hex():
+                self._add(f"Version {version} of the policy is damaged. {RESTORE}.")
 
     def keys(self) -> None:
         """Check what the idempotency keys name."""

@@ -21,6 +21,7 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.files import (
     LOCK_TIMEOUT_SECONDS,
     OWNER_ONLY,
+    holder_of,
     locked,
     open_own,
     remove_own,
@@ -37,9 +38,9 @@ FILE_NAME = ".records.db"
 NEW_FILE_NAME = ".records.db.new"
 LOCK_FILE_NAME = ".lock"
 APPLICATION_ID = 0x50534751
-VERSION = 1
-MIGRATIONS: dict[int, str] = {}
-"""The SQL script that brings a version to the next one, by the version that it begins from."""
+VERSION = 2
+MIGRATIONS = {1: "to_version_2.sql"}
+"""The file with the SQL that brings a version to the next one, by the version that it begins from."""
 BUSY_TIMEOUT_SECONDS = 10.0
 
 T = TypeVar("T")
@@ -73,7 +74,8 @@ class Database:
         """Closing a connection that another thread reads would crash the process."""
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
-        self._reads_memory = False
+        self._reads_stand_in = False
+        """Reading reads what stands for a database of this version, as long as there is none."""
         self._closed = False
         self._is_just_built = False
         self._private = ExitStack()
@@ -137,7 +139,7 @@ class Database:
             SafeguardsUnavailableError: it cannot be read.
         """
         with self._reading_mutex:
-            if self._reads_memory and self.path.exists():
+            if self._reads_stand_in and self.path.exists():
                 self.close_reading()
             try:
                 if self._reading is None:
@@ -156,8 +158,8 @@ class Database:
         """
         with ExitStack() as stack:
             try:
-                connection = stack.enter_context(closing(open_for_reading(self.path, stack)))
-                check_version(connection)
+                opened = open_for_reading(self.path, stack)
+                connection = stack.enter_context(closing(newest_version(opened, stack)))
                 connection.execute("BEGIN")
                 connection.execute("SELECT one FROM store").fetchone()
             except sqlite3.Error as error:
@@ -249,14 +251,8 @@ class Database:
             log_path = _log_path(self.path)
             unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
             self.path.chmod(OWNER_ONLY)
+            connection = self._connect_for_writing(unclean=unclean)
             self.owners.own_id()
-            connection = connect(self.path)
-            check_version(connection)
-            if unclean:
-                check_pages(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            migrate(connection, self.directory)
         except sqlite3.Error as error:
             raise unusable("opened", error) from error
         except OSError as error:
@@ -265,6 +261,20 @@ class Database:
         self.attempts_changed.set()
         self._opened_files = {self.path: _identity(self.path)}
         self.close_reading()  # it may have read what was there before the database
+        return connection
+
+    def _connect_for_writing(self, *, unclean: bool) -> sqlite3.Connection:
+        connection = connect(self.path)
+        try:
+            check_version(connection)
+            if unclean:
+                check_pages(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection, self.directory, self.owners)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _take_over(self, connection: sqlite3.Connection, directory: Path) -> None:
@@ -277,8 +287,8 @@ class Database:
             self._opened_files[path] = _identity(path)
 
     def _open_for_reading(self) -> sqlite3.Connection:
-        self._reads_memory = not self.path.exists()
-        if self._reads_memory:
+        self._reads_stand_in = not self.path.exists()
+        if self._reads_stand_in:
             connection = connect(Path(":memory:"))
             create_tables(connection, self._clock)
             connection.execute("BEGIN")
@@ -287,12 +297,13 @@ class Database:
             except SafeguardsUnavailableError:
                 if not self.path.exists():
                     raise
-                self._reads_memory = False  # another process has just built it
+                self._reads_stand_in = False  # another process has just built it
                 return open_for_reading(self.path, self._private)
             connection.execute("COMMIT")
             return connection
-        connection = open_for_reading(self.path, self._private)
-        check_version(connection)
+        opened = open_for_reading(self.path, self._private)
+        connection = newest_version(opened, self._private)
+        self._reads_stand_in = connection is not opened
         return connection
 
 
@@ -314,6 +325,30 @@ def open_for_reading(path: Path, private: ExitStack) -> sqlite3.Connection:
         if _log_path(path).exists():
             shutil.copyfile(_log_path(path), _log_path(copy))
         return connect(copy)
+
+
+def newest_version(connection: sqlite3.Connection, private: ExitStack) -> sqlite3.Connection:
+    """Return a connection that reads the same in the newest version: this one, or one to a copy.
+
+    Args:
+        connection: to a database, which is closed if there is a copy.
+        private: removes the copy.
+
+    Raises:
+        SafeguardsUnavailableError: it is not one of ours, or of a version that is not known.
+        sqlite3.Error: it cannot be read.
+    """
+    check_version(connection)
+    version = _version(connection)
+    if version == VERSION:
+        return connection
+    copy = Path(private.enter_context(tempfile.TemporaryDirectory(prefix="pysequence-api-"))) / FILE_NAME
+    with closing(connection):
+        back_up(connection, copy)
+    migrated = connect(copy)
+    while version < VERSION:
+        version = migrate_once(migrated, version)
+    return migrated
 
 
 def build(directory: Path, clock: Clock, fill: Fill) -> None:
@@ -413,8 +448,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def create_tables(connection: sqlite3.Connection, clock: Clock) -> None:
     """Create the tables of an empty database."""
-    script = resources.files(__package__).joinpath("schema.sql").read_text()
-    connection.executescript(f"BEGIN; {script} COMMIT;")  # at once: each statement alone would be synced alone
+    connection.executescript(
+        f"BEGIN; {_script('schema.sql')} COMMIT;"
+    )  # at once: each statement alone would be synced alone
     connection.execute("INSERT INTO store(one, created_at) VALUES(1, ?)", (to_micros(clock()),))
 
 
@@ -426,8 +462,8 @@ def check_version(connection: sqlite3.Connection) -> None:
         sqlite3.Error: it cannot be read.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
+    version = _version(connection)
+    if application != APPLICATION_ID or version < 1:
         raise unavailable(f"{FILE_NAME} is not a database of pysequence-api. {RESTORE}")
     if version > VERSION:
         raise unavailable(
@@ -447,16 +483,25 @@ def check_pages(connection: sqlite3.Connection) -> None:
         raise unavailable(f"{FILE_NAME} is damaged ({found}). {RESTORE}")
 
 
-def migrate(connection: sqlite3.Connection, directory: Path) -> None:
-    """Bring a database to the newest version, one version at a time, each after a backup.
+def migrate(connection: sqlite3.Connection, directory: Path, owners: Owners) -> None:
+    """Bring a database to the newest version, one version at a time, each after a backup, under the lock.
+
+    If the program is killed, the next one begins again from the version that it finds.
 
     Raises:
+        SafeguardsUnavailableError: a process of an earlier version works with it, and would go on with its own rules.
         sqlite3.Error: that failed; the version before stays.
         OSError: the backup cannot be written.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(connection)
+    if version < VERSION and (running := owners.others()):
+        raise unavailable(f"{holder_of(running[0])} works in {directory} with an earlier version. Stop it")
     while version < VERSION:
-        back_up(connection, directory / f"{FILE_NAME}.version-{version}")
+        kept = directory / f"{FILE_NAME}.version-{version}"
+        draft = kept.with_name(f"{kept.name}.new")
+        remove(draft)
+        back_up(connection, draft)
+        put_in_place(draft, kept)
         version = migrate_once(connection, version)
         log.warning("%s was brought to version %d", FILE_NAME, version)
 
@@ -467,7 +512,12 @@ def migrate_once(connection: sqlite3.Connection, version: int) -> int:
     Raises:
         sqlite3.Error: that failed; the version before stays.
     """
-    connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+    script = _script(MIGRATIONS[version])
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version + 1}; COMMIT;")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
     return version + 1
 
 
@@ -509,6 +559,14 @@ def unusable(what: str, error: sqlite3.Error) -> SafeguardsUnavailableError:
     damaged = name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
     advice = RESTORE if damaged else "Check the disk: `pysequence-api doctor`"
     return unavailable(f"{FILE_NAME} cannot be {what} ({error}). {advice}")
+
+
+def _script(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text()
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _log_path(path: Path) -> Path:

@@ -56,6 +56,8 @@ class Folded:
     request_sha256: bytes | None = None
     key_sha256: bytes | None = None
     upstream: str | None = None
+    rule: str | None = None
+    policy_version: int | None = None
     transfer_id: str | None = None
     error: str | None = None
     code: str | None = None
@@ -76,6 +78,8 @@ class Folded:
         self.request_sha256 = self.request_sha256 or hash_bytes(line.request_sha256)
         self.key_sha256 = self.key_sha256 or hash_bytes(line.key_sha256)
         self.upstream = self.upstream or line.upstream
+        self.rule = line.rule or self.rule
+        self.policy_version = line.policy_version or self.policy_version
         match line.event_type:
             case EventType.REQUESTED:
                 self._requested(line, time)

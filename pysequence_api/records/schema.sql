@@ -1,4 +1,4 @@
--- .records.db, version 1: the only truth about transfers. Times are microseconds since 1970, UTC; hashes are 32 raw bytes.
+-- .records.db, version 2: the only truth about transfers. Times are microseconds since 1970, UTC; hashes are 32 raw bytes.
 -- STRICT tables need SQLite 3.37. The connection sets recursive_triggers, or INSERT OR REPLACE would pass a delete trigger.
 PRAGMA application_id = 0x50534751;
 
@@ -36,6 +36,9 @@ CREATE TABLE attempt(                                -- with a rowid, which keep
   upstream_status TEXT,                               -- the newest status that Sequence told
   followed_until INTEGER,                             -- looked up until then
   transfer_id TEXT,
+  caller_key_sha256 BLOB CHECK(length(caller_key_sha256) = 32),  -- the caller's key that asked
+  policy_version INTEGER, rule TEXT,                  -- what let it through, or refused it
+  reason TEXT,                                        -- what the caller says why
   CHECK(state NOT IN ('sending', 'unknown') OR announced_at IS NOT NULL)) STRICT;
 CREATE UNIQUE INDEX attempt_transfer ON attempt(transfer_id) WHERE transfer_id IS NOT NULL;
 -- SQLite uses a partial index only for a query with the same list of states in the same order.
@@ -63,10 +66,54 @@ CREATE TRIGGER attempt_moves BEFORE UPDATE OF state ON attempt WHEN NOT (OLD.sta
   OR (OLD.state = 'arrived' AND NEW.state IN ('returned')))
   BEGIN SELECT RAISE(ABORT, 'an attempt cannot change in this way'); END;
 CREATE TRIGGER attempt_fixed BEFORE UPDATE OF id, caller, channel, amount_cents, source_type, source_id, destination_type,
-  destination_id, kyc_id, instant, description, request_sha256, created_at ON attempt
+  destination_id, kyc_id, instant, description, request_sha256, created_at, caller_key_sha256, reason ON attempt
   BEGIN SELECT RAISE(ABORT, 'what was asked for never changes'); END;
 CREATE TRIGGER attempt_kept BEFORE DELETE ON attempt BEGIN SELECT RAISE(ABORT, 'attempts are kept'); END;
 CREATE TRIGGER idempotency_kept BEFORE DELETE ON idempotency BEGIN SELECT RAISE(ABORT, 'keys are kept'); END;
+
+CREATE TABLE caller(                                  -- its audit events add up to it, its keys and the policies
+  name TEXT NOT NULL PRIMARY KEY,                     -- never given out again
+  created_at INTEGER NOT NULL,
+  removed_at INTEGER,
+  frozen_at INTEGER, frozen_reason TEXT,
+  unfrozen_at INTEGER,                                -- for the last time
+  CHECK((frozen_at IS NULL) = (frozen_reason IS NULL))) STRICT, WITHOUT ROWID;
+CREATE TABLE caller_key(
+  sha256 BLOB NOT NULL PRIMARY KEY CHECK(length(sha256) = 32),
+  caller TEXT NOT NULL REFERENCES caller(name),
+  hint TEXT NOT NULL,                                 -- the end of the key, for people
+  created_at INTEGER NOT NULL,
+  replaced_at INTEGER,                                -- since then it is the old key, beside a new one
+  revoked_at INTEGER,
+  last_used_at INTEGER) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX caller_key_new ON caller_key(caller) WHERE revoked_at IS NULL AND replaced_at IS NULL;
+CREATE UNIQUE INDEX caller_key_old ON caller_key(caller) WHERE revoked_at IS NULL AND replaced_at IS NOT NULL;
+CREATE TABLE policy(
+  version INTEGER PRIMARY KEY,
+  applied_at INTEGER NOT NULL,
+  sha256 BLOB NOT NULL CHECK(length(sha256) = 32),    -- of the text
+  text TEXT,                                          -- NULL if a restore knows it from the audit trail alone
+  from_file INTEGER NOT NULL CHECK(from_file IN (0, 1))) STRICT;  -- a start of `serve` applied it
+
+CREATE TRIGGER caller_fixed BEFORE UPDATE OF name, created_at ON caller
+  BEGIN SELECT RAISE(ABORT, 'the name of a caller never changes'); END;
+CREATE TRIGGER caller_ended BEFORE UPDATE ON caller WHEN OLD.removed_at IS NOT NULL
+  BEGIN SELECT RAISE(ABORT, 'a removed caller never changes'); END;
+CREATE TRIGGER caller_kept BEFORE DELETE ON caller BEGIN SELECT RAISE(ABORT, 'callers are kept'); END;
+CREATE TRIGGER caller_key_given BEFORE INSERT ON caller_key
+  WHEN EXISTS(SELECT 1 FROM caller WHERE name = NEW.caller AND removed_at IS NOT NULL)
+  BEGIN SELECT RAISE(ABORT, 'a removed caller gets no key'); END;
+CREATE TRIGGER caller_key_fixed BEFORE UPDATE OF sha256, caller, hint, created_at ON caller_key
+  BEGIN SELECT RAISE(ABORT, 'a key never changes'); END;
+CREATE TRIGGER caller_key_ended BEFORE UPDATE OF replaced_at, revoked_at ON caller_key WHEN OLD.revoked_at IS NOT NULL
+  OR (OLD.replaced_at IS NOT NULL AND NEW.replaced_at IS NOT OLD.replaced_at)
+  BEGIN SELECT RAISE(ABORT, 'a key that was replaced or revoked stays so'); END;
+CREATE TRIGGER caller_key_kept BEFORE DELETE ON caller_key BEGIN SELECT RAISE(ABORT, 'keys are kept'); END;
+CREATE TRIGGER policy_follows BEFORE INSERT ON policy
+  WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM policy)
+  BEGIN SELECT RAISE(ABORT, 'a policy must follow the last one'); END;
+CREATE TRIGGER policy_fixed BEFORE UPDATE ON policy BEGIN SELECT RAISE(ABORT, 'policies never change'); END;
+CREATE TRIGGER policy_kept BEFORE DELETE ON policy BEGIN SELECT RAISE(ABORT, 'policies are kept'); END;
 
 CREATE TABLE audit(
   seq INTEGER PRIMARY KEY,
@@ -87,4 +134,4 @@ CREATE TRIGGER audit_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audi
 CREATE TABLE name(                                    -- for screens; decides nothing
   id TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

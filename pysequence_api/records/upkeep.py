@@ -38,6 +38,7 @@ from pysequence_api.records.database import (
     remove,
 )
 from pysequence_api.records.database import back_up as copy_database
+from pysequence_api.records.grants import apply, is_grant
 from pysequence_api.records.history import Folded, History, add_lines
 from pysequence_api.records.old_files import NewerFileError, OldFileError, read_head
 from pysequence_api.records.owners import Owners
@@ -223,6 +224,8 @@ class _Taken:
 
     history: History = field(default_factory=History)
     changed_ids: set[str] = field(default_factory=set)
+    grants: list[Line] = field(default_factory=list)
+    """What the database lacked about callers, keys and policies."""
     events: int = 0
     attempts: int = 0
     equal_bytes: int = 0
@@ -237,6 +240,8 @@ class _Taken:
         self.names_callers = self.names_callers or line.caller is not None
         if line.attempt_id is not None:
             self.changed_ids.add(line.attempt_id)
+        if is_grant(line):
+            self.grants.append(line)
 
 
 def _take_over(connection: sqlite3.Connection, writer: Writer, trail: Trail) -> _Taken:
@@ -254,6 +259,8 @@ def _take_over(connection: sqlite3.Connection, writer: Writer, trail: Trail) -> 
         taken.equal_bytes = comparison.equal_bytes
         known_ids = set(taken.history.attempts)
         add_lines(connection, _checked(file, chain), taken.take)
+    for line in taken.grants:
+        apply(connection, line)
     for folded in taken.history.attempts.values():
         if folded.attempt_id in taken.changed_ids or folded.attempt_id not in known_ids:
             taken.attempts += _apply(writer, folded)
@@ -332,6 +339,8 @@ def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
         request_sha256=folded.request_sha256,
         key_sha256=folded.key_sha256,
         upstream=folded.upstream,
+        rule=folded.rule,
+        policy_version=folded.policy_version,
         code=folded.code,
         error=folded.error,
         announced_at=folded.announced_at or (None if is_unsent else created_at),

@@ -29,10 +29,14 @@ pytestmark = pytest.mark.anyio
 DATABASE, LOG, TRAIL, LIMITS = ".records.db", ".records.db-wal", ".audit.jsonl", ".daily_limits.json"
 DECISIVE = (
     "SELECT id, caller, state, amount_cents, source_id, destination_id, transfer_id, created_at, announced_at,"
-    " ended_at, request_sha256, key_sha256, coalesce(upstream_created_at, ended_at) FROM attempt ORDER BY id",
+    " request_sha256, key_sha256, iif(state = 'rejected', 0, coalesce(upstream_created_at, ended_at)) FROM attempt"
+    " ORDER BY id",
     "SELECT * FROM idempotency ORDER BY attempt_id",
     "SELECT frozen_at NOTNULL, frozen_callers_only, max_transfer_cents, max_daily_cents, restored_at FROM store",
     "SELECT seq, line FROM audit ORDER BY seq",
+    "SELECT * FROM caller",
+    "SELECT sha256, caller, revoked_at FROM caller_key",
+    "SELECT version, sha256, text FROM policy",
 )
 
 
