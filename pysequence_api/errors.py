@@ -13,6 +13,8 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
 │   ├── NotExecutedError                    409  exit 3  not_executed
 │   ├── KeyReusedError                      422  exit 3  key_reused
 │   ├── FrozenError                         403  exit 3  frozen
+│   ├── KeyRevokedError                     403  exit 3  key_revoked
+│   ├── ScopeMissingError                   403  exit 3  scope_missing
 │   ├── TooManyUnknownError                 503  exit 3  too_many_unknown
 │   └── SafeguardsUnavailableError          503  exit 3  records_unavailable
 │       ├── ClockError                      503  exit 3  clock_wrong
@@ -70,6 +72,8 @@ class Code(StrEnum):
     NOT_EXECUTED = "not_executed"
     KEY_REUSED = "key_reused"
     FROZEN = "frozen"
+    KEY_REVOKED = "key_revoked"
+    SCOPE_MISSING = "scope_missing"
     TOO_MANY_UNKNOWN = "too_many_unknown"
     RECORDS_UNAVAILABLE = "records_unavailable"
     RECORDS_LOCKED = "records_locked"
@@ -274,6 +278,22 @@ class FrozenError(SafeguardError):
     status = 403
     code = Code.FROZEN
     retry = Retry.LATER
+
+
+class KeyRevokedError(SafeguardError):
+    """The key that requested a transfer was revoked while it waited."""
+
+    status = 403
+    code = Code.KEY_REVOKED
+    retry = Retry.NEVER
+
+
+class ScopeMissingError(SafeguardError):
+    """The caller may not do this."""
+
+    status = 403
+    code = Code.SCOPE_MISSING
+    retry = Retry.NEVER
 
 
 class TooManyUnknownError(SafeguardError):

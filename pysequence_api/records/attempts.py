@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -162,11 +162,17 @@ def caller_of(channel: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Transfers are frozen since then, for this reason; ``callers_only`` if the owner's terminal is not."""
+    """Transfers are frozen since then, for this reason.
+
+    Attributes:
+        callers_only: the owner's terminal is not.
+        caller: only this caller is.
+    """
 
     since: datetime
     reason: str
     callers_only: bool = False
+    caller: str | None = None
 
 
 class Reader(GrantReader):
@@ -244,6 +250,13 @@ class Reader(GrantReader):
             "SELECT frozen_at, frozen_reason, frozen_callers_only FROM store"
         ).fetchone()
         return None if since is None else Freeze(from_micros(since), reason, bool(callers_only))
+
+    def freeze_of(self, caller: str) -> Freeze | None:
+        """Return why the transfers of one caller are frozen, if they are."""
+        row = self.caller(caller)
+        if row is None or row.frozen_at is None or row.frozen_reason is None:
+            return None
+        return Freeze(row.frozen_at, row.frozen_reason, caller=caller)
 
     def recorded_limits(self) -> tuple[int | None, int | None]:
         """Return the per-transfer and the daily limit of the last `serve`, in cents."""
@@ -366,6 +379,15 @@ class Writer(Reader):
         self.add_event(event)
         apply(self._connection, Line.model_validate(event.model_dump(mode="json", exclude_none=True)), policy_text)
 
+    def note_uses(self, used: Mapping[bytes, datetime], every: timedelta) -> None:
+        """Note when keys were used, by their SHA-256, unless a use of about that time is noted already."""
+        for sha256, used_at in used.items():
+            self._connection.execute(
+                "UPDATE caller_key SET last_used_at = ?1 WHERE sha256 = ?2"
+                " AND coalesce(last_used_at NOT BETWEEN ?3 AND ?1, 1)",
+                (to_micros(used_at), sha256, to_micros(used_at - every)),
+            )
+
     def is_repeated(self, rejected: Attempt, within: timedelta) -> bool:
         """Say whether the newest audit event is an equal rejection, made within this time."""
         row = self._newest_rejection()
@@ -406,10 +428,28 @@ class Writer(Reader):
             (seq + 1, start, line, digest, to_micros(at), str(event_type), attempt_id, caller),
         )
 
-    def set_freeze(self, reason: str | None, *, callers_only: bool = False) -> None:
-        """Freeze transfers, or unfreeze them with ``None``, with an audit event."""
+    def set_freeze(
+        self,
+        reason: str | None,
+        *,
+        callers_only: bool = False,
+        caller: str | None = None,
+        channel: Channel | None = None,
+    ) -> None:
+        """Freeze transfers, or unfreeze them with ``None``, with an audit event.
+
+        Args:
+            reason: why.
+            callers_only: the owner's terminal goes on.
+            caller: only the transfers of this one.
+            channel: how that was requested, if it is to be recorded.
+        """
         event_type = EventType.UNFROZEN if reason is None else EventType.FROZEN
-        self.add_event(Event(timestamp=self.now, event_type=event_type, reason=reason))
+        event = Event(timestamp=self.now, event_type=event_type, reason=reason, caller=caller, via=channel)
+        if caller is not None:
+            self.change_grants(event)
+            return
+        self.add_event(event)
         self._connection.execute(
             "UPDATE store SET frozen_at = ?, frozen_reason = ?, frozen_callers_only = ?",
             (None if reason is None else to_micros(self.now), reason, callers_only),

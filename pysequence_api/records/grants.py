@@ -123,6 +123,16 @@ class GrantReader:
             "WHERE revoked_at IS NULL AND (?1 IS NULL OR caller = ?1) ORDER BY created_at, sha256", caller
         )
 
+    def key_works(self, sha256: bytes) -> bool:
+        """Say whether a key works."""
+        key = self.caller_key(sha256)
+        return key is not None and key.revoked_at is None
+
+    def is_name_taken(self, name: str) -> bool:
+        """Say whether a caller has or had this name, or an attempt names it."""
+        taken = "SELECT 1 FROM caller WHERE name = ?1 UNION ALL SELECT 1 FROM attempt WHERE caller = ?1 LIMIT 1"
+        return self._connection.execute(taken, (name,)).fetchone() is not None
+
     def policy(self, version: int | None = None) -> PolicyRow | None:
         """Return a version of the policy, or the newest one; ``None`` if there is none."""
         row = self._connection.execute(

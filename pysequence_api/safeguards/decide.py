@@ -8,6 +8,7 @@ from pysequence_api.errors import (
     FrozenError,
     GatewayError,
     KeyReusedError,
+    KeyRevokedError,
     LimitExceededError,
     NotExecutedError,
     OutcomeUnknownError,
@@ -144,9 +145,8 @@ def rejected_by(
         limits: the limits of this process.
         own: whether the attempt's own reservation is among what counts already.
     """
-    frozen = frozen_for(reader, attempt.caller)
-    if frozen is not None:
-        return frozen_error(frozen)
+    if (error := stopped_by(reader, attempt)) is not None:
+        return error
     if not own and (error := _rejected_by_unknown(reader, owners, attempt)) is not None:
         return error
     limits = limits.lowered_by(reader.recorded_limits())
@@ -331,15 +331,27 @@ def month_begin(now: datetime) -> datetime:
     return day_begin(now).replace(day=1)
 
 
+def stopped_by(reader: Reader, attempt: Attempt) -> SafeguardError | None:
+    """Say what stops a transfer that waits, too: the key that asked for it was revoked, or transfers are frozen."""
+    key = attempt.caller_key_sha256
+    if key is not None and not reader.key_works(key):
+        return KeyRevokedError("The key that requested this transfer was revoked.")
+    frozen = frozen_for(reader, attempt.caller)
+    return None if frozen is None else frozen_error(frozen)
+
+
 def frozen_for(reader: Reader, caller: str) -> Freeze | None:
     """Say why a caller's transfers are frozen, if they are."""
     freeze = reader.freeze()
-    return None if freeze is not None and freeze.callers_only and caller == OWNER else freeze
+    if freeze is None or (freeze.callers_only and caller == OWNER):
+        return reader.freeze_of(caller)
+    return freeze
 
 
 def frozen_error(freeze: Freeze) -> FrozenError:
     """Make the error of frozen transfers."""
-    return FrozenError(f"Transfers are frozen since {freeze.since:%Y-%m-%d %H:%M} UTC ({freeze.reason}).")
+    whose = "Transfers" if freeze.caller is None else f"Transfers of the caller {freeze.caller}"
+    return FrozenError(f"{whose} are frozen since {freeze.since:%Y-%m-%d %H:%M} UTC ({freeze.reason}).")
 
 
 def state_now(attempt: Attempt, owners: Owners) -> State:

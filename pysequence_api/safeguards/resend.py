@@ -71,7 +71,7 @@ class Steps(Protocol[Answer_co]):
 
     async def prepare(self, attempt: Attempt) -> PreparedTransfer: ...
     async def is_open(self, attempt: Attempt) -> bool: ...
-    def check_frozen(self, attempt: Attempt) -> None: ...
+    def check_stopped(self, attempt: Attempt) -> None: ...
     async def end_resending(self, attempt: Attempt, receipt: TransferReceipt | None) -> Answer_co | None: ...
 
 
@@ -183,7 +183,7 @@ class Resending(Generic[Answer]):
         async def check_once_connected() -> None:
             if not age.left_seconds:
                 raise NotSentError("The transfer was not sent again: its time for that is over.")
-            self._steps.check_frozen(attempt)
+            self._steps.check_stopped(attempt)
 
         pauses = chain(PAUSES_SECONDS, repeat(PAUSES_SECONDS[-1]))
         pause_seconds = next(pauses)

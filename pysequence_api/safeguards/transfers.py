@@ -31,6 +31,7 @@ from pysequence_api.errors import (
     FrozenError,
     GatewayError,
     KeyMismatchError,
+    KeyRevokedError,
     NotAuthorizedError,
     Outcome,
     OutcomeUnknownError,
@@ -74,7 +75,9 @@ ACCOUNTS_SECONDS = 60.0
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
 FREEZE_POLL_SECONDS = 0.2
-"""How often a transfer that waits for its turn looks whether transfers were frozen."""
+"""How often a transfer that waits for its turn looks whether it was stopped."""
+STOPS = (FrozenError, KeyRevokedError)
+"""They cancel a transfer that waits."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -342,7 +345,7 @@ class TransferService:
                 if self._stopping.is_set():
                     raise StoppingError("The server stops; nothing was sent. Request the transfer again later.")
                 await asyncio.wait({task, stopping}, timeout=FREEZE_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                self.check_frozen(attempt)
+                self.check_stopped(attempt)
             return task.result()
         finally:
             stopping.cancel()
@@ -388,7 +391,7 @@ class TransferService:
         state = State.UNKNOWN
         if certain:
             state = State.REFUSED if isinstance(error, RefusedError) else State.FAILED
-            state = State.CANCELLED if isinstance(error, FrozenError) and unsent else state
+            state = State.CANCELLED if isinstance(error, STOPS) and unsent else state
         code = error.code.value if isinstance(error, GatewayError) else None
         if isinstance(error, GatewayError):
             error.attempt_id = attempt.id
@@ -423,11 +426,11 @@ class TransferService:
         await self._check_again(attempt, State.UNKNOWN)
         return True
 
-    def check_frozen(self, attempt: Attempt) -> None:
-        """Raise if transfers of the attempt's caller are frozen."""
-        frozen = self._records.read(lambda reader: decide.frozen_for(reader, attempt.caller))
-        if frozen is not None:
-            raise decide.frozen_error(frozen)
+    def check_stopped(self, attempt: Attempt) -> None:
+        """Raise if transfers of the attempt's caller are frozen, or the key that asked for it was revoked."""
+        error = self._records.read(lambda reader: decide.stopped_by(reader, attempt))
+        if error is not None:
+            raise error
 
     async def end_resending(self, attempt: Attempt, receipt: TransferReceipt | None) -> CompletedTransfer | None:
         """Record what came of sending a transfer again. Without a receipt, leave it to the lookups."""
