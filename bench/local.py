@@ -19,6 +19,7 @@ from pysequence_api.models import TransferOrder
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import Attempt, Writer
 from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType, hash_of
+from pysequence_api.records.callers import THE_DEFAULT
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
@@ -88,7 +89,7 @@ def transfer(records: Database) -> Attempt:
 
 def _new_attempt(now: datetime, key: str | None = None) -> Attempt:
     order = TransferOrder(source_id="pod_source", destination_id="pod_destination", amount_cents=1, kyc_id="kyc_1")
-    return new_attempt(order, Channel.API, key, now)
+    return new_attempt(order, Channel.API, key, THE_DEFAULT, now)
 
 
 def _lines_of(records: Database, attempt: Attempt) -> list[bytes]:

@@ -17,11 +17,14 @@ from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.records import open_records
+from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
-from pysequence_api.safeguards.status import Limits, read_limits
+from pysequence_api.safeguards.policy import Scope
+from pysequence_api.safeguards.scopes import missing_scope, sees_everything
+from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
@@ -61,6 +64,7 @@ class Gateway:
         transfers: the only way to move money.
         follow_up: finds out what became of transfers.
         records: the database.
+        callers: finds the caller of a key.
         max_cents: the limits of this process.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
@@ -71,6 +75,7 @@ class Gateway:
     transfers: TransferService
     follow_up: FollowUp
     records: Database
+    callers: Callers
     max_cents: MaxCents
     default_organization_id: str | None
     default_kyc_id: str | None
@@ -102,6 +107,20 @@ class Gateway:
         self.transfers.stop()
         self.client.stop()
 
+    def require(self, caller: Caller, scope: Scope) -> None:
+        """Check that a caller may do something.
+
+        Raises:
+            ScopeMissingError: it may not.
+        """
+        error = missing_scope(caller.name, scope)
+        if error is not None:
+            raise error
+
+    def limits_of(self, caller: Caller) -> Limits | CallerLimits:
+        """Say what a caller may know of what is used and left today."""
+        return self.limits() if sees_everything(caller.name) else read_caller_limits(self.records, caller.name)
+
     def limits(self) -> Limits:
         """Say what is used and left today; see `read_limits`."""
         return read_limits(self.records, self.max_cents)
@@ -128,10 +147,10 @@ async def open_gateway(
     """
     directory = settings.data_directory
     records = open_records(directory, clock)
-    names = Names(records)
+    names, callers = Names(records), Callers(records)
     max_cents = MaxCents.of(settings)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names)
+        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, callers)
         if settings.sandbox and transport is None:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         upstream = PlatformSequenceClient if settings.uses_platform else GraphQLSequenceClient
@@ -150,7 +169,7 @@ async def open_gateway(
             count_missing=follow_up.count_missing,
             on_open=follow_up.wake,
         )
-        await stack.enter_async_context(_copies_kept(records, names))
+        await stack.enter_async_context(_copies_kept(records, names, callers))
         stack.push_async_callback(transfers.aclose)
         yield Gateway(
             settings,
@@ -158,6 +177,7 @@ async def open_gateway(
             transfers,
             follow_up,
             records,
+            callers,
             max_cents,
             default_organization_id=settings.default_organization_id,
             default_kyc_id=settings.kyc_id if client.capabilities.kyc else None,
@@ -192,9 +212,9 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
 
 
 @asynccontextmanager
-async def _copies_kept(records: Database, names: Names) -> AsyncIterator[None]:
+async def _copies_kept(records: Database, names: Names, callers: Callers) -> AsyncIterator[None]:
     """Keep the files that follow the database up to date while this is open."""
-    task = asyncio.create_task(_keep_copies(records, names), name="copies")
+    task = asyncio.create_task(_keep_copies(records, names, callers), name="copies")
     try:
         yield
     finally:
@@ -202,13 +222,14 @@ async def _copies_kept(records: Database, names: Names) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def _keep_copies(records: Database, names: Names) -> None:
+async def _keep_copies(records: Database, names: Names, callers: Callers) -> None:
     synced_at = time.monotonic()
     while True:
         await asyncio.sleep(COPY_SECONDS)
         if records.attempts_changed.is_set():
             await anyio.to_thread.run_sync(records.write_limits)
         await anyio.to_thread.run_sync(names.save)
+        await anyio.to_thread.run_sync(callers.save_uses)
         if records.is_open and time.monotonic() - synced_at >= SYNC_SECONDS:
             synced_at = time.monotonic()
             await anyio.to_thread.run_sync(_sum_up_and_sync, records)
@@ -223,8 +244,9 @@ def _sum_up_and_sync(records: Database) -> None:
         log.error("%s", error)
 
 
-def _close_records(records: Database, names: Names) -> None:
+def _close_records(records: Database, names: Names, callers: Callers) -> None:
     names.save()
+    callers.save_uses()
     if records.is_open:
         _sum_up_and_sync(records)
         records.write_limits()

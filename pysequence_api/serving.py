@@ -25,6 +25,7 @@ from pysequence_api.errors import (
 )
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.attempts import Writer
+from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
@@ -40,9 +41,10 @@ def required_settings(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the settings that a server needs, given those that are set."""
     if is_sandbox(given):
         return ("api_key",)  # it has an organization and a KYC id of its own
-    cache = Path(os.path.expanduser(given.get("data_dir", ""))) / CACHE_FILE_NAME  # noqa: PTH111 - does not fail
-    has_token = "access_token" in given or os.path.lexists(cache)
-    return ("api_key", "org_id", "kyc_id", *(() if has_token else CREDENTIAL_FIELDS))
+    directory = Path(os.path.expanduser(given.get("data_dir", "")))  # noqa: PTH111 - does not fail
+    has_token = "access_token" in given or os.path.lexists(directory / CACHE_FILE_NAME)
+    key = () if has_callers(directory) else ("api_key",)
+    return (*key, "org_id", "kyc_id", *(() if has_token else CREDENTIAL_FIELDS))
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None]) -> None:

@@ -19,7 +19,11 @@ SHORTEST_SECRET_CHARACTERS = 8
 REMOVED = "(removed)"
 
 _TAG = re.compile(r"<[/!?]?[a-z][a-z0-9]*(?:[\s/>]|$)", re.IGNORECASE)
-_CREDENTIAL = re.compile(r"\bbearer[\s:=]+\S+|\beyJ[\w-]+(?:\.[\w-]*)+", re.IGNORECASE)
+KEY_PREFIX = "psq_"
+"""How the keys of callers begin."""
+
+_KEY = re.compile(rf"{KEY_PREFIX}[0-9A-Za-z]+")
+_CREDENTIAL = re.compile(rf"\bbearer[\s:=]+\S+|\beyJ[\w-]+(?:\.[\w-]*)+|{_KEY.pattern}", re.IGNORECASE)
 # A UUID stays whole. Six or more digits in a row, or three or more groups of at least three digits, are treated as the
 # number of an account or a card. A date has groups of two digits and is left alone.
 _NUMBER = re.compile(
@@ -48,6 +52,11 @@ def plain_text(text: str, limit_characters: int = TEXT_LIMIT_CHARACTERS, *, secr
     if not line:
         return "(no text)"
     return line if len(line) <= limit_characters else line[: limit_characters - 1] + "…"
+
+
+def without_keys(text: str) -> str:
+    """Mask the keys of callers in a text."""
+    return _KEY.sub(f"{KEY_PREFIX}{REMOVED}", text) if KEY_PREFIX in text else text
 
 
 def mask_number(number: str) -> str:

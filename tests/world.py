@@ -23,6 +23,7 @@ from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import THE_DEFAULT, THE_OWNER, Caller
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
@@ -154,10 +155,13 @@ class World:
         key: str | None = None,
         process: Gateway | None = None,
         channel: Channel = Channel.API,
+        caller: Caller | None = None,
         **more: Any,
     ) -> CompletedTransfer:
         """Move money from one pod to another."""
-        return await (process or self.gateway).transfers.transfer(self.order(amount_cents, **more), channel, key)
+        caller = caller or (THE_OWNER if channel is Channel.CLI else THE_DEFAULT)
+        order = self.order(amount_cents, **more)
+        return await (process or self.gateway).transfers.transfer(order, channel, key, caller=caller)
 
     async def transfer_outside(self, amount_cents: int = 5_000, **more: Any) -> None:
         """Move money at Sequence without the gateway, as the owner does in Sequence's own application."""
@@ -245,10 +249,10 @@ class World:
         return read_attempt(self.gateway.records, attempt_id)
 
     @asynccontextmanager
-    async def http(self, process: Gateway | None = None) -> AsyncIterator[httpx.AsyncClient]:
-        """Call the HTTP API of a process, with its key."""
+    async def http(self, process: Gateway | None = None, key: str = API_KEY) -> AsyncIterator[httpx.AsyncClient]:
+        """Call the HTTP API of a process, with a key."""
         transport = httpx.ASGITransport(create_app(process or self.gateway))
-        headers = {"X-API-Key": API_KEY}
+        headers = {"X-API-Key": key}
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
             yield client
 

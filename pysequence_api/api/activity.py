@@ -6,8 +6,16 @@ from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
-from pysequence_api.api.parameters import IsoDate, OpenGateway, OrganizationId, OrganizationQuery, TransferId
+from pysequence_api.api.parameters import (
+    IsoDate,
+    OpenGateway,
+    OrganizationId,
+    OrganizationQuery,
+    TransferId,
+    needs,
+)
 from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, TransferDetail
+from pysequence_api.safeguards.policy import Scope
 from pysequence_api.web.errors import READ_STATUSES, responses
 
 MAX_PAGE_TRANSFERS = 100
@@ -17,7 +25,7 @@ MAX_SEARCH_CHARACTERS = 200
 MAX_FILTER_VALUES = 50
 MAX_FILTER_VALUE_CHARACTERS = 1000
 
-router = APIRouter(tags=["activity"])
+router = APIRouter(tags=["activity"], dependencies=[needs(Scope.READ_ACTIVITY)])
 
 
 def _values(examples: str) -> object:

@@ -7,6 +7,7 @@ from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, health, limits, metrics, pods, transfers
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
+from pysequence_api.records.keys import looks_like_key
 from pysequence_api.settings import variable
 from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
 from pysequence_api.web.errors import add_handlers
@@ -17,7 +18,7 @@ from pysequence_api.web.root_path import WithoutRootPath
 DESCRIPTION = """\
 A gateway to GetSequence for programs: read balances and activity, and transfer money within limits.
 
-Every path except `/api/health` needs the API key in the header `X-API-Key`. Fields that end in `_cents` hold amounts in
+Every path except `/api/health` needs an API key in the header `X-API-Key`. Fields that end in `_cents` hold amounts in
 cents; the texts beside them are for people. Times are in UTC. Every answer has an `X-Request-ID`. Every error is
 `{"detail": "..."}`, and says what to do. Caches must not store answers.
 """
@@ -36,11 +37,10 @@ def create_app(gateway: Gateway) -> FastAPI:
     """Create the application of an open gateway, which the caller closes.
 
     Raises:
-        SettingsError: the gateway's settings have no API key.
+        SettingsError: nobody has a key, or the API key of the settings is the key of a caller.
+        SafeguardsUnavailableError: the records, which know the callers, cannot be read.
     """
-    key = gateway.settings.api_key
-    if key is None or not key.get_secret_value():
-        raise SettingsError(f"{variable('api_key')} is not set. Without an API key, anyone could use the server.")
+    key = _default_key(gateway)
     root_path = gateway.settings.root_path
     app = FastAPI(
         title="pysequence-api",
@@ -61,12 +61,29 @@ def create_app(gateway: Gateway) -> FastAPI:
         app.include_router(module.router, dependencies=[Security(API_KEY)])
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
-    app.add_middleware(KeyCheck, key=key.get_secret_value())
+    app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
     app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
-    app.add_middleware(RequestLog, counts=app.state.request_counts, key=key.get_secret_value())
+    app.add_middleware(RequestLog, counts=app.state.request_counts, key=key)
     if root_path:
         app.add_middleware(WithoutRootPath, root_path=root_path)  # before the checks: they and the routes see one path
     return app
+
+
+def _default_key(gateway: Gateway) -> str | None:
+    """Return the key of the caller `default`, if it has one."""
+    key = gateway.settings.api_key
+    given = "" if key is None else key.get_secret_value()
+    if not given and not gateway.callers.has_keys():
+        raise SettingsError(
+            f"{variable('api_key')} is not set, and no caller has a key, so that nobody could use the server. Add one:"
+            " pysequence-api callers add NAME"
+        )
+    if looks_like_key(given.encode()) and gateway.callers.knows(given.encode()):
+        raise SettingsError(
+            f"{variable('api_key')} is the key of a caller, which would then be allowed everything. Unset it, or set it"
+            " to a key of its own: pysequence-api key new"
+        )
+    return given or None
 
 
 def _operation_id(route: APIRoute) -> str:

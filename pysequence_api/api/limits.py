@@ -2,14 +2,17 @@
 
 from fastapi import APIRouter
 
-from pysequence_api.api.parameters import OpenGateway
-from pysequence_api.safeguards.status import Limits
+from pysequence_api.api.parameters import OpenGateway, RequestCaller
+from pysequence_api.safeguards.status import CallerLimits, Limits
 from pysequence_api.web.errors import responses
 
 router = APIRouter(tags=["limits"])
 
 
 @router.get("/api/limits", responses=responses(401, 500, 503))
-async def get_limits(gateway: OpenGateway) -> Limits:
-    """Get both limits, the amounts used and left on this UTC day, and the unsettled transfers."""
-    return gateway.limits()
+async def get_limits(gateway: OpenGateway, caller: RequestCaller) -> Limits | CallerLimits:
+    """Get both limits, the amounts used and left on this UTC day, and the unsettled transfers.
+
+    A caller that may not see everything gets what it has used itself.
+    """
+    return gateway.limits_of(caller)

@@ -13,10 +13,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from pysequence_api.api.parameters import OpenGateway
+from pysequence_api.api.parameters import OpenGateway, needs
 from pysequence_api.errors import Code, SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
+from pysequence_api.records.attempts import DEFAULT_CALLER
 from pysequence_api.records.states import OPEN_STATES, State
+from pysequence_api.safeguards.policy import Scope
 from pysequence_api.safeguards.status import Limits
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 from pysequence_api.web.errors import responses
@@ -30,7 +32,7 @@ _FORMATS = {
     "application/openmetrics-text": {"schema": {"type": "string"}},
 }
 
-router = APIRouter(tags=["metrics"])
+router = APIRouter(tags=["metrics"], dependencies=[needs(Scope.READ_METRICS)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Snapshot(Collector):
 
     requests: RequestCounts
     vitals: RequestStatistics
-    ends: dict[str, int]
+    ends: dict[tuple[str, str], int]
     limits: Limits | None
     token: TokenLife | None
 
@@ -52,10 +54,13 @@ class Snapshot(Collector):
         yield from self.requests.registry.collect()
         yield from _of_client(self.vitals)
         transfers = CounterMetricFamily(
-            "pysequence_transfers", "Requested transfers by result: a state, or the code of an error.", labels=["end"]
+            "pysequence_transfers",
+            "Requested transfers by caller and result: a state, or the code of an error.",
+            labels=["caller", "end"],
         )
-        for end, count in sorted((dict.fromkeys(ENDS, 0) | self.ends).items()):
-            transfers.add_metric([end], count)
+        always = dict.fromkeys(((DEFAULT_CALLER, end) for end in ENDS), 0)
+        for labels, count in sorted((always | self.ends).items()):
+            transfers.add_metric(labels, count)
         yield transfers
         yield from _of_limits(self.limits)
         yield from _of_token(self.token)
@@ -64,7 +69,7 @@ class Snapshot(Collector):
 @router.get(
     METRICS_PATH,
     response_class=Response,
-    responses=responses(401, 500) | {200: {"description": "The metrics", "content": _FORMATS}},
+    responses=responses(401, 403, 500) | {200: {"description": "The metrics", "content": _FORMATS}},
 )
 async def read_metrics(request: Request, gateway: OpenGateway) -> Response:
     """Get metrics in Prometheus format. Makes no call to Sequence."""

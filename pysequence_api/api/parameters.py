@@ -4,12 +4,15 @@ import re
 from datetime import date
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 
 from pysequence_api.gateway import Gateway
 from pysequence_api.models import PartyId
+from pysequence_api.records.callers import Caller
+from pysequence_api.safeguards.policy import Scope
+from pysequence_api.web.access import CALLER_STATE
 
 MAX_NAME_CHARACTERS = 1000
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -46,6 +49,27 @@ def _iso_date(value: object) -> object:
 
 
 OpenGateway = Annotated[Gateway, Depends(_gateway)]
+
+
+def _caller(request: Request) -> Caller:
+    caller = getattr(request.state, CALLER_STATE)
+    assert isinstance(caller, Caller)
+    return caller
+
+
+RequestCaller = Annotated[Caller, Depends(_caller)]
+
+
+def needs(*scopes: Scope) -> params.Depends:
+    """Make the check that a caller has scopes, for the dependencies of routes. It runs before all others."""
+
+    def check(gateway: OpenGateway, caller: RequestCaller) -> None:
+        for scope in scopes:
+            gateway.require(caller, scope)
+
+    return params.Depends(check)
+
+
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 PodName = Annotated[
     str,

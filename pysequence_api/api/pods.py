@@ -6,11 +6,14 @@ from fastapi import APIRouter, Response
 
 from pysequence_api.account.names import find_pod_by_name
 from pysequence_api.account.totals import total_of
-from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName
+from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName, needs
 from pysequence_api.models import Accounts, Pod, PodDetail, TotalBalance
+from pysequence_api.safeguards.policy import Scope
 from pysequence_api.web.errors import READ_STATUSES, responses
 
-router = APIRouter(tags=["pods"])
+router = APIRouter(tags=["pods"], dependencies=[needs(Scope.READ_ACCOUNTS)])
+_WITH_ACTIVITY = [needs(Scope.READ_ACTIVITY)]
+"""For answers that also show transfers."""
 
 
 COMPLETE_HEADER = "X-Complete"
@@ -48,13 +51,13 @@ async def get_pod_balance(gateway: OpenGateway, response: Response, pod_name: Po
     return find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete)
 
 
-@router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES))
+@router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES), dependencies=_WITH_ACTIVITY)
 async def get_pod_detail(gateway: OpenGateway, pod_id: PodId) -> PodDetail:
     """Get one pod of the default organization, with its latest transfers."""
     return await gateway.client.pod_detail(gateway.organization_id, pod_id)
 
 
-@router.get("/api/pods/{org_id}/{pod_id}", responses=responses(404, *READ_STATUSES))
+@router.get("/api/pods/{org_id}/{pod_id}", responses=responses(404, *READ_STATUSES), dependencies=_WITH_ACTIVITY)
 async def get_pod_detail_of_organization(gateway: OpenGateway, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
     """Get one pod of any organization, with its latest transfers."""
     return await gateway.client.pod_detail(org_id, pod_id)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from pysequence_api.api.parameters import OpenGateway
+from pysequence_api.api.parameters import OpenGateway, RequestCaller
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, AccountType, PartyId, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
@@ -90,6 +90,7 @@ def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None
 )
 async def make_transfer(
     gateway: OpenGateway,
+    caller: RequestCaller,
     response: Response,
     order: Annotated[TransferOrder, Depends(_order)],
     idempotency_key: Annotated[str | None, Depends(_key)] = None,
@@ -99,7 +100,7 @@ async def make_transfer(
     The transfer is sent to Sequence once. If `detail` says that the outcome is unknown, the money may have moved: do
     not send the transfer again with another key. Get the attempt instead.
     """
-    completed = await gateway.transfers.transfer(order, Channel.API, idempotency_key)
+    completed = await gateway.transfers.transfer(order, Channel.API, idempotency_key, caller=caller)
     if completed.replayed:
         response.headers[REPLAYED_HEADER] = "true"
     return completed
@@ -108,7 +109,8 @@ async def make_transfer(
 @router.get("/api/attempts/{attempt_id}", responses=responses(401, 404, 422, 500, 503))
 async def get_attempt(
     gateway: OpenGateway,
+    caller: RequestCaller,
     attempt_id: Annotated[str, Path(description="The `attempt_id` of the answer, or the id in `detail`")],
 ) -> AttemptStatus:
     """Get the status of an attempt to transfer money."""
-    return read_attempt(gateway.records, attempt_id)
+    return read_attempt(gateway.records, attempt_id, caller.name)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pysequence_api.cli.terminal import is_terminal, note, safe
+from pysequence_api.text import without_keys
 
 if TYPE_CHECKING:
     from pysequence_api.settings import Settings  # loads pydantic, which `--help` does without
@@ -17,7 +18,7 @@ SERVER_FORMAT = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(self.format(record))
+        note(without_keys(self.format(record)))  # somebody may have sent a key where no key belongs
 
 
 class _ForPeople(logging.Formatter):

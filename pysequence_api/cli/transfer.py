@@ -20,6 +20,7 @@ from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import THE_OWNER
 from pysequence_api.safeguards.status import Limits
 from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.settings import Settings, variable, warn_about_ignored_file
@@ -244,7 +245,9 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
         _show_plan(plan)
         if arguments.dry_run:
             with status_shown():
-                replayed = await gateway.transfers.preview(plan.order, Channel.CLI, arguments.idempotency_key)
+                replayed = await gateway.transfers.preview(
+                    plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER
+                )
             _print_dry_run(plan, replayed, as_json=arguments.as_json)
             if replayed is None and plan.refusals:
                 raise typer.Exit(SafeguardError.exit_code)
@@ -254,7 +257,9 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
             raise typer.Exit(DECLINED)
         interrupts.defer(IN_PROGRESS)
         with status_shown():
-            done = await gateway.transfers.transfer(plan.order, Channel.CLI, arguments.idempotency_key)
+            done = await gateway.transfers.transfer(
+                plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER
+            )
         _print_done(done, plan, as_json=arguments.as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")

@@ -7,6 +7,7 @@ from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.env_files import files_read
 from pysequence_api.errors import SettingsError
 from pysequence_api.money import format_cents
+from pysequence_api.records.callers import has_callers
 from pysequence_api.sequence.proxies import proxy_for
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, is_loopback, unknown_variables, variable
 
@@ -85,7 +86,7 @@ def _unknown() -> Iterator[Finding]:
 def _missing(settings: Settings) -> Iterator[Finding]:
     if settings.sandbox:
         return
-    if settings.api_key is None:
+    if settings.api_key is None and not has_callers(settings.data_directory):
         yield warning(NAME, f"{variable('api_key')} is empty or not set; `serve` needs it", NEW_KEY)
     for name, needed_by in (("org_id", "`activity` and the server"), ("kyc_id", "transfers")):
         if getattr(settings, name) is None:

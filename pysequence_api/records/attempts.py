@@ -220,18 +220,22 @@ class Reader(GrantReader):
             self.open_attempts() + self._many(f"WHERE {taken}", to_micros(since)), key=lambda one: one.created_at
         )
 
-    def used_cents(self, window_start: datetime) -> int:
+    def used_cents(self, window_start: datetime, caller: str | None = None) -> int:
         """Add up what counts in a window that began then and goes on now.
 
         That is what is open, and what may have run in the window: its time at Sequence, or else the time from before it
         was announced to after it ended, with `WINDOW_MARGIN` around it, touches the window. What lies in the future
         counts: a clock that was set back releases nothing.
+
+        Args:
+            window_start: when the window began.
+            caller: whose attempts; ``None`` for those of all callers.
         """
         end = "coalesce(upstream_created_at, ended_at)"
+        total = "SELECT coalesce(sum(amount_cents), 0) FROM attempt WHERE (?2 IS NULL OR caller = ?2) AND state IN"
         opened, taken = self._connection.execute(
-            f"SELECT (SELECT coalesce(sum(amount_cents), 0) FROM attempt WHERE state IN {_LISTS['open']}),"
-            f" (SELECT coalesce(sum(amount_cents), 0) FROM attempt WHERE state IN {_LISTS['taken']} AND {end} >= ?)",
-            (to_micros(window_start - WINDOW_MARGIN),),
+            f"SELECT ({total} {_LISTS['open']}), ({total} {_LISTS['taken']} AND {end} >= ?1)",
+            (to_micros(window_start - WINDOW_MARGIN), caller),
         ).fetchone()
         return int(opened) + int(taken)
 

@@ -19,13 +19,15 @@ from pysequence_api.records.keys import hint_of, looks_like_key, new_key, sha256
 from pysequence_api.records.takeover import fill
 from pysequence_api.text import quoted
 
-MAX_NAME_CHARACTERS = 40
+MAX_NAME_CHARACTERS = 32
 USE_WRITTEN_EVERY = timedelta(minutes=1)
 """When a key was used is written at most this often."""
 USE_LOCK_TIMEOUT_SECONDS = 1.0
 """That is not worth a longer wait."""
 
 log = logging.getLogger(__name__)
+_RESERVED = {"gateway", "none"}
+"""They stand for no caller in Sequence's log and in the metrics."""
 _BUILT_IN = {OWNER: "the terminal", DEFAULT_CALLER: "its key is SEQUENCE_API_KEY; change that and restart the server"}
 _NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
 
@@ -98,10 +100,10 @@ def add(records: Database, name: str) -> NewKey:
         InvalidRequestError: the name cannot be used, or is or was the name of another caller.
         SafeguardsUnavailableError: the records cannot be written.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name in _RESERVED:
         raise InvalidRequestError(
             f"{quoted(name)} cannot be the name of a caller. Use 1 to {MAX_NAME_CHARACTERS} lower-case letters, digits,"
-            " - and _, beginning with a letter."
+            " - and _, beginning with a letter; not gateway or none."
         )
     if name in {OWNER, DEFAULT_CALLER}:
         raise InvalidRequestError(f"{name} is a caller already: {_BUILT_IN[name]}.")
@@ -132,7 +134,7 @@ def rotate(records: Database, name: str, *, keep_old: bool = False) -> NewKey:
     """
 
     def decide(writer: Writer) -> NewKey:
-        keys = _keys_of(writer, name)
+        keys = keys_of(writer, name)
         old = [key for key in keys if key.is_old]
         if keep_old and old:
             raise InvalidRequestError(
@@ -168,7 +170,7 @@ def revoke(records: Database, name: str, *, old_only: bool = False) -> tuple[str
     """
 
     def decide(writer: Writer) -> tuple[str, ...]:
-        keys = [key for key in _keys_of(writer, name) if key.is_old or not old_only]
+        keys = [key for key in keys_of(writer, name) if key.is_old or not old_only]
         if not keys:
             raise InvalidRequestError(f"Caller {name} has no {'old key' if old_only else 'key'} to revoke.")
         _revoke_keys(writer, keys)
@@ -187,7 +189,7 @@ def remove(records: Database, name: str) -> None:
     """
 
     def decide(writer: Writer) -> None:
-        _revoke_keys(writer, _keys_of(writer, name))
+        _revoke_keys(writer, keys_of(writer, name))
         writer.change_grants(Event(timestamp=writer.now, event_type=EventType.CALLER_REMOVED, caller=name))
 
     records.write(decide)
@@ -227,11 +229,17 @@ def require_caller(reader: Reader, name: str) -> None:
         raise InvalidRequestError(f"Caller {name} was removed.")
 
 
-def _keys_of(writer: Writer, name: str) -> list[KeyRow]:
+def keys_of(reader: Reader, name: str) -> list[KeyRow]:
+    """List the keys of a caller that work, oldest first.
+
+    Raises:
+        NotFoundError: there is no such caller.
+        InvalidRequestError: it was removed, or has its key elsewhere.
+    """
     if name in _BUILT_IN:
         raise InvalidRequestError(f"{name} has no key here: {_BUILT_IN[name]}.")
-    require_caller(writer, name)
-    return writer.working_keys(name)
+    require_caller(reader, name)
+    return reader.working_keys(name)
 
 
 def _add_key(writer: Writer, name: str) -> str:
@@ -277,6 +285,7 @@ class Callers:
             return None
         sha256 = sha256_of(given)
         key, now = self._records.read(lambda reader: (reader.caller_key(sha256), reader.now))
+        # A key that does not exist costs the same work, whether its checksum is right or not.
         if key is None or key.revoked_at is not None:
             return None
         if key.last_used_at is None or not timedelta(0) <= now - key.last_used_at < USE_WRITTEN_EVERY:

@@ -5,21 +5,17 @@ that does not exist.
 """
 
 import hashlib
-import re
 import secrets
 import string
 import zlib
 
-PREFIX = "psq_"
+from pysequence_api.text import KEY_PREFIX as PREFIX
+
 DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 RANDOM_BITS = 256
 RANDOM_CHARACTERS = 43
 CHECKSUM_CHARACTERS = 6
 HINT_CHARACTERS = 4
-
-_IN_TEXT = re.compile(rf"{PREFIX}[0-9A-Za-z]+")
-MASKED = f"{PREFIX}..."
-"""What stands in a text in the place of a key."""
 
 
 def new_key() -> str:
@@ -48,11 +44,6 @@ def sha256_of(given: bytes) -> bytes:
 def hint_of(key: str) -> str:
     """Return the end of a key, by which a person recognizes it."""
     return key[-HINT_CHARACTERS:]
-
-
-def without_keys(text: str) -> str:
-    """Mask the keys in a text."""
-    return _IN_TEXT.sub(MASKED, text) if PREFIX in text else text
 
 
 def _checksum(body: str) -> str:

@@ -33,6 +33,8 @@ from pysequence_api.records.attempts import (
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
+from pysequence_api.safeguards.policy import Scope
+from pysequence_api.safeguards.scopes import missing_scope, sees_everything
 from pysequence_api.settings import Settings
 from pysequence_api.text import quoted
 
@@ -146,6 +148,8 @@ def rejected_by(
         own: whether the attempt's own reservation is among what counts already.
     """
     if (error := stopped_by(reader, attempt)) is not None:
+        return error
+    if (error := forbidden_by(attempt)) is not None:
         return error
     if not own and (error := _rejected_by_unknown(reader, owners, attempt)) is not None:
         return error
@@ -340,6 +344,11 @@ def stopped_by(reader: Reader, attempt: Attempt) -> SafeguardError | None:
     return None if frozen is None else frozen_error(frozen)
 
 
+def forbidden_by(attempt: Attempt) -> SafeguardError | None:
+    """Say why a caller may not request such a transfer, whatever its history is."""
+    return missing_scope(attempt.caller, Scope.MOVE)
+
+
 def frozen_for(reader: Reader, caller: str) -> Freeze | None:
     """Say why a caller's transfers are frozen, if they are."""
     freeze = reader.freeze()
@@ -366,9 +375,10 @@ def day_begin(now: datetime) -> datetime:
     return datetime.combine(now.date(), time(), UTC)
 
 
-def remaining_cents(reader: Reader, limits: MaxCents) -> int:
-    """Say what is left of the daily limit."""
-    return max(0, limits.per_day - reader.used_cents(day_begin(reader.now)))
+def remaining_cents(reader: Reader, limits: MaxCents, caller: str | None = None) -> int:
+    """Say what is left of the daily limit; for a caller that does not see everything, by its own spending alone."""
+    whose = None if caller is None or sees_everything(caller) else caller
+    return max(0, limits.per_day - reader.used_cents(day_begin(reader.now), whose))
 
 
 def unknown_account(order: TransferOrder, accounts: Accounts) -> UnknownAccountError | None:

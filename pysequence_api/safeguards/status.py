@@ -10,6 +10,7 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.scopes import sees_everything
 
 
 class Result(BaseModel):
@@ -46,6 +47,18 @@ class Limits(Result):
     audit_head: str | None = Field(description="The hash of the newest line of the audit trail; note it elsewhere")
 
 
+class CallerLimits(Result):
+    """What a caller has used of this UTC day."""
+
+    caller: str
+    frozen: bool = Field(description="Whether transfers of this caller are frozen")
+    frozen_reason: str | None = Field(description="Why they are frozen")
+    frozen_since: datetime | None = Field(description="Since when they are frozen")
+    used_cents: int = Field(description="What of this caller counts today, with everything that has not ended")
+    date: date
+    unsettled: tuple[UnsettledAttempt, ...]
+
+
 class AttemptStatus(Result):
     """What is known of one attempt."""
 
@@ -74,10 +87,7 @@ def read_limits(records: Database, limits: MaxCents) -> Limits:
 
     def ask(reader: Reader) -> Limits:
         lowered = limits.lowered_by(reader.recorded_limits())
-        open_attempts = reader.open_attempts()
-        unsettled = [one for one in open_attempts if decide.state_now(one, records.owners) is not State.FAILED]
-        never_sent_cents = sum(one.amount_cents for one in open_attempts if one not in unsettled)
-        used_cents = reader.used_cents(decide.day_begin(reader.now)) - never_sent_cents
+        used_cents, unsettled = _used_today(reader, records)
         frozen = reader.freeze()
         return Limits(
             frozen=frozen is not None,
@@ -88,22 +98,50 @@ def read_limits(records: Database, limits: MaxCents) -> Limits:
             used_cents=used_cents,
             remaining_cents=max(0, lowered.per_day - used_cents),
             date=reader.now.date(),
-            unsettled=tuple(_unsettled(one, records) for one in unsettled),
+            unsettled=unsettled,
             audit_head=reader.audit_head(),
         )
 
     return records.read(ask)
 
 
-def read_attempt(records: Database, attempt_id: str) -> AttemptStatus:
-    """Say what is known of an attempt.
+def read_caller_limits(records: Database, caller: str) -> CallerLimits:
+    """Say what a caller has used today, and nothing of others.
 
     Raises:
-        NotFoundError: there is no such attempt.
+        SafeguardsUnavailableError: the records cannot be read.
+    """
+
+    def ask(reader: Reader) -> CallerLimits:
+        used_cents, unsettled = _used_today(reader, records, caller)
+        frozen = decide.frozen_for(reader, caller)
+        return CallerLimits(
+            caller=caller,
+            frozen=frozen is not None,
+            frozen_reason=frozen.reason if frozen else None,
+            frozen_since=frozen.since if frozen else None,
+            used_cents=used_cents,
+            date=reader.now.date(),
+            unsettled=unsettled,
+        )
+
+    return records.read(ask)
+
+
+def read_attempt(records: Database, attempt_id: str, caller: str | None = None) -> AttemptStatus:
+    """Say what is known of an attempt.
+
+    Args:
+        records: the database.
+        attempt_id: the attempt.
+        caller: who asks, if that must be the attempt's caller or one that sees everything.
+
+    Raises:
+        NotFoundError: there is no such attempt, or not one that the caller may see.
         SafeguardsUnavailableError: the records cannot be read.
     """
     attempt = records.read(lambda reader: reader.attempt(attempt_id))
-    if attempt is None:
+    if attempt is None or (caller is not None and caller != attempt.caller and not sees_everything(caller)):
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
     return AttemptStatus(
         attempt_id=attempt.id,
@@ -121,6 +159,17 @@ def read_attempt(records: Database, attempt_id: str) -> AttemptStatus:
         ended_at=attempt.ended_at,
         followed_until=attempt.followed_until,
     )
+
+
+def _used_today(
+    reader: Reader, records: Database, caller: str | None = None
+) -> tuple[int, tuple[UnsettledAttempt, ...]]:
+    """Return what counts today in cents, and what is open, of one caller or of all."""
+    opened = [one for one in reader.open_attempts() if caller in {None, one.caller}]
+    unsettled = [one for one in opened if decide.state_now(one, records.owners) is not State.FAILED]
+    never_sent_cents = sum(one.amount_cents for one in opened if one not in unsettled)
+    used_cents = reader.used_cents(decide.day_begin(reader.now), caller) - never_sent_cents
+    return used_cents, tuple(_unsettled(one, records) for one in unsettled)
 
 
 def _unsettled(attempt: Attempt, records: Database) -> UnsettledAttempt:

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -55,8 +55,9 @@ from pysequence_api.models import (
     TransferReceipt,
 )
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import Attempt, Reader, Writer, caller_of
+from pysequence_api.records.attempts import Attempt, Reader, Writer
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
@@ -121,7 +122,7 @@ class TransferService:
         names: what pods, ports and accounts are called.
         limits: the limits of this process.
         organization_id: where to look for a transfer whose answer names no organization.
-        max_attempts_per_minute: beyond it, callers have to wait.
+        max_attempts_per_minute: of each caller; beyond it, it has to wait.
         request_timeout_seconds: how long one request to Sequence takes at most.
         clock: returns the time in UTC.
         count_missing: counts what restored records lack, before the first transfer.
@@ -149,7 +150,7 @@ class TransferService:
         self._names = names
         self._limits = limits
         self._organization_id = organization_id
-        self._admitted_at: deque[float] = deque(maxlen=max_attempts_per_minute)
+        self._admitted_at = defaultdict[str, deque[float]](lambda: deque(maxlen=max_attempts_per_minute))
         # Sent, refused with 401, and sent again; then the id is looked up, and the end is recorded.
         self._longest_seconds = 2 * request_timeout_seconds + IDENTIFY_TIMEOUT_SECONDS + END_LOCK_TIMEOUT_SECONDS
         self._clock = clock
@@ -162,10 +163,12 @@ class TransferService:
         self._stopping = asyncio.Event()
         self.resending = Resending(self, records, client.capabilities, self._stopping, clock)
         """What is sent again, because its answer was lost."""
-        self.ends: Counter[str] = Counter()
-        """How often requests ended in which state, or with which code, since this was opened."""
+        self.ends: Counter[tuple[str, str]] = Counter()
+        """How often requests of which caller ended in which state, or with which code, since this was opened."""
 
-    async def transfer(self, order: TransferOrder, channel: Channel, key: str | None = None) -> CompletedTransfer:
+    async def transfer(
+        self, order: TransferOrder, channel: Channel, key: str | None = None, *, caller: Caller
+    ) -> CompletedTransfer:
         """Move money, or say why not.
 
         The transfer does not depend on its caller: if the client disconnects, it is still recorded to its end.
@@ -174,19 +177,22 @@ class TransferService:
             order: what to move.
             channel: how it was requested.
             key: the caller's idempotency key: the same key and order get the original answer again.
+            caller: who asks.
 
         Raises:
             SafeguardError: a safeguard rejected it; nothing was sent.
             SequenceError: Sequence, or the connection to it, failed, and certainly nothing moved.
             OutcomeUnknownError: it was sent, and its outcome is unknown.
         """
-        attempt = self._new_attempt(order, channel, key)
+        attempt = self._new_attempt(order, channel, key, caller)
         task = asyncio.create_task(self._run(attempt, order), name=f"transfer {attempt.id}")
         self._running.add(task)
         task.add_done_callback(partial(self._done, attempt))
         return await asyncio.shield(task)
 
-    async def preview(self, order: TransferOrder, channel: Channel, key: str | None = None) -> CompletedTransfer | None:
+    async def preview(
+        self, order: TransferOrder, channel: Channel, key: str | None = None, *, caller: Caller
+    ) -> CompletedTransfer | None:
         """Say what `transfer` would say before sending, and change nothing.
 
         Returns:
@@ -198,7 +204,7 @@ class TransferService:
         self._client.check_order(order)
         await self._check_accounts(order)
         await self._check_clock()
-        attempt = self._new_attempt(order, channel, key)
+        attempt = self._new_attempt(order, channel, key, caller)
 
         def ask(reader: Reader) -> Attempt | GatewayError | None:
             earlier = decide.replayed(reader, self._records.owners, attempt)
@@ -234,15 +240,9 @@ class TransferService:
         if (replay := self._find_replay(attempt)) is not None:
             return self._answer(replay, replayed=True)
         self._client.check_order(order)
-        self._admit()
-        try:
-            await self._check_accounts(order)
-        except SequenceError as error:
-            await self._record_failed(attempt, error)
-            raise
-        await self._check_clock()
-        if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
-            await self._count_missing()
+        self._admit(attempt.caller)
+        if decide.forbidden_by(attempt) is None:  # or else the refusal must tell nothing about the account
+            await self._check_first(attempt, order)
         owners = self._records.owners
         owners.running.add(attempt.id)
         try:
@@ -254,6 +254,17 @@ class TransferService:
             if attempt.id not in self.resending.tasks:
                 owners.running.discard(attempt.id)
             self._sent.discard(attempt.id)
+
+    async def _check_first(self, attempt: Attempt, order: TransferOrder) -> None:
+        """Make the checks that may need Sequence."""
+        try:
+            await self._check_accounts(order)
+        except SequenceError as error:
+            await self._record_failed(attempt, error)
+            raise
+        await self._check_clock()
+        if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
+            await self._count_missing()
 
     async def _check_accounts(self, order: TransferOrder) -> None:
         """Check that the account has what the transfer names, in a list that is read again if it is old.
@@ -282,9 +293,9 @@ class TransferService:
         with suppress(SafeguardsUnavailableError):
             await self._write(record)
 
-    def _admit(self) -> None:
+    def _admit(self, caller: str) -> None:
         now = self._clock_seconds()
-        times = self._admitted_at
+        times = self._admitted_at[caller]
         if len(times) == times.maxlen and (wait_seconds := ceil(times[0] + RATE_WINDOW_SECONDS - now)) > 0:
             raise TooManyAttemptsError(
                 f"More than {len(times)} transfers were requested within a minute. Wait {wait_seconds} seconds.",
@@ -512,7 +523,7 @@ class TransferService:
         left_cents = 0
         names = self._names.all()
         with suppress(SafeguardsUnavailableError):
-            left_cents = self._records.read(self._remaining_cents)
+            left_cents = self._records.read(lambda reader: self._remaining_cents(reader, attempt.caller))
         source = Party(id=attempt.source_id, type=attempt.source_type, name=names.get(attempt.source_id or ""))
         destination = Party(
             id=attempt.destination_id, type=attempt.destination_type, name=names.get(attempt.destination_id or "")
@@ -533,8 +544,8 @@ class TransferService:
             replayed=replayed,
         )
 
-    def _remaining_cents(self, reader: Reader) -> int:
-        return decide.remaining_cents(reader, self._limits.lowered_by(reader.recorded_limits()))
+    def _remaining_cents(self, reader: Reader, caller: str) -> int:
+        return decide.remaining_cents(reader, self._limits.lowered_by(reader.recorded_limits()), caller)
 
     # Clocks, and the way to the records.
 
@@ -566,8 +577,8 @@ class TransferService:
         write = partial(self._records.write, decide_on, timeout_seconds, needs_trail=needs_trail)
         return await anyio.to_thread.run_sync(write)
 
-    def _new_attempt(self, order: TransferOrder, channel: Channel, key: str | None) -> Attempt:
-        attempt = new_attempt(order, channel, key, self._clock())
+    def _new_attempt(self, order: TransferOrder, channel: Channel, key: str | None, caller: Caller) -> Attempt:
+        attempt = new_attempt(order, channel, key, caller, self._clock())
         return replace(attempt, upstream=self._client.capabilities.upstream.value)
 
     def _done(self, attempt: Attempt, task: asyncio.Task[CompletedTransfer]) -> None:
@@ -586,13 +597,14 @@ class TransferService:
             end, why = "replayed" if getattr(error, "replayed", False) else error.code.value, str(error)
         else:
             end, why = Code.INTERNAL_ERROR.value, str(error)
-        self.ends[end] += 1
+        self.ends[attempt.caller, end] += 1
         fields = {
             "attempt_id": attempt_id,
             "amount_cents": attempt.amount_cents,
             "source_id": attempt.source_id,
             "destination_id": attempt.destination_id,
             "via": attempt.channel,
+            "caller": attempt.caller,
             "result": end,
         }
         amount, why = format_cents(attempt.amount_cents), f": {why}" if why else ""
@@ -601,12 +613,13 @@ class TransferService:
         log.info(text, amount, *parties, end, attempt_id, why, extra={"fields": fields})
 
 
-def new_attempt(order: TransferOrder, channel: Channel, key: str | None, now: datetime) -> Attempt:
+def new_attempt(order: TransferOrder, channel: Channel, key: str | None, caller: Caller, now: datetime) -> Attempt:
     """Make a new attempt from an order, as it would be reserved."""
     canonical = json.dumps(order.model_dump(mode="json"), sort_keys=True)
     return Attempt(
         id=str(uuid4()),
-        caller=caller_of(channel),
+        caller=caller.name,
+        caller_key_sha256=caller.key_sha256,
         channel=channel.value,
         state=State.RESERVED,
         amount_cents=order.amount_cents,

@@ -1,10 +1,9 @@
-"""Who gets in: the check of the API key and the check of the host name.
+"""Who gets in: the check of the API key, which also says who asks, and the check of the host name.
 
 Both run before routing and before a byte of the body is read.
 """
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections import OrderedDict
@@ -15,7 +14,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pysequence_api.errors import Code
+from pysequence_api.errors import Code, SafeguardsUnavailableError
+from pysequence_api.records.callers import THE_DEFAULT, Caller, Callers
+from pysequence_api.records.keys import is_mistyped, looks_like_key, sha256_of
+from pysequence_api.sequence.telemetry import called_by
 from pysequence_api.settings import is_loopback, variable
 from pysequence_api.web.connections import CONNECTION_STATE, Connection, network_of
 from pysequence_api.web.keyless import key_was_right
@@ -40,23 +42,32 @@ MAX_ABANDONED_ANSWERS = 5
 LOOK_DELAY_SECONDS = 2.0
 """Then it waits for this long. If it leaves earlier, it has not learned whether the key was right."""
 
-API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="The value of `SEQUENCE_API_KEY`.")
+CALLER_STATE = "caller"
+"""The name of the caller in the ``state`` of an ASGI scope."""
+INVALID_KEY = "Invalid API key"
+MISTYPED_KEY = f"{INVALID_KEY}: it is not complete, or mistyped (its checksum is wrong)"
+
+API_KEY = APIKeyHeader(
+    name="X-API-Key", auto_error=False, description="The key of a caller, or the value of `SEQUENCE_API_KEY`."
+)
 """Describes the key in the OpenAPI schema. `KeyCheck` does the checking."""
 
 
 class KeyCheck:
-    """Requires the API key on every request except to `HEALTH_PATH`.
+    """Requires an API key on every request except to `HEALTH_PATH`, and notes whose it is.
 
-    It runs before routing, so a path that does not exist, or is added later, needs the key as well.
+    It runs before routing, so a path that does not exist, or is added later, needs a key as well.
 
     Args:
         app: the application behind it.
-        key: the key; not empty.
+        callers: finds the caller of a key.
+        key: the key of the caller `default`, if it has one; not empty.
     """
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, key: str | None) -> None:
         self._app = app
-        self._key_digest = _digest(key.encode())
+        self._callers = callers
+        self._key_digest = None if key is None else sha256_of(key.encode())
         self._wrong_keys = WrongKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,29 +76,51 @@ class KeyCheck:
         is_public = kind == "lifespan" or (kind == "http" and scope["path"] == HEALTH_PATH)
         if is_public:
             await self._app(scope, receive, send)
-        elif await self._wrong_keys.may_look(scope) and self._has_key(scope):
+            return
+        try:
+            caller = self._caller(scope) if await self._wrong_keys.may_look(scope) else None
+        except SafeguardsUnavailableError as error:
+            await self._reject(JSONResponse(error.document(about_transfer=False), error.status), scope, receive, send)
+            return
+        if caller is not None:
             key_was_right()
             self._wrong_keys.note_right_key(scope)
-            await self._app(scope, receive, send)
-        elif kind == "http":
-            if self._keys(scope):
-                await self._wrong_keys.wait(scope)
-            answer = JSONResponse(
-                {"detail": "Invalid API key"}, status_code=401, headers={"WWW-Authenticate": "APIKey"}
-            )
+            scope.setdefault("state", {})[CALLER_STATE] = caller
+            with called_by(caller.name):
+                await self._app(scope, receive, send)
+            return
+        keys = self._keys(scope)
+        if keys and kind == "http":
+            await self._wrong_keys.wait(scope)
+        is_mistyped_key = len(keys) == 1 and looks_like_key(keys[0]) and is_mistyped(keys[0])
+        content = {"detail": MISTYPED_KEY if is_mistyped_key else INVALID_KEY}
+        answer = JSONResponse(content, status_code=401, headers={"WWW-Authenticate": "APIKey"})
+        await self._reject(answer, scope, receive, send)
+
+    @staticmethod
+    async def _reject(answer: JSONResponse, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
             await answer(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "Invalid API key"})
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": INVALID_KEY})
 
     @staticmethod
     def _keys(scope: Scope) -> list[bytes]:
         return [value for name, value in scope.get("headers", ()) if name.lower() == KEY_HEADER]
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _caller(self, scope: Scope) -> Caller | None:
+        """Find the caller.
+
+        Raises:
+            SafeguardsUnavailableError: the records, which know the callers, cannot be read.
+        """
         given = self._keys(scope)
-        # Digests have one length, so the comparison takes the same time for every key. Two keys are rejected: a proxy
-        # in front may have checked the other one.
-        return len(given) == 1 and secrets.compare_digest(_digest(given[0]), self._key_digest)
+        if len(given) != 1:
+            return None  # of two keys, a proxy in front may have checked the other one
+        # Digests have one length, so the comparison takes the same time for every key.
+        if self._key_digest is not None and secrets.compare_digest(sha256_of(given[0]), self._key_digest):
+            return THE_DEFAULT
+        return self._callers.find(given[0])
 
 
 def _connection(scope: Scope) -> Connection | None:
@@ -189,10 +222,6 @@ class WrongKeys:
         if now_seconds - source.wrong_at_seconds > FORGET_AFTER_SECONDS:
             source.wrong = source.abandoned = 0
         return source
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
 
 
 class HostCheck:

@@ -67,7 +67,7 @@ Responses = dict[int | str, dict[str, Any]]
 _DESCRIPTIONS = {
     400: "Rejected by a limit, or refused by Sequence",
     401: "Invalid or missing API key",
-    403: "The owner froze transfers",
+    403: "The caller may not do this, or the owner froze transfers",
     404: "The pod, transfer, attempt or organization does not exist",
     408: "The body did not arrive in time",
     409: "The same transfer is in progress, or its outcome is unknown; `detail` names the attempt",
@@ -79,7 +79,7 @@ _DESCRIPTIONS = {
     503: "Too many requests at once, or the safeguards are not available; `detail` says what to do",
 }
 _MODELS = {401: Unauthorized, 422: InvalidRequest}
-READ_STATUSES = (401, 422, 500, 502, 503)
+READ_STATUSES = (401, 403, 422, 500, 502, 503)
 """The error statuses of every read of the account."""
 
 

@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysequence_api.errors import Code
-from pysequence_api.records.attempts import DEFAULT_CALLER
-from pysequence_api.sequence.telemetry import UpstreamWait, called_by, measured
+from pysequence_api.records.callers import Caller
+from pysequence_api.sequence.telemetry import UpstreamWait, measured
+from pysequence_api.text import KEY_PREFIX, without_keys
+from pysequence_api.web.access import CALLER_STATE
 from pysequence_api.web.keyless import keyless
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -26,8 +28,8 @@ OTHER_METHOD = "OTHER"
 MAX_RUNNING_REQUESTS = 512
 """More than there are connections, because a request can go on after its client disconnected."""
 HIDDEN_KEY = "[key]"
-NO_ROUTE = "none"
-"""Counts all paths that do not exist, so that callers cannot add time series."""
+NONE = "none"
+"""Counts all paths that do not exist, and all requests without a right key, so that nobody can add time series."""
 BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
 log = logging.getLogger("pysequence_api.api")
@@ -40,8 +42,8 @@ class RequestCounts:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "pysequence_http_requests",
-            "HTTP requests by route template, method and status.",
-            ["route", "method", "status"],
+            "HTTP requests by route template, method, status and caller.",
+            ["route", "method", "status", "caller"],
             registry=self.registry,
         )
         self._durations = Histogram(
@@ -52,18 +54,19 @@ class RequestCounts:
             registry=self.registry,
         )
 
-    def add(self, route: str | None, method: str, status: int, duration_seconds: float) -> None:
+    def add(self, route: str | None, method: str, status: int, caller: str | None, duration_seconds: float) -> None:
         """Count one request.
 
         Args:
             route: the route's template, or ``None`` if no route matched.
             method: as the caller sent it.
             status: the status of the answer.
+            caller: whose key was sent; ``None`` if it was no right one.
             duration_seconds: the time until the answer was sent.
         """
         known_method = method if method in METHODS else OTHER_METHOD
-        self._requests.labels(route or NO_ROUTE, known_method, str(status)).inc()
-        self._durations.labels(route or NO_ROUTE).observe(duration_seconds)
+        self._requests.labels(route or NONE, known_method, str(status), caller or NONE).inc()
+        self._durations.labels(route or NONE).observe(duration_seconds)
 
 
 @dataclass(slots=True)
@@ -82,6 +85,12 @@ class _Seen:
         return template if isinstance(template, str) else None
 
     @property
+    def caller(self) -> str | None:
+        """Whose key was sent; ``None`` if it was no right one."""
+        caller = self.scope.get("state", {}).get(CALLER_STATE)
+        return caller.name if isinstance(caller, Caller) else None
+
+    @property
     def source(self) -> str:
         """The address of the connection. Headers such as ``X-Forwarded-For`` are ignored."""
         client = self.scope.get("client")
@@ -91,15 +100,15 @@ class _Seen:
 class RequestLog:
     """Gives every request an id, one log line and a count. The id is sent back as ``X-Request-ID``.
 
-    Queries and headers are never logged, and neither is the API key, wherever it was sent.
+    Queries and headers are never logged, and neither is a key, wherever it was sent.
 
     Args:
         app: the application behind it.
         counts: counts the requests.
-        key: the API key.
+        key: the key of the caller `default`, if it has one.
     """
 
-    def __init__(self, app: ASGIApp, counts: RequestCounts, key: str) -> None:
+    def __init__(self, app: ASGIApp, counts: RequestCounts, key: str | None) -> None:
         self._app = app
         self._counts = counts
         self._key = key
@@ -112,14 +121,14 @@ class RequestLog:
             return
         seen = _Seen(scope, _request_id(scope["headers"], self._key))
         started_seconds = time.perf_counter()
-        with keyless(), called_by(DEFAULT_CALLER), measured() as upstream:
+        with keyless(), measured() as upstream:
             self._running += 1
             try:
                 await self._answer(seen, receive, send)
             finally:
                 self._running -= 1
                 seen.duration_seconds = time.perf_counter() - started_seconds
-                self._counts.add(seen.route, scope["method"], seen.status, seen.duration_seconds)
+                self._counts.add(seen.route, scope["method"], seen.status, seen.caller, seen.duration_seconds)
                 self._log(seen, upstream)
 
     async def _answer(self, seen: _Seen, receive: Receive, send: Send) -> None:
@@ -151,31 +160,37 @@ class RequestLog:
             "request_id": seen.request_id,
             "method": _without(self._key, seen.scope["method"])[:MAX_LOGGED_METHOD_CHARACTERS],
             "route": seen.route or _path(seen.scope, self._key),
+            "caller": seen.caller or NONE,
             "status": seen.status,
             "duration_ms": round(seen.duration_seconds * 1000),
             "upstream_ms": round(upstream.seconds * 1000),
             "source": seen.source,
         }
-        text = "{method} {route} {status} {duration_ms} ms (upstream {upstream_ms} ms) from {source} {request_id}"
+        what = "{method} {route} {status} {duration_ms} ms (upstream {upstream_ms} ms)"
+        text = f"{what} by {{caller}} from {{source}} {{request_id}}"
         log.info("%s", text.format(**fields), extra={"fields": fields})
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]], key: str) -> str:
+def _request_id(headers: Iterable[tuple[bytes, bytes]], key: str | None) -> str:
     given = [value for name, value in headers if name.lower() == REQUEST_ID_HEADER]
-    if len(given) == 1 and REQUEST_ID_PATTERN.fullmatch(given[0]) and key not in given[0].decode():
-        return given[0].decode()
+    if len(given) == 1 and REQUEST_ID_PATTERN.fullmatch(given[0]) and not _has_key(key, text := given[0].decode()):
+        return text
     return uuid4().hex
 
 
-def _path(scope: Scope, key: str) -> str:
+def _path(scope: Scope, key: str | None) -> str:
     """Return the path as it was sent, in ASCII and without the query."""
     raw = bytes(scope.get("raw_path") or scope["path"].encode())
     path = _without(key, raw.partition(b"?")[0].decode("latin-1"))
     return ascii(path[:MAX_LOGGED_PATH_CHARACTERS])[1:-1]
 
 
-def _without(key: str, text: str) -> str:
-    """Replace the API key, also if it was sent in percent-encoding."""
-    if key not in text and key in unquote(text):
-        text = unquote(text)
-    return text.replace(key, HIDDEN_KEY)
+def _without(key: str | None, text: str) -> str:
+    """Replace keys, also if one was sent in percent-encoding."""
+    if _has_key(key, decoded := unquote(text)):
+        text = decoded
+    return without_keys(text if key is None else text.replace(key, HIDDEN_KEY))
+
+
+def _has_key(key: str | None, text: str) -> bool:
+    return KEY_PREFIX in text or (key is not None and key in text)

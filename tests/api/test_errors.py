@@ -47,7 +47,7 @@ async def test_every_error_class_has_its_answer(
 ) -> None:
     error = kind("What to do.", attempt_id="attempt-7", retry_after_seconds=7)
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(type(shared_world.gateway.client), "activity_summary", fail)

@@ -30,7 +30,7 @@ async def numbers(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
     }
 
 
-async def test_requests_by_route_method_and_status(client: httpx.AsyncClient) -> None:
+async def test_requests_by_route_method_status_and_caller(client: httpx.AsyncClient) -> None:
     await client.get("/api/pods/Rent/balance")
     await client.get("/api/pods/nothing-like-it/balance")
     await client.get("/does-not-exist", headers={"X-API-Key": "wrong"})
@@ -39,10 +39,10 @@ async def test_requests_by_route_method_and_status(client: httpx.AsyncClient) ->
     requests = {key: value for key, value in found.items() if key[0] == "http_requests_total"}
     template = "/api/pods/{pod_name}/balance"
     assert requests == {
-        ("http_requests_total", "GET", template, "200"): 1,
-        ("http_requests_total", "GET", template, "404"): 1,
-        ("http_requests_total", "GET", "none", "401"): 1,
-        ("http_requests_total", "OTHER", "/api/pods", "405"): 1,
+        ("http_requests_total", "default", "GET", template, "200"): 1,
+        ("http_requests_total", "default", "GET", template, "404"): 1,
+        ("http_requests_total", "none", "GET", "none", "401"): 1,
+        ("http_requests_total", "default", "OTHER", "/api/pods", "405"): 1,
     }
     assert found["http_request_seconds_count", template] == 2
 
@@ -86,7 +86,7 @@ async def test_transfers_by_result_and_cents(tmp_path: Path) -> None:
         assert (await post_transfer(client, 7_000)).status_code == 409
         assert (await post_transfer(client, 100)).status_code == 429
         found = await numbers(client)
-    ends = {key[1]: value for key, value in found.items() if key[0] == "transfers_total"}
+    ends = {key[2]: value for key, value in found.items() if key[0] == "transfers_total"}
     assert {end: count for end, count in ends.items() if count} == {
         "accepted": 1,
         "over_max": 1,
@@ -119,7 +119,7 @@ async def test_replayed_answer_is_not_a_second_transfer(client: httpx.AsyncClien
     for _ in range(2):
         await client.post("/api/transfers", json=order, headers={"Idempotency-Key": "once"})
     found = await numbers(client)
-    assert (found["transfers_total", "accepted"], found["transfers_total", "replayed"]) == (1, 1)
+    assert (found["transfers_total", "default", "accepted"], found["transfers_total", "default", "replayed"]) == (1, 1)
 
 
 async def test_damaged_database_is_visible(world: World, client: httpx.AsyncClient) -> None:
@@ -155,8 +155,8 @@ async def test_two_applications_count_separately(shared_world: World, shared_cli
     transport = httpx.ASGITransport(create_app(shared_world.gateway))
     async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"X-API-Key": API_KEY}) as other:
         await other.get("/api/health")
-        assert ("http_requests_total", "GET", "/api/health", "200") in await numbers(other)
-    assert ("http_requests_total", "GET", "/api/health", "200") not in await numbers(shared_client)
+        assert ("http_requests_total", "none", "GET", "/api/health", "200") in await numbers(other)
+    assert ("http_requests_total", "none", "GET", "/api/health", "200") not in await numbers(shared_client)
 
 
 async def test_metrics_contain_no_secret(client: httpx.AsyncClient) -> None:

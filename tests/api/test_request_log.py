@@ -20,7 +20,7 @@ from tests.world import API_KEY, World, open_world
 pytestmark = pytest.mark.anyio
 
 LOGGER_NAME = "pysequence_api.api"
-LINE = re.compile(r"[A-Z]+ \S+ [0-9]{3} [0-9]+ ms \(upstream [0-9]+ ms\) from \S+ [A-Za-z0-9._-]+")
+LINE = re.compile(r"[A-Z]+ \S+ [0-9]{3} [0-9]+ ms \(upstream [0-9]+ ms\) by \S+ from \S+ [A-Za-z0-9._-]+")
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,8 @@ async def test_upstream_time_is_logged(
     await client.get("/api/pods?name=secret")
     fields = last_fields(caplog)
     assert 100 <= fields["upstream_ms"] <= fields["duration_ms"]
-    assert set(fields) == {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source"}
+    assert set(fields) == {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source", "caller"}
+    assert fields["caller"] == "default"
     world.fail({"kind": "delay", "seconds": 0.1})
     await post_transfer(client)
     assert last_fields(caplog)["upstream_ms"] >= 100
@@ -190,7 +191,7 @@ async def test_bug_without_a_key_is_logged_within_bounds(
         raise ZeroDivisionError
 
     transport = httpx.ASGITransport(create_app(shared_world.gateway))
-    monkeypatch.setattr(KeyCheck, "_has_key", fail)
+    monkeypatch.setattr(KeyCheck, "_caller", fail)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         for _ in range(20):
             assert (await client.get("/api/pods")).status_code == 500

@@ -20,8 +20,9 @@ from pysequence_api.records.callers import CallerInfo, Callers, NewKey, add, lis
 from pysequence_api.records.check import check
 from pysequence_api.records.control import freeze
 from pysequence_api.records.database import Database
-from pysequence_api.records.keys import DIGITS, is_mistyped, new_key, without_keys
+from pysequence_api.records.keys import DIGITS, is_mistyped, new_key
 from pysequence_api.records.upkeep import back_up, restore
+from pysequence_api.text import plain_text, without_keys
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -77,7 +78,8 @@ def test_every_slip_shows() -> None:
 
 def test_keys_in_a_text_are_masked() -> None:
     key = new_key()
-    assert without_keys(f"a {key}, {key[:20]}") == "a psq_..., psq_..."
+    assert without_keys(f"a {key}, {key[:20]}") == "a psq_(removed), psq_(removed)"
+    assert plain_text(f"a {key}") == "a (removed)"
     assert without_keys("nothing") == "nothing"
 
 
@@ -94,7 +96,9 @@ def test_a_new_caller_has_one_key_of_which_only_the_hash_is_kept(records: Databa
         assert path.is_dir() or made.key.encode() not in path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["", "A", "1a", "a b", "a/b", "a.b", "ä", "a" * 41, "owner", "default", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["", "A", "1a", "a b", "a/b", "a.b", "ä", "a" * 33, "gateway", "none", "owner", "default", "a\n"]
+)
 def test_names_that_cannot_be_used(records: Database, name: str) -> None:
     with pytest.raises(InvalidRequestError):
         add(records, name)

@@ -12,6 +12,7 @@ import pytest
 from pysequence_api.clock import utc_now
 from pysequence_api.records.attempts import Attempt, Writer
 from pysequence_api.records.audit import Channel, EventType, Line
+from pysequence_api.records.callers import THE_DEFAULT
 from pysequence_api.records.database import connect, create_tables
 from pysequence_api.records.history import fold
 from pysequence_api.records.states import RULES, State
@@ -109,7 +110,7 @@ async def test_a_replay_gets_what_the_row_says(world: World, state: State) -> No
         assert state is State.AWAITING_APPROVAL
         return
     order, owners, now = world.order(), world.gateway.records.owners, utc_now()
-    earlier = new_attempt(order, Channel.API, "key", now)
+    earlier = new_attempt(order, Channel.API, "key", THE_DEFAULT, now)
     owners.running.add(earlier.id)
 
     def add(writer: Writer) -> None:

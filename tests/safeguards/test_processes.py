@@ -27,6 +27,7 @@ from pysequence_api.errors import LimitExceededError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import THE_OWNER
 from pysequence_api.settings import Settings
 
 async def main(what):
@@ -35,7 +36,7 @@ async def main(what):
         order = TransferOrder(**what["order"])
         for _ in range(what["count"]):
             try:
-                await gateway.transfers.transfer(order, Channel.CLI)
+                await gateway.transfers.transfer(order, Channel.CLI, caller=THE_OWNER)
                 done += 1
             except LimitExceededError:
                 rejected += 1

@@ -18,7 +18,7 @@ from pysequence_api.settings import Settings
 from tests.api.server import free_port
 from tests.shipping.conftest import KEY, Site
 
-REQUEST_FIELDS = {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source"}
+REQUEST_FIELDS = {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source", "caller"}
 RECORD_FIELDS = {"time", "level", "logger", "message"}
 
 
