@@ -112,6 +112,8 @@ def _open_records(gateway: Gateway) -> None:
     log.info("audit trail: head %s", limits.audit_head or "none yet")
     if limits.frozen:
         log.warning("transfers are frozen (%s); `pysequence-api unfreeze` unfreezes them", limits.frozen_reason)
+    for one in limits.frozen_callers:
+        log.warning("transfers of %s are frozen (%s); `pysequence-api unfreeze %s`", one.caller, one.reason, one.caller)
 
 
 async def _check_records(gateway: Gateway) -> None:

@@ -4,7 +4,7 @@ from fastapi import FastAPI, Security
 from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
-from pysequence_api.api import accounts, activity, health, limits, metrics, pods, transfers
+from pysequence_api.api import accounts, activity, freeze, health, limits, metrics, pods, transfers
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
@@ -28,6 +28,7 @@ TAGS = [
     {"name": "activity", "description": "Transfers of the account, past and pending."},
     {"name": "transfers", "description": "Transfer money, within the limits."},
     {"name": "limits", "description": "The limits, and the amount left today."},
+    {"name": "freeze", "description": "Stop your own transfers."},
     {"name": "metrics", "description": "Metrics for a monitoring system."},
     {"name": "health", "description": "The health check."},
 ]
@@ -57,7 +58,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
     app.include_router(health.router)
-    for module in (pods, accounts, activity, transfers, limits, metrics):
+    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
         app.include_router(module.router, dependencies=[Security(API_KEY)])
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.

@@ -12,7 +12,7 @@ from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer
-from pysequence_api.web.body import read_json_object
+from pysequence_api.web.body import invalid_body, read_json_object
 from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
 
 router = APIRouter(tags=["transfers"])
@@ -55,8 +55,7 @@ async def _order(request: Request, gateway: OpenGateway) -> TransferOrder:
         body = TransferRequest.model_validate(await read_json_object(request))
         return TransferOrder(kyc_id=body.kyc_id or gateway.kyc_id, **body.model_dump(exclude={"kyc_id"}))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in details]) from None
+        raise invalid_body(error) from None
 
 
 _BODY: dict[str, Any] = {

@@ -197,6 +197,8 @@ def _draw(state: _State, settings: Settings) -> None:
     if limits.frozen:
         since = shown_time(limits.frozen_since) if limits.frozen_since else UNKNOWN
         print_text(Text(f"FROZEN since {since}: {safe(limits.frozen_reason or UNKNOWN)}", "bold red"))
+    for one in limits.frozen_callers:
+        print_text(Text(f"{safe(one.caller)} is FROZEN since {shown_time(one.since)}: {safe(one.reason)}", "bold red"))
     end = _end_of(limits)
     print_facts(
         [

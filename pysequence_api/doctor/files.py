@@ -124,12 +124,15 @@ def check_records(settings: Settings) -> Iterator[Finding]:
         yield problem(name, text, "pysequence-api records check", SafeguardsUnavailableError)
     if limits.frozen:
         yield warning(name, f"transfers are frozen ({limits.frozen_reason})", "pysequence-api unfreeze")
+    for frozen in limits.frozen_callers:
+        said = f"transfers of {frozen.caller} are frozen ({frozen.reason})"
+        yield warning(name, said, f"pysequence-api unfreeze {frozen.caller}")
     waiting = [one for one in limits.unsettled if not one.running]
     if waiting:
         one = len(waiting) == 1
         said = "1 transfer is unsettled and counts" if one else f"{len(waiting)} transfers are unsettled and count"
         yield warning(name, f"{said} as used", "pysequence-api limits reconcile")
-    if not waiting and not limits.frozen and not (found and found.problems):
+    if not waiting and not limits.frozen and not limits.frozen_callers and not (found and found.problems):
         used, left = format_cents(limits.used_cents), format_cents(limits.remaining_cents)
         yield ok(name, f"{used} used today, {left} left; {found.events if found else 0} audit events, intact")
 

@@ -5,7 +5,8 @@ from datetime import date, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import NotFoundError
-from pysequence_api.records.attempts import Attempt, Reader
+from pysequence_api.records.attempts import OWNER, Attempt, Reader
+from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
@@ -32,12 +33,21 @@ class UnsettledAttempt(Result):
     reason: str | None = Field(description="Why it has not ended")
 
 
+class FrozenCaller(Result):
+    """A caller whose own transfers are frozen."""
+
+    caller: str
+    since: datetime
+    reason: str
+
+
 class Limits(Result):
     """Both limits, and what is used and left of this UTC day."""
 
     frozen: bool = Field(description="Whether transfers are frozen")
     frozen_reason: str | None = Field(description="Why transfers are frozen")
     frozen_since: datetime | None = Field(description="Since when transfers are frozen")
+    frozen_callers: tuple[FrozenCaller, ...] = Field(description="The callers that are frozen themselves")
     max_transfer_cents: int
     max_daily_cents: int
     used_cents: int = Field(description="What counts today, with everything that has not ended")
@@ -78,8 +88,13 @@ class AttemptStatus(Result):
     followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
 
 
-def read_limits(records: Database, limits: MaxCents) -> Limits:
+def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Limits:
     """Say what is used and left today.
+
+    Args:
+        records: the database.
+        limits: the limits of this process.
+        caller: who asks, and may see everything: `frozen` is also about a freeze of this caller.
 
     Raises:
         SafeguardsUnavailableError: the records cannot be read.
@@ -88,11 +103,15 @@ def read_limits(records: Database, limits: MaxCents) -> Limits:
     def ask(reader: Reader) -> Limits:
         lowered = limits.lowered_by(reader.recorded_limits())
         used_cents, unsettled = _used_today(reader, records)
-        frozen = reader.freeze()
+        frozen = reader.freeze() or reader.freeze_of(caller)
         return Limits(
             frozen=frozen is not None,
             frozen_reason=frozen.reason if frozen else None,
             frozen_since=frozen.since if frozen else None,
+            frozen_callers=tuple(
+                FrozenCaller(caller=str(one.caller), since=one.since, reason=one.reason)
+                for one in frozen_callers(reader)
+            ),
             max_transfer_cents=lowered.per_transfer,
             max_daily_cents=lowered.per_day,
             used_cents=used_cents,

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import anyio
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -31,6 +32,12 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _invalid("must be a JSON object")
     return value
+
+
+def invalid_body(error: ValidationError) -> RequestValidationError:
+    """Make the error of a body that is a JSON object, but not the right one."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in details])
 
 
 async def _read(request: Request) -> bytes:

@@ -284,6 +284,7 @@ async def test_limits(shared_client: httpx.AsyncClient) -> None:
         "frozen": False,
         "frozen_reason": None,
         "frozen_since": None,
+        "frozen_callers": [],
         "max_transfer_cents": 1_000_000,
         "max_daily_cents": 2_500_000,
         "used_cents": 0,

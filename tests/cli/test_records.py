@@ -70,3 +70,18 @@ def test_freezing_and_unfreezing(directory: Path) -> None:
     call("unfreeze", "--yes")
     call(*MOVE)
     assert "not frozen" in call("unfreeze").stdout
+
+
+def test_freezing_one_caller(directory: Path) -> None:
+    call("callers", "add", "openclaw")
+    assert "openclaw" in call("freeze", "openclaw", "--reason", "it sends nonsense").stdout
+    call(*MOVE)
+    assert "not frozen" in call("unfreeze", "--yes").stdout
+    for shown in (call("limits", "show").stdout, call("callers", "list").stdout):
+        assert "openclaw" in shown
+        assert "it sends nonsense" in shown
+    assert "unfreeze openclaw" in call("doctor", "--json").stdout
+    call("unfreeze", "openclaw", code=2)
+    call("unfreeze", "openclaw", "--yes")
+    assert "openclaw" not in call("limits", "show").stdout
+    assert "no caller" in call("freeze", "nobody", code=2).stderr

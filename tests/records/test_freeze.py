@@ -5,8 +5,9 @@ import asyncio
 import anyio
 import pytest
 
-from pysequence_api.errors import FrozenError
+from pysequence_api.errors import FrozenError, InvalidRequestError, NotFoundError
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import add, remove
 from pysequence_api.records.control import NO_REASON, freeze, unfreeze
 from tests.world import World, forever
 
@@ -71,6 +72,74 @@ async def test_a_freeze_of_callers_becomes_one_of_everybody(world: World) -> Non
 async def test_unfreezing_what_is_not_frozen_changes_nothing(world: World) -> None:
     assert unfreeze(world.gateway.records) is None
     assert world.files.events() == []
+
+
+async def test_one_caller_is_frozen_and_the_others_go_on(world: World) -> None:
+    other = await world.open_process()
+    freeze(world.gateway.records, "it sends nonsense", "default")
+    with pytest.raises(FrozenError, match=r"default .*it sends nonsense"):
+        await world.transfer(process=other)
+    await world.transfer(process=other, channel=Channel.CLI)
+    assert not world.gateway.limits().frozen
+    assert [one.caller for one in world.gateway.limits().frozen_callers] == ["default"]
+    assert unfreeze(world.gateway.records) is None
+    with pytest.raises(FrozenError):
+        await world.transfer(process=other)
+    assert unfreeze(other.records, "default") is not None
+    assert unfreeze(other.records, "default") is None
+    await world.transfer(process=other)
+    events = [line for line in world.files.trail() if line["event_type"] in {"frozen", "unfrozen"}]
+    assert [line["caller"] for line in events] == ["default", "default"]
+
+
+async def test_a_freeze_of_one_caller_outlives_one_of_everybody(world: World) -> None:
+    records = world.gateway.records
+    freeze(records, "one", "default")
+    freeze(records, "all")
+    for channel in (Channel.API, Channel.CLI):
+        with pytest.raises(FrozenError, match="all"):
+            await world.transfer(channel=channel)
+    unfreeze(records)
+    await world.transfer(channel=Channel.CLI)
+    with pytest.raises(FrozenError, match="one"):
+        await world.transfer()
+
+
+async def test_what_waits_of_a_frozen_caller_is_released(world: World) -> None:
+    other = await world.open_process()
+    other.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
+    waiting = asyncio.create_task(world.transfer(1_000, process=other))
+    await until(lambda: world.states() == ["reserved"])
+    freeze(world.gateway.records, None, "default")
+    with anyio.fail_after(5), pytest.raises(FrozenError):
+        await waiting
+    assert world.states() == ["cancelled"]
+    assert world.used_cents() == 0
+
+
+async def test_fifty_transfers_that_wait_are_released_by_one_transaction(world: World) -> None:
+    other = await world.open_process(max_transfer_attempts_per_minute=100)
+    other.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
+    waiting = [asyncio.create_task(world.transfer(1_000 + number, process=other)) for number in range(50)]
+    await until(lambda: world.states() == ["reserved"] * 50)
+    freeze(world.gateway.records, None, "default")
+    with anyio.fail_after(10):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(one) for one in ended} == {FrozenError}
+    assert await world.moved() == []
+
+
+async def test_callers_that_cannot_be_frozen(world: World) -> None:
+    records = world.gateway.records
+    for name, error in (("nobody", NotFoundError), ("owner", InvalidRequestError)):
+        with pytest.raises(error):
+            freeze(records, None, name)
+        with pytest.raises(error):
+            unfreeze(records, name)
+    add(records, "gone")
+    remove(records, "gone")
+    with pytest.raises(InvalidRequestError, match="removed"):
+        freeze(records, None, "gone")
 
 
 async def test_a_reason_is_one_bounded_line(world: World) -> None:
