@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from pysequence_api.errors import OutcomeUnknownError
+from pysequence_api.records.callers import add
 from tests.api.server import free_port
 from tests.shipping.documented import Block
 from tests.shipping.files import ROOT
@@ -71,8 +72,9 @@ def listening(command: list[str], environment: dict[str, str], directory: Path) 
 
 
 async def _prepare(directory: Path) -> dict[str, str]:
-    """Make one accepted transfer and one of unknown outcome, and return the variables of the documentation."""
+    """Make a caller, one accepted transfer and one of unknown outcome, and return the variables of the documentation."""
     async with open_world(directory) as world:
+        add(world.gateway.records, "bookkeeper")
         completed = await world.transfer(1_000)
         world.fail({"kind": "status", "status": 504}, "hide_new_transfer")
         with pytest.raises(OutcomeUnknownError) as unknown:

@@ -7,6 +7,7 @@ from pysequence_api.settings import Settings, variable
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+CALLERS = ROOT / "docs" / "callers.md"
 SECURITY = ROOT / "docs" / "security.md"
 ERRORS = ROOT / "docs" / "errors.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"

@@ -24,6 +24,7 @@ from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
     ARCHITECTURE,
+    CALLERS,
     DOCKERFILE,
     ERRORS,
     OPERATIONS,
@@ -36,7 +37,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
