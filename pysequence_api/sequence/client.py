@@ -34,11 +34,13 @@ class Capabilities:
         upstream: which one it is; an attempt is decided only by the one that sent it.
         resend: a transfer whose answer was lost can be sent again, and moves money once.
         kyc: a transfer names a KYC id.
+        sign_in: there is an account to sign in to, and an access token, which expires.
     """
 
     upstream: Upstream
     resend: bool = False
     kyc: bool = False
+    sign_in: bool = False
 
 
 class PreparedTransfer(ABC):
