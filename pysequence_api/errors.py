@@ -31,7 +31,6 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
     │   ├── RateLimitedError                502  exit 4  sequence_rate_limited
     │   ├── RefusedError                    400  exit 4  refused
     │   └── InvalidDocumentError            502  exit 4  invalid_document
-    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── GraphQLError                        502  exit 4  graphql_error
     ├── AccessDeniedError                   502  exit 4  access_denied
     ├── InProgressError                     502  exit 4  in_progress
@@ -88,7 +87,6 @@ class Code(StrEnum):
     SEQUENCE_RATE_LIMITED = "sequence_rate_limited"
     REFUSED = "refused"
     INVALID_DOCUMENT = "invalid_document"
-    KEY_MISMATCH = "key_mismatch"
     GRAPHQL_ERROR = "graphql_error"
     ACCESS_DENIED = "access_denied"
     IN_PROGRESS = "in_progress"
@@ -411,12 +409,6 @@ class InvalidDocumentError(CertainError):
     advice = "Update pysequence-api."
 
 
-class KeyMismatchError(SequenceError):
-    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
-
-    code = Code.KEY_MISMATCH
-
-
 class GraphQLError(SequenceError):
     """Sequence's answer carries ``errors``."""
 
@@ -437,7 +429,7 @@ class InProgressError(SequenceError):
 
 
 class KeyMismatchError(SequenceError):
-    """Sequence knows the idempotency key of an attempt from another transfer (400). This must never happen."""
+    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
 
     code = Code.KEY_MISMATCH
 

@@ -250,7 +250,7 @@ async def test_the_next_start_goes_on(world: World, end: str) -> None:
 
 
 async def test_what_was_being_sent_when_its_process_died_is_sent_again(world: World) -> None:
-    attempt_id = await world.leave(State.SENDING)
+    attempt_id = await world.leave(State.SENDING, answers_after_seconds=0.5)
     other = await world.open_process()
     await other.transfers.resending.adopt()
     await until(lambda: is_over(world))
