@@ -152,9 +152,9 @@ async def test_ten_minutes_after_it_was_announced_it_is_not_sent_again(
     world: World, traveller: time_machine.Traveller
 ) -> None:
     attempt_id = await lose_for_long(world)
-    traveller.shift(599)
+    traveller.shift(590)
     await until_sent_again(world)
-    traveller.shift(1)
+    traveller.shift(10)
     await until(lambda: is_over(world))
     world.sandbox.faults.clear()
     await world.gateway.transfers.resending.adopt()
