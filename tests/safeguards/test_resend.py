@@ -163,6 +163,18 @@ async def test_ten_minutes_after_it_was_announced_it_is_not_sent_again(
     assert not world.gateway.limits().unsettled[0].running
 
 
+async def test_a_clock_that_is_corrected_meanwhile_does_not_end_it(
+    world: World, traveller: time_machine.Traveller
+) -> None:
+    """The instance that failed: the answers that were lost would have told that the clock is right again."""
+    attempt_id = await lose_for_long(world)
+    traveller.shift(300)
+    await until_sent_again(world)
+    world.sandbox.faults.clear()
+    await until(lambda: is_over(world))
+    assert world.attempt(attempt_id).state is State.ACCEPTED
+
+
 async def until_sent_again(world: World) -> None:
     before = len(sent(world))
     await until(lambda: len(sent(world)) > before)

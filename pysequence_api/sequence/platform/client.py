@@ -300,6 +300,11 @@ class PlatformSequenceClient(SequenceClient):
         self._observations.learn_from(detail)
         return detail
 
+    async def read_clock(self) -> None:
+        """Read one account of the list; see `SequenceClient.read_clock`."""
+        with waiting():
+            await self._read(Read("GET /accounts", "/accounts", (("pageSize", "1"),)), Priority.URGENT)
+
     def check_order(self, order: TransferOrder) -> None:
         """Check what the Platform API cannot do; see `SequenceClient.check_order`."""
         if order.instant:
