@@ -135,6 +135,19 @@ async def test_without_balances_one_request_is_enough(platform: PlatformWorld) -
     assert [entry.operation for entry in platform.requests()] == ["PlatformAccounts"]
 
 
+async def test_one_balance_is_one_more_request(platform: PlatformWorld) -> None:
+    client = platform.client()
+    pods = (await client.accounts(balances=False)).pods
+    pod = await client.with_balance(pods[0])
+    assert pod.balance_cents is not None
+    assert pod.balance_updated_at is not None
+    assert pod == next(one for one in (await platform.client().accounts()).pods if one.id == pod.id).model_copy(
+        update={"balance_updated_at": pod.balance_updated_at}
+    )
+    with pytest.raises(NotFoundError):
+        await client.with_balance(pods[0].model_copy(update={"id": "gone"}))
+
+
 async def test_everybody_who_asks_meanwhile_shares_the_requests(platform: PlatformWorld) -> None:
     client = platform.client()
     results = await asyncio.gather(*(client.accounts() for _ in range(20)))

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from pysequence_api.errors import SettingsError
-from pysequence_api.sandbox import PLATFORM_KEY, PLATFORM_PATH
+from pysequence_api.sandbox import PLATFORM_PATH
 from pysequence_api.serving import required_settings
 from pysequence_api.settings import Settings
 from tests.api.server import free_port
@@ -29,8 +29,8 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProces
 
 @pytest.fixture
 def with_key(sequence: SandboxProcess, tmp_path: Path) -> Environment:
-    """Return an environment with a key, the address, and nothing else of the account."""
-    return keyed(sequence, tmp_path, PLATFORM_KEY)
+    """Return an environment with a key of this test alone, the address, and nothing else of the account."""
+    return keyed(sequence, tmp_path, new_key(sequence))
 
 
 def keyed(sequence: SandboxProcess, directory: Path, key: str) -> Environment:

@@ -71,6 +71,7 @@ from pysequence_api.sequence.platform.parsing import (
     linked_account_id,
     party_ids,
     read_account,
+    read_balance,
     read_created,
     read_page,
     read_pod_detail,
@@ -221,6 +222,14 @@ class PlatformSequenceClient(SequenceClient):
             return await self._shared_accounts.result(
                 (balances, priority), lambda _: self._read_accounts(priority, balances=balances)
             )
+
+    async def with_balance(self, pod: Pod) -> Pod:
+        """Read the balance of one pod; see `SequenceClient.with_balance`."""
+        with waiting():
+            answer = await self._read(_account_read(pod.id, f"No pod {quoted(pod.id)}."))
+        balance = read_balance(answer.node)
+        self._warn_of_gaps(answer)
+        return pod.model_copy(update=balance)
 
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
         """Read one pod; see `SequenceClient.pod_detail`."""
