@@ -17,6 +17,7 @@ from pysequence_api.doctor.account import check_ids
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.settings import check_exposure
 from pysequence_api.errors import (
+    AccessDeniedError,
     NotAuthorizedError,
     SafeguardsUnavailableError,
     SequenceError,
@@ -129,6 +130,9 @@ async def _check_account(gateway: Gateway) -> None:
         accounts = await gateway.client.accounts(balances=False)
     except (SignInError, NotAuthorizedError):
         raise
+    except AccessDeniedError as error:
+        log.error("No transfer is possible: %s", error.detail)
+        return
     except SequenceError as error:
         # Start anyway: the outage may be over before the first request.
         log.warning("Sequence does not answer; starting anyway: %s", error)

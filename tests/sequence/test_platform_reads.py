@@ -20,6 +20,7 @@ from pysequence_api.errors import (
 from pysequence_api.models import Accounts, ActivityFilter, ActivityPage, ExternalAccount, Pod, Port, Transfer
 from pysequence_api.sandbox import ORGANIZATION_ID, KeyPermissions, Permission
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.platform import activity as platform_activity
 from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.sequence.platform.client import PlatformSequenceClient
 from pysequence_api.sequence.telemetry import called_by
@@ -41,6 +42,12 @@ async def every_transfer(client: PlatformSequenceClient, first: int, only: Activ
         after, more = page.page_info.end_cursor, page.page_info.has_next_page
     assert after == ""
     return ids
+
+
+def set_page_size(monkeypatch: pytest.MonkeyPatch, transfers: int) -> None:
+    """Have the client ask for smaller pages."""
+    for module in (platform_client, platform_activity):
+        monkeypatch.setattr(module, "PAGE_TRANSFERS", transfers)
 
 
 def everything_in(accounts: Accounts) -> list[Pod | Port | ExternalAccount]:
@@ -309,7 +316,7 @@ async def test_dates(platform: PlatformWorld) -> None:
 
 
 async def test_at_most_five_pages_are_read_for_one(platform: PlatformWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform_client, "PAGE_TRANSFERS", 10)
+    set_page_size(monkeypatch, 10)
     client = platform.client()
     only = ActivityFilter(name="no such name")
     page = await client.activity(ORGANIZATION, first=10, only=only)
@@ -482,7 +489,7 @@ async def test_the_summary_is_added_up(platform: PlatformWorld, monkeypatch: pyt
     )
     assert ours.complete
     await other.aclose()
-    monkeypatch.setattr(platform_client, "PAGE_TRANSFERS", 5)
+    set_page_size(monkeypatch, 5)
     monkeypatch.setattr(platform_client, "MAX_SUMMARY_PAGES", 2)
     cut = await client.activity_summary()
     assert (cut.transfer_count, cut.complete) == (10, False)

@@ -205,6 +205,18 @@ def test_a_server_with_a_rejected_key_does_not_start(sequence: SandboxProcess, t
     assert "sk_made-up" not in result.stderr
 
 
+def test_a_server_whose_key_cannot_list_accounts_says_so(sequence: SandboxProcess, tmp_path: Path) -> None:
+    env = keyed(sequence, tmp_path, new_key(sequence, permissions=["MANUAL_TRANSFER"]))
+    env |= {"SEQUENCE_API_KEY": "a-key-of-32-characters-or-longer", "SEQUENCE_SERVER_HOST": "127.0.0.1"}
+    with start_process(env, "serve", "--port", str(free_port())) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        assert "upstream" in server.stdout.readline()
+        server.terminate()
+        _, log = server.communicate()
+    assert "No transfer is possible: The API key does not allow GET /accounts" in log
+
+
 def test_the_sandbox_through_the_platform_api(tmp_path: Path) -> None:
     env = environment(tmp_path, SEQUENCE_SANDBOX="1", SEQUENCE_UPSTREAM="platform")
     accounts = run_process(env, "accounts", "--json")
