@@ -24,7 +24,7 @@ from pysequence_api.sequence.platform import activity as platform_activity
 from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.sequence.platform.client import PlatformSequenceClient
 from pysequence_api.sequence.telemetry import called_by
-from tests.sequence.platform_world import ORGANIZATION, PlatformWorld, create, platform_order, pod_id
+from tests.sequence.platform_world import ORGANIZATION, UNLIMITED, PlatformWorld, create, platform_order, pod_id
 from tests.world import DESTINATION, SOURCE, urls_of, world_settings
 
 pytestmark = pytest.mark.anyio
@@ -368,6 +368,35 @@ async def test_an_unknown_account_has_the_accounts_read_again(platform: Platform
     assert len(platform.requests("PlatformAccounts")) == 2
     assert [one.id for one in page.transfers] == (await every_transfer(client, 100))[:100]
     assert len(platform.requests("PlatformAccounts")) == 2
+
+
+async def test_accounts_that_the_key_cannot_list_are_looked_for_once(platform: PlatformWorld) -> None:
+    await create(platform.client())
+    only = KeyPermissions(account_ids=frozenset({pod_id(SOURCE)}), requests_per_minute=UNLIMITED)
+    client = platform.client(only)
+    for _ in range(3):
+        page = await client.activity(ORGANIZATION, first=100)
+        assert any(one.destination.id == pod_id(DESTINATION) for one in page.transfers)
+        assert page.complete
+    assert len(platform.requests("PlatformAccounts")) == 2
+
+
+async def test_an_account_that_is_taken_out_of_a_key_has_the_accounts_read_again(
+    platform: PlatformWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform_client, "NEW_ACCOUNT_IDS_SECONDS", 0)
+    client = platform.client()
+    await client.activity(ORGANIZATION)
+    for fault in ({"status": 403, "code": "ACCESS_DENIED"}, {"status": 404, "code": "ACCOUNT_NOT_FOUND"}):
+        platform.fail({"kind": "status"} | fault, operation="PlatformTransfers")
+        assert (await client.activity(ORGANIZATION)).transfers
+    assert len(platform.requests("PlatformAccounts")) == 3
+    platform.fail(
+        {"kind": "status", "status": 404, "code": "ACCOUNT_NOT_FOUND"}, operation="PlatformTransfers", count=2
+    )
+    with pytest.raises(UnexpectedStatusError, match="ACCOUNT_NOT_FOUND") as caught:
+        await client.activity(ORGANIZATION)
+    assert "URL" not in caught.value.advice
 
 
 async def test_odd_transfers_spoil_only_themselves(platform: PlatformWorld) -> None:

@@ -23,6 +23,7 @@ from pysequence_api.errors import (
     SettingsError,
     StoppingError,
     TimedOutError,
+    UnexpectedStatusError,
 )
 from pysequence_api.models import (
     Accounts,
@@ -465,7 +466,7 @@ class PlatformSequenceClient(SequenceClient):
         ids = await self._known_ids(priority)
         try:
             listed = await self._read_transfer_page(ids, parameters, number, priority)
-        except (NotFoundError, AccessDeniedError):
+        except (UnexpectedStatusError, AccessDeniedError):
             if not ids.is_old:
                 raise
             ids = await self._known_ids(priority, newer_than=ids)  # one was removed, or taken out of the key
@@ -485,7 +486,7 @@ class PlatformSequenceClient(SequenceClient):
             return Listed(Answer("GET /transfers", {}), Page((), has_next_page=False), has_all_accounts=ids.complete)
         accounts = tuple(("accountIds[]", one) for one in sorted(ids.ids))
         paging = (("page", str(number)), ("pageSize", str(PAGE_TRANSFERS)))
-        read = Read("GET /transfers", "/transfers", (*accounts, *parameters, *paging), "An account is gone.")
+        read = Read("GET /transfers", "/transfers", (*accounts, *parameters, *paging))
         answer = await self._read(read, priority)
         return Listed(answer, read_page(answer), has_all_accounts=ids.complete)
 
