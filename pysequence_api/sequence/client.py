@@ -194,6 +194,14 @@ class SequenceClient(ABC):
     async def aclose(self) -> None:
         """Close the connections."""
 
+    async def with_balance(self, pod: Pod) -> Pod:
+        """Return a pod of a list that was read without balances, with its balance.
+
+        Raises:
+            NotFoundError: the pod does not exist anymore.
+        """
+        return pod  # where balances come along
+
     async def pods(self) -> tuple[Pod, ...]:
         """List all pods of all organizations."""
         return (await self.accounts()).pods

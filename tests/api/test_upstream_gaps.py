@@ -78,8 +78,8 @@ async def test_every_answer_says_that_it_is_incomplete(
     world.fail({"kind": "values", "paths": [where], "value": []}, operation="*")
     answer = await client.get(path)
     assert answer.status_code == 200
-    beside: dict[str, object] = {"goal_cents": {"goal": None}, "status": {"upstream_status": None}}.get(field, {})
-    assert answer.json() == whole | {field: None, "complete": False} | beside
+    follows = {"goal_cents": {"goal": None}, "status": {"upstream_status": None}}.get(field, {})
+    assert answer.json() == whole | {field: None, "complete": False} | follows
 
 
 async def test_transfers_between_other_pods_go_on(world: World, client: httpx.AsyncClient) -> None:
