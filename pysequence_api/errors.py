@@ -33,10 +33,10 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
     │   ├── RateLimitedError                502  exit 4  sequence_rate_limited
     │   ├── RefusedError                    400  exit 4  refused
     │   └── InvalidDocumentError            502  exit 4  invalid_document
-    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── GraphQLError                        502  exit 4  graphql_error
     ├── AccessDeniedError                   502  exit 4  access_denied
     ├── InProgressError                     502  exit 4  in_progress
+    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── UnexpectedStatusError               502  exit 4  unexpected_status
     ├── MovedError                          502  exit 4  moved
     ├── BrowserRequiredError                502  exit 4  browser_required
@@ -91,10 +91,10 @@ class Code(StrEnum):
     SEQUENCE_RATE_LIMITED = "sequence_rate_limited"
     REFUSED = "refused"
     INVALID_DOCUMENT = "invalid_document"
-    KEY_MISMATCH = "key_mismatch"
     GRAPHQL_ERROR = "graphql_error"
     ACCESS_DENIED = "access_denied"
     IN_PROGRESS = "in_progress"
+    KEY_MISMATCH = "key_mismatch"
     UNEXPECTED_STATUS = "unexpected_status"
     MOVED = "moved"
     BROWSER_REQUIRED = "browser_required"
@@ -429,12 +429,6 @@ class InvalidDocumentError(CertainError):
     advice = "Update pysequence-api."
 
 
-class KeyMismatchError(SequenceError):
-    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
-
-    code = Code.KEY_MISMATCH
-
-
 class GraphQLError(SequenceError):
     """Sequence's answer carries ``errors``."""
 
@@ -452,6 +446,12 @@ class InProgressError(SequenceError):
     """Sequence still works on a transfer with the same idempotency key (409). It may move money."""
 
     code = Code.IN_PROGRESS
+
+
+class KeyMismatchError(SequenceError):
+    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
+
+    code = Code.KEY_MISMATCH
 
 
 class UnexpectedStatusError(SequenceError):

@@ -195,11 +195,14 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         debug_directory: gets screenshots of pages at which a login stopped.
 
     Raises:
-        InvalidRequestError: for the simulated Sequence.
+        InvalidRequestError: for the simulated Sequence, and for the Platform API.
         SettingsError: the data directory, or ``SEQUENCE_TOTP``, cannot be used.
     """
     if settings.uses_platform:
-        raise InvalidRequestError(f"{NO_SIGN_IN} {variable('platform_key')} is all that it needs.")
+        raise InvalidRequestError(
+            f"{NO_SIGN_IN} {variable('platform_key')} is all that it needs. Signing in is for"
+            f" {variable('upstream')}=graphql."
+        )
     if settings.sandbox:
         raise InvalidRequestError(
             f"The simulated Sequence in this process needs no signing in. Leave {variable('sandbox')} unset for the"
@@ -278,7 +281,7 @@ async def _open_sandbox(
         # The transport answers every address; what is set for the real account stays out of it.
         values = {name: Settings.model_fields[name].default for name in REAL_SETTINGS} | {
             "auth0_client_id": sandbox.CLIENT_ID,
-            "org_id": settings.org_id or sandbox.ORGANIZATION_ID,
+            "org_id": settings.org_id or (None if settings.uses_platform else sandbox.ORGANIZATION_ID),
             "kyc_id": settings.kyc_id or sandbox.KYC_ID,
             "upstream": "platform" if settings.uses_platform else "graphql",
             "platform_key": SecretStr(sandbox.PLATFORM_KEY),

@@ -17,6 +17,7 @@ from pysequence_api.doctor.account import check_ids
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.settings import check_exposure
 from pysequence_api.errors import (
+    AccessDeniedError,
     NotAuthorizedError,
     SafeguardsUnavailableError,
     SequenceError,
@@ -29,7 +30,7 @@ from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
-from pysequence_api.settings import Settings, is_sandbox, unknown_variables, warn_about_ignored_file
+from pysequence_api.settings import Settings, is_platform, is_sandbox, unknown_variables, warn_about_ignored_file
 from pysequence_api.web.listening import bind, create_server, tls_context
 
 CHECK_SECONDS = 86_400.0
@@ -40,10 +41,12 @@ log = logging.getLogger(__name__)
 def required_settings(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the settings that a server needs, given those that are set."""
     if is_sandbox(given):
-        return ("api_key",)  # it has an organization and a KYC id of its own
+        return ("api_key",)  # it has ids of its own
     directory = Path(os.path.expanduser(given.get("data_dir", "")))  # noqa: PTH111 - does not fail
-    has_token = "access_token" in given or os.path.lexists(directory / CACHE_FILE_NAME)
     key = () if has_callers(directory) else ("api_key",)
+    if is_platform(given):
+        return key  # the Platform API needs no ids
+    has_token = "access_token" in given or os.path.lexists(directory / CACHE_FILE_NAME)
     return (*key, "org_id", "kyc_id", *(() if has_token else CREDENTIAL_FIELDS))
 
 
@@ -57,7 +60,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
     Raises:
         SettingsError: the data directory, the address or the port cannot be used, or an id is not the account's.
         SignInError: there is no access token, and no way to get one.
-        NotAuthorizedError: Sequence rejects the access token.
+        NotAuthorizedError: Sequence rejects the access token, or the key.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
     _warn_about_settings(settings)
@@ -129,11 +132,14 @@ async def _check_records(gateway: Gateway) -> None:
 
 
 async def _check_account(gateway: Gateway) -> None:
-    """Check the access token and the default ids with a read. The answer also tells the safeguards Sequence's time."""
+    """Check the credentials and the default ids with a read. The answer also tells the safeguards Sequence's time."""
     try:
-        accounts = await gateway.client.accounts()
+        accounts = await gateway.client.accounts(balances=False)
     except (SignInError, NotAuthorizedError):
         raise
+    except AccessDeniedError as error:
+        log.error("No transfer is possible: %s", error.detail)
+        return
     except SequenceError as error:
         # Start anyway: the outage may be over before the first request.
         log.warning("Sequence does not answer; starting anyway: %s", error)

@@ -289,6 +289,11 @@ class Settings(BaseSettings):
         return is_platform({"upstream": self.upstream, "platform_key": self.platform_key})
 
     @property
+    def upstream_url(self) -> str:
+        """Where requests to Sequence go."""
+        return self.platform_url if self.uses_platform else self.graphql_url
+
+    @property
     def default_organization_id(self) -> str | None:
         """The organization of routes that name none."""
         return self.org_id or (ONLY_ORGANIZATION if self.uses_platform else None)
@@ -343,6 +348,10 @@ class Settings(BaseSettings):
         completed = SANDBOX_DEFAULTS | values if is_sandbox(values) else values
         missing = [name for name in required(completed) if name not in completed]
         problems += [f"{variable(name)} is not set. {cls.model_fields[name].description}" for name in missing]
+        if "org_id" in missing or "kyc_id" in missing:
+            problems.append(
+                f"{variable('platform_key')}, a key of Sequence's Platform API, replaces all but the API key."
+            )
         if missing:
             problems.append("To be asked for all of them: pysequence-api init")
         if settings is None or problems:

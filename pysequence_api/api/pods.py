@@ -46,9 +46,9 @@ async def get_total_balance(gateway: OpenGateway) -> TotalBalance:
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES) | _WITH_HEADER)
 async def get_pod_balance(gateway: OpenGateway, response: Response, pod_name: PodName) -> Pod:
     """Find one pod by its name."""
-    accounts = await gateway.client.accounts()
+    accounts = await gateway.client.accounts(balances=False)
     _tell_if_incomplete(accounts, response)
-    return find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete)
+    return await gateway.client.with_balance(find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete))
 
 
 @router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES), dependencies=_WITH_ACTIVITY)

@@ -6,6 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Sequence
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,19 @@ HEADER = (
     "# Settings of pysequence-api, written by `pysequence-api init`. Keep this file private: it opens your account.\n"
 )
 CREDENTIALS = ("email", "password", "totp")
+ONLY_SIGN_IN = {
+    "kyc_id",
+    "auth0_client_id",
+    "graphql_url",
+    "auth_url",
+    "app_url",
+    "chromium",
+    "sign_in_step_seconds",
+    "request_interval_seconds",
+    "request_jitter_seconds",
+}
+"""What the Platform API does not need."""
+ONLY_PLATFORM = {"platform_url"}
 LIMITS = {"max_transfer_cents": "Per-transfer limit in dollars", "max_daily_transfer_cents": "Daily limit in dollars"}
 Values = dict[str, Any]
 """The fields of the settings that the file gets."""
@@ -56,15 +70,16 @@ def init(
 ) -> None:
     """Write your settings to a file of your own.
 
-    Asks how to sign in, for the limits and for the data directory, tries the sign-in with a read, and creates an API
-    key. Writes to pysequence-api/env in $XDG_CONFIG_HOME (~/.config), readable only by you. Every command reads that
-    file. SEQUENCE_* variables that are set already are proposed. With --yes, secrets come from them: SEQUENCE_EMAIL,
-    SEQUENCE_PASSWORD and SEQUENCE_TOTP, or SEQUENCE_ACCESS_TOKEN.
+    Asks for a key of Sequence's Platform API (recommended) or how to sign in, for the limits and for the data
+    directory, tries this with a read, and creates an API key for your programs. Writes to pysequence-api/env in
+    $XDG_CONFIG_HOME (~/.config), readable only by you. Every command reads that file. SEQUENCE_* variables that are set
+    already are proposed. With --yes, secrets come from them: SEQUENCE_PLATFORM_KEY; or SEQUENCE_EMAIL,
+    SEQUENCE_PASSWORD and SEQUENCE_TOTP; or SEQUENCE_ACCESS_TOKEN.
 
     \b
     Example:
       pysequence-api init
-      SEQUENCE_ACCESS_TOKEN=... pysequence-api init --yes --max-transfer 125.00 --max-daily 500.00
+      SEQUENCE_PLATFORM_KEY=sk_... pysequence-api init --yes --max-transfer 125.00 --max-daily 500.00
     """
     path = user_file()
     if path is None:
@@ -80,15 +95,27 @@ def init(
     given = {name: _cents(f"--{name.removesuffix('_cents')}", text) for name, text in limits.items() if text}
     _check_overwriting(path, overwrite=overwrite, yes=yes)
     answers: _Answers = _Unattended(present) if yes else _Person(present)
-    values = _set_values(present)
+    way = answers.way()
+    values = _set_values(present, way)
     values["data_dir"] = answers.directory(data_dir or _proposed_directory(present))
-    accounts = _tried_sign_in(answers, values)
-    values |= answers.ids(accounts, org_id, kyc_id)
+    accounts = _tried_sign_in(answers, way, values)
+    if way is not _Way.PLATFORM:
+        values |= answers.ids(accounts, org_id, kyc_id)
+    elif org_id is not None:
+        values["org_id"] = org_id
     values |= answers.limits(given)
     values["api_key"] = _key(present)
     values.setdefault("server_host", "127.0.0.1")
     _write(path, _checked(values))
     _say_how_to_start(path, values)
+
+
+class _Way(Enum):
+    """The ways to Sequence, each with what a person types to choose it."""
+
+    PLATFORM = "1"
+    LOGIN = "2"
+    TOKEN = "3"
 
 
 class _Unattended:
@@ -107,18 +134,26 @@ class _Unattended:
         """Return the data directory."""
         return expanded(proposed).absolute()
 
-    def sign_in(self) -> Values:
+    def way(self) -> _Way:
+        """Return the way that is set."""
+        if self._present.uses_platform:
+            return _Way.PLATFORM
+        return _Way.LOGIN if self._present.access_token is None else _Way.TOKEN
+
+    def sign_in(self, way: _Way) -> Values:
         """Return the credentials.
 
         Raises:
             SettingsError: some are missing.
         """
-        if self._present.access_token is not None:
+        if way is _Way.PLATFORM:
+            return {"platform_key": self._present.platform_key}
+        if way is _Way.TOKEN:
             return {"access_token": self._present.access_token}
         missing = [variable(name) for name in CREDENTIALS if getattr(self._present, name) is None]
         if missing:
-            needed = f"Set {', '.join(missing)}, or {variable('access_token')}"
-            raise SettingsError(f"There is no way to sign in. {needed}. Nothing was written.")
+            needed = f"Set {variable('platform_key')}; or {', '.join(missing)}; or {variable('access_token')}"
+            raise SettingsError(f"There is no way to Sequence. {needed}. Nothing was written.")
         return {name: getattr(self._present, name) for name in CREDENTIALS}
 
     def ids(self, accounts: Accounts | None, org_id: str | None, kyc_id: str | None) -> Values:
@@ -160,14 +195,28 @@ class _Person:
         """Ask for the data directory."""
         return expanded(Path(_ask("Data directory", str(proposed)))).absolute()
 
-    def sign_in(self) -> Values:
+    def way(self) -> _Way:
+        """Ask for the way to Sequence."""
+        present = self._present
+        note("How should the gateway reach your account?")
+        note("  1  a key of Sequence's Platform API (recommended: it can do only what you allow it, and never expires)")
+        note("  2  email, password and the secret of your authenticator (it signs in as you, in a browser)")
+        note("  3  an access token (until the token expires)")
+        has_login = present.email is not None or present.password is not None
+        proposal = _Way.LOGIN if has_login else _Way.PLATFORM
+        proposal = proposal if present.access_token is None else _Way.TOKEN
+        proposal = _Way.PLATFORM if present.uses_platform else proposal
+        return _Way(_ask_for("Reach it with", [way.value for way in _Way], proposal.value))
+
+    def sign_in(self, way: _Way) -> Values:
         """Ask for the credentials."""
         present = self._present
-        note("How should the gateway sign in?")
-        note("  1  email, password and the secret of your authenticator (it can sign in again at any time)")
-        note("  2  an access token (until the token expires)")
-        way = _ask_for("Sign in with", ("1", "2"), "2" if present.access_token is not None else "1")
-        if way == "2":
+        if way is _Way.PLATFORM:
+            note("Create a key in Sequence's dashboard: Settings, API Keys. Let it read accounts and transfers, and")
+            note("move money between the accounts that your programs may use.")
+            key = _ask_secret("Key (sk_...)", present.platform_key).get_secret_value()
+            return {"platform_key": SecretStr(key.strip())}
+        if way is _Way.TOKEN:
             token = _ask_secret("Access token", present.access_token).get_secret_value()
             return {"access_token": SecretStr(token.strip())}
         return {
@@ -239,12 +288,16 @@ def _check_overwriting(path: Path, *, overwrite: bool, yes: bool) -> None:
         raise typer.Exit(DECLINED)
 
 
-def _set_values(present: Settings) -> Values:
-    """Return what is set already, without credentials, which are asked for."""
-    secrets_ = {*CREDENTIALS, "access_token"}
+def _set_values(present: Settings, way: _Way) -> Values:
+    """Return what is set already, without credentials, which are asked for, and what is for the other way only."""
+    left_out = {*CREDENTIALS, "access_token", "platform_key", "upstream"}
+    left_out |= ONLY_SIGN_IN if way is _Way.PLATFORM else ONLY_PLATFORM
     fields = Settings.model_fields
-    set_values = {name: getattr(present, name) for name in present.model_fields_set if name not in secrets_}
-    return {name: value for name, value in set_values.items() if value != fields[name].default}
+    set_values = {name: getattr(present, name) for name in present.model_fields_set if name not in left_out}
+    values = {name: value for name, value in set_values.items() if value != fields[name].default}
+    if way is not _Way.PLATFORM and present.platform_key is not None:
+        values["upstream"] = "graphql"  # or the key would win
+    return values
 
 
 def _proposed_directory(present: Settings) -> Path:
@@ -254,10 +307,10 @@ def _proposed_directory(present: Settings) -> Path:
     return (proposed or present.data_dir).absolute()
 
 
-def _tried_sign_in(answers: _Answers, values: Values) -> Accounts | None:
+def _tried_sign_in(answers: _Answers, way: _Way, values: Values) -> Accounts | None:
     """Add the credentials to the values, and read the account with them; ``None`` if a person does without."""
     while True:
-        found = answers.sign_in()
+        found = answers.sign_in(way)
         trial = values | {name: value for name, value in found.items() if value}
         try:
             note("Reading the account to try this...")
@@ -281,7 +334,7 @@ def _tried_sign_in(answers: _Answers, values: Values) -> Accounts | None:
 
 async def _read(settings: Settings, _: Interrupts) -> Accounts:
     async with open_with_status(settings) as gateway:
-        return await gateway.client.accounts()
+        return await gateway.client.accounts(balances=False)
 
 
 def _checked(values: Values) -> Settings:

@@ -83,7 +83,7 @@ async def _read(settings: Settings, _: Interrupts) -> Accounts:
 
 async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
     async with open_with_status(settings) as gateway:
-        accounts = await gateway.client.accounts()
+        accounts = await gateway.client.accounts(balances=False)
         pod = find_pod(name, accounts.pods, complete=accounts.complete)
         return await gateway.client.pod_detail(pod.organization_id, pod.id)
 
@@ -100,7 +100,7 @@ def _draw_one(pod: PodDetail) -> None:
         [
             ("Name", pod.name or UNKNOWN),
             ("Id", pod.id),
-            ("Balance", pod.balance or UNKNOWN),
+            ("Balance", pod.balance or (f"{UNKNOWN}: {pod.balance_error}" if pod.balance_error else UNKNOWN)),
             ("Goal", pod.goal or "none"),
             ("Account", pod.account_number or UNKNOWN),
             ("Routing", pod.routing_number or UNKNOWN),

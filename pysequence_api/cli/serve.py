@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -22,6 +23,13 @@ LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 """How this machine reaches a server that listens on all addresses."""
 
 
+class UpstreamChoice(StrEnum):
+    """The APIs of Sequence, as an option names them."""
+
+    GRAPHQL = "graphql"
+    PLATFORM = "platform"
+
+
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. (SEQUENCE_SERVER_HOST)")] = None,
     port: Annotated[
@@ -30,6 +38,10 @@ def serve(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Use the simulated Sequence, without real money. (SEQUENCE_SANDBOX)")
     ] = False,
+    upstream: Annotated[
+        UpstreamChoice | None,
+        typer.Option(help="API of Sequence to use. By default platform, if there is a key. (SEQUENCE_UPSTREAM)"),
+    ] = None,
 ) -> None:
     """Run the HTTP server.
 
@@ -38,9 +50,16 @@ def serve(
     \b
     Example:
       pysequence-api serve --sandbox
+      pysequence-api serve --sandbox --upstream platform
       SEQUENCE_API_KEY=... pysequence-api serve --host 127.0.0.1 --port 8720
     """
-    settings = Settings.load_strictly(required_settings, server_host=host, server_port=port, sandbox=sandbox or None)
+    settings = Settings.load_strictly(
+        required_settings,
+        server_host=host,
+        server_port=port,
+        sandbox=sandbox or None,
+        upstream=upstream and upstream.value,
+    )
     log_for_server(settings)
     welcome = _Welcome()
     run_server(lambda: serve_api(settings, on_ready=welcome.show))
@@ -62,7 +81,7 @@ async def _print_welcome(gateway: Gateway, url: str) -> None:
         if gateway.settings.sandbox:
             await _print_examples(gateway, url)
         else:
-            settings, upstream = gateway.settings, urlsplit(gateway.settings.graphql_url).netloc
+            settings, upstream = gateway.settings, urlsplit(gateway.settings.upstream_url).netloc
             print_line(f"Listening on {url}, {_limits(settings)}, data in {_directory(settings)}, upstream {upstream}")
     except (ReaderGoneError, GatewayError) as error:
         warn(f"Could not print the welcome text: {error or 'standard output is closed'}")

@@ -1,4 +1,4 @@
-"""The access token, Sequence itself, the default ids, and this machine's clock. Sends one read.
+"""The access token or the key, Sequence itself, the default ids, and this machine's clock. Sends one read of each kind.
 
 If that read fails, the clock is compared with the sign-in service's by a request without credentials: a wrong clock can
 be why signing in fails.
@@ -13,8 +13,8 @@ import httpx
 
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS
 from pysequence_api.doctor.finding import Finding, ok, problem, problem_of, warning
-from pysequence_api.errors import ClockError, SequenceError, SettingsError, SignInError
-from pysequence_api.gateway import open_gateway, open_sign_in
+from pysequence_api.errors import AccessDeniedError, ClockError, SequenceError, SettingsError, SignInError
+from pysequence_api.gateway import Gateway, open_gateway, open_sign_in
 from pysequence_api.models import Accounts
 from pysequence_api.sequence.proxies import proxy_for
 from pysequence_api.sequence.sign_in.login import MAX_CODE_CLOCK_OFFSET_SECONDS
@@ -26,31 +26,51 @@ from pysequence_api.text import quoted
 EXPIRES_SOON = timedelta(hours=1)
 WARN_CLOCK_OFFSET_SECONDS = 10.0
 CLOCK_TIMEOUT_SECONDS = 5.0
+NO_CODES = "no login with one-time codes is made"
 SIGN_IN = f"Run `pysequence-api auth login`, or set {variable('access_token')}."
 
 
 def check_account(settings: Settings) -> Iterator[Finding]:
-    """Check the access token, whether Sequence accepts it, the default ids, and the clock."""
-    yield _check_token(settings)
+    """Check the access token or the key, whether Sequence accepts it, the default ids, and the clock."""
+    if not settings.uses_platform:
+        yield _check_token(settings)
     started = time.monotonic()
     try:
-        offset_seconds, ids = anyio.run(_read, settings)
+        offset_seconds, found = anyio.run(_read, settings)
     except (SequenceError, SettingsError) as error:
         is_explained = getattr(error, "advice", "") or isinstance(error, (SignInError, SettingsError))
         yield problem_of("Sequence", error, "" if is_explained else "Check whether Sequence is down.")
-        yield _check_clock(None if settings.sandbox else anyio.run(_sign_in_clock_offset_seconds, settings))
+        has_sign_in = not (settings.sandbox or settings.uses_platform)
+        offset_seconds = anyio.run(_sign_in_clock_offset_seconds, settings) if has_sign_in else None
+        yield _check_clock(settings, offset_seconds)
         return
     where = "the sandbox" if settings.sandbox else "Sequence"
     yield ok("Sequence", f"{where} answered in {1000 * (time.monotonic() - started):.0f} ms")
-    yield from ids
-    yield _check_clock(offset_seconds)
+    yield from found
+    yield _check_clock(settings, offset_seconds)
 
 
 async def _read(settings: Settings) -> tuple[float | None, list[Finding]]:
     async with open_gateway(settings, is_owner=True) as gateway:
-        accounts = await gateway.client.accounts()
-        ids = check_ids(gateway.default_organization_id, gateway.default_kyc_id, accounts)
-        return gateway.client.clock_offset_seconds, [*ids]
+        if settings.uses_platform:
+            found = [await _check_key(gateway)]
+        else:
+            accounts = await gateway.client.accounts()
+            found = [*check_ids(gateway.default_organization_id, gateway.default_kyc_id, accounts)]
+        return gateway.client.clock_offset_seconds, found
+
+
+async def _check_key(gateway: Gateway) -> Finding:
+    """Say what a key of the Platform API can list, and what it cannot."""
+    name, counts = "key", "no accounts"
+    try:
+        accounts = await gateway.client.accounts(balances=False)
+        counts = f"{len(accounts.pods)} pods, {len(accounts.ports)} ports and {len(accounts.accounts)} accounts"
+        await gateway.client.activity(gateway.organization_id, first=1)
+    except AccessDeniedError as error:
+        said = f"Sequence accepts it, but it lists {counts} and no transfers: {error}"
+        return problem(name, said, error.advice, AccessDeniedError)
+    return ok(name, f"Sequence accepts it; it lists {counts}, and their transfers")
 
 
 def check_ids(organization_id: str | None, kyc_id: str | None, accounts: Accounts) -> Iterator[Finding]:
@@ -90,15 +110,16 @@ async def _sign_in_clock_offset_seconds(settings: Settings) -> float | None:
         return None  # the error that led here is already reported
 
 
-def _check_clock(offset_seconds: float | None) -> Finding:
+def _check_clock(settings: Settings, offset_seconds: float | None) -> Finding:
     if offset_seconds is None:
         return warning("clock", "cannot be compared with Sequence's", "Check that this machine's clock is right.")
     said = f"{abs(offset_seconds):,.0f} seconds {'behind' if offset_seconds > 0 else 'ahead of'} Sequence's"
     if abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
-        fix = "Set this machine's clock. Until then, transfers are rejected, and no login with one-time codes is made."
+        until_then = "transfers are rejected" + ("" if settings.uses_platform else f", and {NO_CODES}")
+        fix = f"Set this machine's clock. Until then, {until_then}."
         return problem("clock", said, fix, ClockError)
-    if abs(offset_seconds) > MAX_CODE_CLOCK_OFFSET_SECONDS:
-        fix = "Synchronize this machine's clock with NTP. Until then, no login with one-time codes is made."
+    if abs(offset_seconds) > MAX_CODE_CLOCK_OFFSET_SECONDS and not settings.uses_platform:
+        fix = f"Synchronize this machine's clock with NTP. Until then, {NO_CODES}."
         return warning("clock", said, fix)
     if abs(offset_seconds) > WARN_CLOCK_OFFSET_SECONDS:
         return warning("clock", said, "Synchronize this machine's clock with NTP.")

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 import anyio
 
 from pysequence_api.doctor.finding import Finding, Level, ok, warning
-from pysequence_api.errors import CertainError, GatewayError, InvalidDocumentError
+from pysequence_api.errors import AccessDeniedError, CertainError, GatewayError, InvalidDocumentError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.settings import Settings
@@ -74,6 +74,8 @@ class _Reads:
         self.names.append(name)
         try:
             answer = await read
+        except AccessDeniedError:
+            return None  # what a key does not allow has a check of its own
         except GatewayError as error:
             if isinstance(error, CertainError) and not isinstance(error, InvalidDocumentError):
                 raise

@@ -51,22 +51,24 @@ def check_exposure(settings: Settings) -> Iterator[Finding]:
 
 def check_hosts(settings: Settings) -> Iterator[Finding]:
     """Name every host that credentials go to."""
-    name = "hosts"
+    subject = "hosts"
     if settings.sandbox:
-        yield ok(name, "credentials go nowhere; the sandbox runs in this process")
+        yield ok(subject, "credentials go nowhere; the sandbox runs in this process")
         return
-    urls = (settings.graphql_url, settings.auth_url, settings.app_url)
+    names = ("platform_url",) if settings.uses_platform else ("graphql_url", "auth_url", "app_url")
+    urls = [getattr(settings, name) for name in names]
     hosts = [*dict.fromkeys(_host(url) for url in urls)]
     proxies = {_host(proxy) for url in urls if (proxy := proxy_for(url)) is not None}
     through = f", through the proxy {' and '.join(sorted(proxies))}" if proxies else ""
-    said = f"credentials go to {' and '.join(hosts)}{through}"
+    what = f"{variable('platform_key')} goes" if settings.uses_platform else "credentials go"
+    said = f"{what} to {' and '.join(hosts)}{through}"
     foreign = [host for host in hosts if host != SEQUENCE_DOMAIN and not host.endswith(f".{SEQUENCE_DOMAIN}")]
     if foreign:
-        names = ", ".join(variable(name) for name in ("graphql_url", "auth_url", "app_url"))
-        fix = f"Unless you trust {' and '.join(foreign)}, correct {names}."
-        yield warning(name, f"{said}; not all of them are Sequence's", fix)
+        variables = ", ".join(variable(name) for name in names)
+        fix = f"Unless you trust {' and '.join(foreign)}, correct {variables}."
+        yield warning(subject, f"{said}; not all of them are Sequence's", fix)
     else:
-        yield ok(name, said)
+        yield ok(subject, said)
 
 
 def _host(url: str) -> str:
@@ -88,6 +90,8 @@ def _missing(settings: Settings) -> Iterator[Finding]:
         return
     if settings.api_key is None and not has_callers(settings.data_directory):
         yield warning(NAME, f"{variable('api_key')} is empty or not set; `serve` needs it", NEW_KEY)
+    if settings.uses_platform:
+        return
     for name, needed_by in (("org_id", "`activity` and the server"), ("kyc_id", "transfers")):
         if getattr(settings, name) is None:
             yield warning(NAME, f"{variable(name)} is not set; {needed_by} need it", f"Set {variable(name)}.")

@@ -166,6 +166,10 @@ class SequenceClient(ABC):
         """
 
     @abstractmethod
+    async def read_clock(self) -> None:
+        """Send the smallest read, because a transfer waits for Sequence's time; `clock_offset_seconds` has it then."""
+
+    @abstractmethod
     async def prepare_transfer(self, order: TransferOrder, *, attempt_id: str, caller: str) -> PreparedTransfer:
         """Wait for a turn, ahead of all reads, and for a valid access token. This sends nothing.
 
@@ -189,6 +193,14 @@ class SequenceClient(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Close the connections."""
+
+    async def with_balance(self, pod: Pod) -> Pod:
+        """Return a pod of a list that was read without balances, with its balance.
+
+        Raises:
+            NotFoundError: the pod does not exist anymore.
+        """
+        return pod  # where balances come along
 
     async def pods(self) -> tuple[Pod, ...]:
         """List all pods of all organizations."""

@@ -20,9 +20,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, anyio_backend: str) -> AsyncIterator[World]:
+async def world(tmp_path: Path, anyio_backend: str, upstream: str) -> AsyncIterator[World]:
     """A world for one test."""
-    async with open_world(tmp_path) as world:
+    async with open_world(tmp_path, upstream=upstream) as world:
         yield world
 
 
@@ -34,13 +34,15 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="module")
-async def shared_world(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[World]:
+async def shared_world(
+    tmp_path_factory: pytest.TempPathFactory, anyio_backend: str, upstream: str
+) -> AsyncIterator[World]:
     """A world for all tests of a module, which must only read."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
             patch.delenv(name)
         patch.chdir(tmp_path_factory.mktemp("cwd"))
-        async with open_world(tmp_path_factory.mktemp("data")) as world:
+        async with open_world(tmp_path_factory.mktemp("data"), upstream=upstream) as world:
             yield world
 
 

@@ -12,7 +12,7 @@ from pysequence_api.sandbox import ORGANIZATION_ID
 from tests.api.calls import transfer_body
 from tests.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 
 async def test_reads_are_paced_and_shared(tmp_path: Path) -> None:

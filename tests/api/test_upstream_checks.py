@@ -10,7 +10,7 @@ from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sequence.graphql.documents import Operation
 from tests.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 READS = {
     "accounts": Operation.ACCOUNTS,

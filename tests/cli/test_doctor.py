@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
+from pydantic import SecretStr
 
 from pysequence_api import doctor
 from pysequence_api.doctor.account import _check_clock, check_token
 from pysequence_api.doctor.files import file_system_of
 from pysequence_api.sequence.sign_in.record import Waiting
 from pysequence_api.sequence.sign_in.service import SignInStatus
+from pysequence_api.settings import Settings
 from tests.cli.commands import UNUSED_PORT, call, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
@@ -176,7 +178,14 @@ def test_the_token(status: SignInStatus, level: str, said: str) -> None:
 
 @pytest.mark.parametrize(("offset", "level"), [(None, "warning"), (1, "ok"), (-60, "warning"), (200, "problem")])
 def test_the_clock_is_compared_with_sequences(offset: float | None, level: str) -> None:
-    assert _check_clock(offset).level == level
+    assert _check_clock(Settings(), offset).level == level
+
+
+def test_without_signing_in_a_clock_needs_no_codes() -> None:
+    settings = Settings(platform_key=SecretStr("sk_key"))
+    for offset in (-60, 200):
+        assert "one-time" in _check_clock(Settings(), offset).fix
+        assert "one-time" not in _check_clock(settings, offset).fix
 
 
 @contextmanager

@@ -94,6 +94,7 @@ def kill_at_each(
     template: Path | None,
     call: str,
     name: str | None,
+    *,
     upstream: str = "graphql",
 ) -> None:
     for number in range(1, len(PAIRS)):
@@ -123,7 +124,7 @@ def test_a_kill_at_any_call_loses_nothing(
 def test_a_kill_while_sending_again_is_possible_loses_nothing(
     sequence: SandboxProcess, tmp_path: Path, used: Path, call: str, name: str | None
 ) -> None:
-    kill_at_each(sequence, tmp_path, used, call, name, "platform")
+    kill_at_each(sequence, tmp_path, used, call, name, upstream="platform")
 
 
 @pytest.mark.parametrize(("call", "name"), BUILDING)

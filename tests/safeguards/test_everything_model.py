@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ VERY_LATE = [{"kind": "invisible_seconds", "seconds": 3 * GRACE_SECONDS}, "close
 """Sequence shows the transfer only after its absence was concluded."""
 
 
+_turn: ContextVar[int] = ContextVar("turn", default=0)
+
+
 class KilledError(BaseException):
     """The process is dead: it does nothing anymore."""
 
@@ -72,6 +76,7 @@ class Mortal:
 
     def __init__(self) -> None:
         self.left: int | None = None
+        self._armed = 0
         self.patch = pytest.MonkeyPatch()
         for owner, name in self.STEPS:
             self.patch.setattr(owner, name, self._mortal(getattr(owner, name)))
@@ -85,8 +90,14 @@ class Mortal:
 
         return step
 
+    def arm(self, steps: int | None) -> None:
+        """Kill what is done from now on in this task, and in those that it starts, after so many steps."""
+        self._armed += 1
+        _turn.set(self._armed)
+        self.left = steps
+
     def _step(self) -> None:
-        if self.left is not None:
+        if self.left is not None and _turn.get() == self._armed:
             self.left -= 1
             if self.left < 0:
                 raise KilledError
@@ -141,7 +152,7 @@ class Everything(RuleBasedStateMachine):
         await self.world.open_process()
 
     async def _transfer(self, number: int, lives_steps: int | None, **more: Any) -> None:
-        self.mortal.left = lives_steps
+        self.mortal.arm(lives_steps)
         try:
             completed = await self.world.transfer(process=self.world.processes[number], **more)
             key = more.get("key")
@@ -184,7 +195,7 @@ class Everything(RuleBasedStateMachine):
     @rule(numbers=st.sampled_from([(0,), (1,), (0, 1)]), lives_steps=st.none() | st.integers(0, 10))
     def follow_up(self, numbers: tuple[int, ...], lives_steps: int | None) -> None:
         async def go() -> None:
-            self.mortal.left = lives_steps if len(numbers) == 1 else None
+            self.mortal.arm(lives_steps if len(numbers) == 1 else None)
             try:
                 await asyncio.gather(*(self.world.follow_up(self.world.processes[number]) for number in numbers))
             except KilledError:
@@ -201,7 +212,7 @@ class Everything(RuleBasedStateMachine):
         """Send again what a killed process left, and perhaps wait for what comes of that."""
 
         async def go() -> None:
-            self.mortal.left = lives_steps
+            self.mortal.arm(lives_steps)
             try:
                 await self.world.processes[number].transfers.resending.adopt(wait_seconds)
             except KilledError:
@@ -220,7 +231,19 @@ class Everything(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 60, 250, GRACE_SECONDS + 1, 6 * 3600, 13 * 3600, 30 * 3600]))
     def pass_time(self, seconds: float) -> None:
+        if seconds > RESEND_SECONDS:
+            # No process sleeps for a day between its last look at the clock and the first byte.
+            self._end_resending()
         self.traveller.shift(seconds)
+
+    def _end_resending(self) -> None:
+        async def end() -> None:
+            for process in self.world.processes:
+                while tasks := process.transfers.resending.tasks.values():
+                    await asyncio.wait(tasks)
+
+        self.traveller.shift(RESEND_SECONDS)
+        self.runner.run(end())
 
     @precondition(lambda self: self.owner_moves_too)
     @rule(amount_cents=st.sampled_from([5_000, 9_000]))
@@ -269,7 +292,8 @@ class Everything(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def _expect_everything_known(self) -> None:
-        self.traveller.shift(RESEND_SECONDS + GRACE_SECONDS + 250)
+        self._end_resending()
+        self.traveller.shift(GRACE_SECONDS + 250)
         findings = self.runner.run(self.world.follow_up())
         unknown = [one for one in findings if one.result is Result.STILL_UNKNOWN]
         moved = {transfer["id"] for transfer in self._moved()}
@@ -278,7 +302,7 @@ class Everything(RuleBasedStateMachine):
         assert set(claimed) <= moved
         if not self.owner_moves_too:
             assert unknown == []
-            assert set(claimed) == moved
+            assert set(claimed) == moved, (self.world.attempts(), self._moved())
         ends: dict[str, int] = {}
         for line in self.world.files.trail():
             if line["event_type"] == "transfer_requested":

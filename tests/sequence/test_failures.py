@@ -221,6 +221,7 @@ async def test_no_secret_is_in_an_error_or_a_log_line(
     any_world: ClientWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="pysequence_api")  # the command line changes it
     tokens = any_world.sandbox.issue_tokens()
     client = any_world.client(access_token=tokens.access_token)
     echo = f"Token {tokens.access_token} is bad; Authorization: Bearer abc.def-123; card 4111 1111 1111 1234"

@@ -20,10 +20,11 @@ from pysequence_api.errors import (
 from pysequence_api.models import Accounts, ActivityFilter, ActivityPage, ExternalAccount, Pod, Port, Transfer
 from pysequence_api.sandbox import ORGANIZATION_ID, KeyPermissions, Permission
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.platform import activity as platform_activity
 from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.sequence.platform.client import PlatformSequenceClient
 from pysequence_api.sequence.telemetry import called_by
-from tests.sequence.platform_world import ORGANIZATION, PlatformWorld, create, platform_order, pod_id
+from tests.sequence.platform_world import ORGANIZATION, UNLIMITED, PlatformWorld, create, platform_order, pod_id
 from tests.world import DESTINATION, SOURCE, urls_of, world_settings
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +42,12 @@ async def every_transfer(client: PlatformSequenceClient, first: int, only: Activ
         after, more = page.page_info.end_cursor, page.page_info.has_next_page
     assert after == ""
     return ids
+
+
+def set_page_size(monkeypatch: pytest.MonkeyPatch, transfers: int) -> None:
+    """Have the client ask for smaller pages."""
+    for module in (platform_client, platform_activity):
+        monkeypatch.setattr(module, "PAGE_TRANSFERS", transfers)
 
 
 def everything_in(accounts: Accounts) -> list[Pod | Port | ExternalAccount]:
@@ -133,6 +140,19 @@ async def test_without_balances_one_request_is_enough(platform: PlatformWorld) -
     assert accounts.complete
     assert {one.balance_cents for one in accounts.pods} == {None}
     assert [entry.operation for entry in platform.requests()] == ["PlatformAccounts"]
+
+
+async def test_one_balance_is_one_more_request(platform: PlatformWorld) -> None:
+    client = platform.client()
+    pods = (await client.accounts(balances=False)).pods
+    pod = await client.with_balance(pods[0])
+    assert pod.balance_cents is not None
+    assert pod.balance_updated_at is not None
+    assert pod == next(one for one in (await platform.client().accounts()).pods if one.id == pod.id).model_copy(
+        update={"balance_updated_at": pod.balance_updated_at}
+    )
+    with pytest.raises(NotFoundError):
+        await client.with_balance(pods[0].model_copy(update={"id": "gone"}))
 
 
 async def test_everybody_who_asks_meanwhile_shares_the_requests(platform: PlatformWorld) -> None:
@@ -296,7 +316,7 @@ async def test_dates(platform: PlatformWorld) -> None:
 
 
 async def test_at_most_five_pages_are_read_for_one(platform: PlatformWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform_client, "PAGE_TRANSFERS", 10)
+    set_page_size(monkeypatch, 10)
     client = platform.client()
     only = ActivityFilter(name="no such name")
     page = await client.activity(ORGANIZATION, first=10, only=only)
@@ -348,6 +368,35 @@ async def test_an_unknown_account_has_the_accounts_read_again(platform: Platform
     assert len(platform.requests("PlatformAccounts")) == 2
     assert [one.id for one in page.transfers] == (await every_transfer(client, 100))[:100]
     assert len(platform.requests("PlatformAccounts")) == 2
+
+
+async def test_accounts_that_the_key_cannot_list_are_looked_for_once(platform: PlatformWorld) -> None:
+    await create(platform.client())
+    only = KeyPermissions(account_ids=frozenset({pod_id(SOURCE)}), requests_per_minute=UNLIMITED)
+    client = platform.client(only)
+    for _ in range(3):
+        page = await client.activity(ORGANIZATION, first=100)
+        assert any(one.destination.id == pod_id(DESTINATION) for one in page.transfers)
+        assert page.complete
+    assert len(platform.requests("PlatformAccounts")) == 2
+
+
+async def test_an_account_that_is_taken_out_of_a_key_has_the_accounts_read_again(
+    platform: PlatformWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform_client, "NEW_ACCOUNT_IDS_SECONDS", 0)
+    client = platform.client()
+    await client.activity(ORGANIZATION)
+    for fault in ({"status": 403, "code": "ACCESS_DENIED"}, {"status": 404, "code": "ACCOUNT_NOT_FOUND"}):
+        platform.fail({"kind": "status"} | fault, operation="PlatformTransfers")
+        assert (await client.activity(ORGANIZATION)).transfers
+    assert len(platform.requests("PlatformAccounts")) == 3
+    platform.fail(
+        {"kind": "status", "status": 404, "code": "ACCOUNT_NOT_FOUND"}, operation="PlatformTransfers", count=2
+    )
+    with pytest.raises(UnexpectedStatusError, match="ACCOUNT_NOT_FOUND") as caught:
+        await client.activity(ORGANIZATION)
+    assert "URL" not in caught.value.advice
 
 
 async def test_odd_transfers_spoil_only_themselves(platform: PlatformWorld) -> None:
@@ -469,7 +518,7 @@ async def test_the_summary_is_added_up(platform: PlatformWorld, monkeypatch: pyt
     )
     assert ours.complete
     await other.aclose()
-    monkeypatch.setattr(platform_client, "PAGE_TRANSFERS", 5)
+    set_page_size(monkeypatch, 5)
     monkeypatch.setattr(platform_client, "MAX_SUMMARY_PAGES", 2)
     cut = await client.activity_summary()
     assert (cut.transfer_count, cut.complete) == (10, False)

@@ -208,6 +208,7 @@ async def test_a_wrong_key_says_what_to_do_and_is_never_shown(
     key = "sk_this-is-a-wrong-key"
     client = platform.client(platform_key=key)
     caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="pysequence_api")  # the command line changes it
     for attempt in (create(client), client.accounts(), client.transfer_detail(ORGANIZATION, "x")):
         with pytest.raises(NotAuthorizedError) as caught:
             await attempt

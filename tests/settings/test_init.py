@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pysequence_api.sandbox import EMAIL, PASSWORD, TOTP_SECRET
+from pysequence_api.sandbox import EMAIL, PASSWORD, PLATFORM_KEY, PLATFORM_PATH, TOTP_SECRET
 from pysequence_api.settings import Settings
 from tests.processes import Environment, SandboxProcess, run_process, start_on_terminal, start_sandbox
 from tests.sign_in.conftest import LIGHT_CHROMIUM, needs_chromium
@@ -37,18 +37,16 @@ def own_file() -> Path:
 
 def test_a_new_user_with_an_access_token(new_user: Environment, sequence: SandboxProcess) -> None:
     with start_on_terminal(new_user, "init") as terminal:
+        terminal.wait_for("Reach it with [1]")
+        terminal.type("4\n")
+        terminal.wait_for("one of")
+        terminal.type("3\n")
         terminal.wait_for("Data directory")
         terminal.type("\n")
-        terminal.wait_for("Sign in with")
-        terminal.type("3\n")
-        terminal.wait_for("one of")
-        terminal.type("2\n")
         terminal.wait_for("Access token")
         terminal.type("nonsense\n")
         terminal.wait_for("again? [y/N]")
         terminal.type("y\n")
-        terminal.wait_for_again("Sign in with")
-        terminal.type("2\n")
         terminal.wait_for_again("Access token")
         terminal.type(f"{sequence.variables['SEQUENCE_ACCESS_TOKEN']}\n")
         terminal.wait_for("Organization id [")
@@ -81,14 +79,65 @@ def test_a_new_user_with_an_access_token(new_user: Environment, sequence: Sandbo
     assert run_process(bare, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
 
 
+def test_a_new_user_with_a_key(new_user: Environment, sequence: SandboxProcess) -> None:
+    new_user = new_user | {"SEQUENCE_PLATFORM_URL": f"{sequence.url}{PLATFORM_PATH}", "SEQUENCE_KYC_ID": "mine"}
+    with start_on_terminal(new_user, "init", "--max-transfer", "1.00", "--max-daily", "2.00") as terminal:
+        terminal.wait_for("recommended")
+        terminal.wait_for("Reach it with [1]")
+        terminal.type("\n")
+        terminal.wait_for("Data directory")
+        terminal.type("\n")
+        terminal.wait_for("Key (sk_...)")
+        terminal.type("nonsense\n")
+        terminal.wait_for("SEQUENCE_PLATFORM_KEY")
+        terminal.wait_for("again? [y/N]")
+        terminal.type("y\n")
+        terminal.wait_for_again("Key (sk_...)")
+        terminal.type(f"{PLATFORM_KEY}\n")
+        assert terminal.wait_for_exit() == 0, terminal.text
+    assert "It works: 12 pods" in terminal.text
+    assert PLATFORM_KEY not in terminal.text
+    written = {line.partition("=")[0] for line in own_file().read_text().splitlines() if not line.startswith("#")}
+    assert written == {
+        "SEQUENCE_API_KEY",
+        "SEQUENCE_SERVER_HOST",
+        "SEQUENCE_MAX_TRANSFER_CENTS",
+        "SEQUENCE_MAX_DAILY_TRANSFER_CENTS",
+        "SEQUENCE_DATA_DIR",
+        "SEQUENCE_PLATFORM_KEY",
+        "SEQUENCE_PLATFORM_URL",
+    }
+    bare = {name: value for name, value in new_user.items() if not name.startswith("SEQUENCE_")}
+    assert run_process(bare, "pods").returncode == 0
+    result = run_process(bare, "transfer", "Groceries", "Rent", "--cents", "100", "--yes")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_key_that_is_set_is_used(new_user: Environment, sequence: SandboxProcess) -> None:
+    new_user = new_user | {
+        "SEQUENCE_PLATFORM_URL": f"{sequence.url}{PLATFORM_PATH}",
+        "SEQUENCE_PLATFORM_KEY": PLATFORM_KEY,
+        "SEQUENCE_EMAIL": EMAIL,
+    }
+    result = run_process(new_user, "init", "--yes")
+    assert result.returncode == 0, result.stderr
+    assert "SEQUENCE_EMAIL" not in own_file().read_text()
+    assert Settings.load().uses_platform
+    token = {name: sequence.variables[f"SEQUENCE_{name}"] for name in ("ACCESS_TOKEN", "ORG_ID", "KYC_ID")}
+    other = {f"SEQUENCE_{name}": value for name, value in (token | {"UPSTREAM": "graphql"}).items()}
+    assert run_process(new_user | other, "init", "--yes", "--overwrite").returncode == 0
+    assert not Settings.load().uses_platform
+    assert PLATFORM_KEY not in own_file().read_text()
+
+
 @needs_chromium
 @pytest.mark.browser
 def test_a_new_user_with_a_password(new_user: Environment) -> None:
     with start_on_terminal(new_user, "init", "--max-transfer", "1.00", "--max-daily", "2.00") as terminal:
+        terminal.wait_for("Reach it with")
+        terminal.type("2\n")
         terminal.wait_for("Data directory")
         terminal.type("~/elsewhere\n")
-        terminal.wait_for("Sign in with")
-        terminal.type("\n")
         terminal.wait_for("Email")
         terminal.type(f"{EMAIL}\n")
         terminal.wait_for("Password")
@@ -116,6 +165,7 @@ def test_nobody_to_ask(new_user: Environment, sequence: SandboxProcess) -> None:
     result = run_process(new_user, "init", "--yes")
     assert result.returncode == 2
     assert "SEQUENCE_PASSWORD" in result.stderr
+    assert "SEQUENCE_PLATFORM_KEY" in result.stderr
     assert not own_file().exists()
     token = {name: sequence.variables[name] for name in ("SEQUENCE_ACCESS_TOKEN", "SEQUENCE_KYC_ID")}
     assert run_process(new_user | token, "init", "--yes").returncode == 2, "there are two organizations"
@@ -147,7 +197,7 @@ def test_an_existing_file_is_only_replaced_after_a_question(new_user: Environmen
 @pytest.mark.parametrize("keys", ["\x03", "\x04"])
 def test_leaving_writes_nothing(keys: str, new_user: Environment) -> None:
     with start_on_terminal(new_user, "init") as terminal:
-        terminal.wait_for("Data directory")
+        terminal.wait_for("Reach it with")
         terminal.type(keys)
         assert terminal.wait_for_exit() == (130 if keys == "\x03" else 2)
     assert "Traceback" not in terminal.text

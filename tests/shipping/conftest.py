@@ -72,7 +72,7 @@ def listening(command: list[str], environment: dict[str, str], directory: Path) 
 
 
 async def _prepare(directory: Path) -> dict[str, str]:
-    """Make a caller, one accepted transfer and one of unknown outcome, and return the variables of the documentation."""
+    """Make a caller, an accepted transfer and one of unknown outcome, and return the documentation's variables."""
     async with open_world(directory) as world:
         add(world.gateway.records, "bookkeeper")
         completed = await world.transfer(1_000)

@@ -198,6 +198,10 @@ class GraphQLSequenceClient(SequenceClient):
         self._observations.learn_from(detail)
         return detail
 
+    async def read_clock(self) -> None:
+        """Read this month's numbers; see `SequenceClient.read_clock`."""
+        await self.activity_summary(urgent=True)
+
     def check_order(self, order: TransferOrder) -> None:
         """Check that an order names a KYC id; see `SequenceClient.check_order`."""
         if order.kyc_id is None:

@@ -12,8 +12,20 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from pysequence_api.errors import InvalidRequestError
-from pysequence_api.models import ActivityFilter, Transfer
-from pysequence_api.sequence.platform.parsing import DIRECTIONS, ORIGINS, STATUSES
+from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, PageInfo, Transfer
+from pysequence_api.sequence.nodes import Node
+from pysequence_api.sequence.platform.answers import Answer
+from pysequence_api.sequence.platform.parsing import (
+    DIRECTIONS,
+    ORIGINS,
+    STATUSES,
+    Page,
+    created_at,
+    index_of,
+    is_simulated,
+    party_ids,
+    read_transfer,
+)
 
 PAGE_TRANSFERS = 100
 """The size of the pages that Sequence is asked for: the largest that it allows."""
@@ -21,7 +33,8 @@ MAX_POSITION = 1_000_000
 RESOLUTION = timedelta(milliseconds=1)
 """How exactly Sequence shows times."""
 LAST_TIME = time(23, 59, 59, 999_000)
-INTERNAL = "INTERNAL"
+RULE, INTERNAL, INCOMING = "RULE", "INTERNAL", "INCOMING"
+CAME_TO_NOTHING = {"FAILED", "CANCELLED"}
 Parameters = tuple[tuple[str, str], ...]
 
 _Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
@@ -100,6 +113,126 @@ class ActivityQuery:
             and _is_among(only.activity_types, transfer.activity_type, transfer.upstream_activity_type)
             and any(name in (one or "").casefold() for one in names)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One page of Sequence's list of transfers. Its gaps are known once its entries were read."""
+
+    answer: Answer
+    page: Page
+    has_all_accounts: bool
+
+    @property
+    def is_complete(self) -> bool:
+        return self.has_all_accounts and not self.answer.gaps
+
+    def party_ids(self) -> set[str]:
+        return set().union(*(party_ids(node) for node in self.page.items))
+
+
+class Totals:
+    """Adds up transfers."""
+
+    def __init__(self) -> None:
+        self.complete = True
+        self._transfers = 0
+        self._executions: set[str] = set()
+        self._rules_without_execution = 0
+        self._incoming_cents = 0
+
+    def add(self, node: Node) -> None:
+        """Add an entry of a list."""
+        transfer = None if is_simulated(node) else read_transfer(node)
+        if transfer is None:
+            return
+        self._transfers += 1
+        if execution := node.text("ruleExecutionId"):
+            self._executions.add(execution)
+        elif transfer.activity_type == RULE:
+            self._rules_without_execution += 1
+        if transfer.direction == INCOMING and transfer.status not in CAME_TO_NOTHING:
+            self.complete = self.complete and transfer.amount_cents is not None
+            self._incoming_cents += transfer.amount_cents or 0
+
+    def summary(self) -> ActivitySummary:
+        """Return the totals."""
+        return ActivitySummary(
+            transfer_count=self._transfers,
+            rule_executions=len(self._executions) + self._rules_without_execution,
+            total_incoming_cents=self._incoming_cents,
+            complete=self.complete,
+        )
+
+
+class Collected:
+    """Collects one page of ours from pages of Sequence's."""
+
+    def __init__(self, first: int, only: ActivityFilter, cursor: Cursor) -> None:
+        self._first = first
+        self._only = only
+        self._cursor = cursor
+        self._last_id = cursor.last_id
+        self._transfers: list[Transfer] = []
+        self._is_complete = True
+        self._has_more = True
+
+    @property
+    def query(self) -> ActivityQuery:
+        """What to ask for."""
+        return ActivityQuery(self._only, self._cursor.until)
+
+    @property
+    def page_number(self) -> int:
+        """Which page to read next."""
+        return self._cursor.position // PAGE_TRANSFERS + 1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more is to be read."""
+        return len(self._transfers) == self._first or not self._has_more
+
+    def add(self, listed: Listed) -> None:
+        """Take what is wanted from a page."""
+        begin = (self.page_number - 1) * PAGE_TRANSFERS
+        until = self._cursor.until or _right_after(listed.page)
+        position = begin + PAGE_TRANSFERS
+        self._has_more = listed.page.has_next_page
+        for node, at in self._new_items(listed.page, begin):
+            self._last_id = node.quiet().identifier() or ""
+            transfer = None if is_simulated(node) else read_transfer(node)
+            if transfer is not None and self.query.keeps(transfer):
+                self._transfers.append(transfer)
+            if len(self._transfers) == self._first:
+                is_last = node is listed.page.items[-1]
+                self._has_more = self._has_more or not is_last
+                position = position if is_last else at + 1
+                break
+        self._is_complete = self._is_complete and listed.is_complete
+        self._cursor = Cursor(position, until, self._last_id)
+
+    def _new_items(self, page: Page, begin: int) -> list[tuple[Node, int]]:
+        """Return the entries from the cursor on, with their positions."""
+        items = [(node, begin + index_of(node)) for node in page.items]
+        new = [(node, at) for node, at in items if at >= self._cursor.position]
+        ids = [node.quiet().identifier() for node, _ in new]
+        return new[ids.index(self._last_id) + 1 :] if self._last_id and self._last_id in ids else new
+
+    def page(self) -> ActivityPage:
+        """Return the page."""
+        end_cursor = self._cursor.text() if self._has_more else ""
+        return ActivityPage(
+            transfers=tuple(self._transfers),
+            page_info=PageInfo(end_cursor=end_cursor, has_next_page=self._has_more),
+            complete=self._is_complete,
+        )
+
+
+def _right_after(page: Page) -> datetime | None:
+    """Return a time right after the newest transfer of a page."""
+    times = (created_at(node) for node in page.items)
+    newest = max((moment for moment in times if moment is not None), default=None)
+    return None if newest is None else newest + RESOLUTION
 
 
 def write_time(moment: datetime) -> str:

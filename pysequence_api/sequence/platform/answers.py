@@ -162,7 +162,7 @@ def _raise_if_general(operation: str, answer: HttpAnswer) -> None:
 def _unexpected(operation: str, answer: HttpAnswer, error: _Error | None) -> SequenceError:
     reason = f" ({error})" if error else " and a page for people" if answer.is_html else ""
     advice = "Try again later." if answer.status >= 500 else None
-    if answer.status == 404:
+    if answer.status == 404 and error is None:
         advice = f"Check {variable('platform_url')}."
     return UnexpectedStatusError(
         f"Sequence answered {operation} with HTTP {answer.status}{reason}.",

@@ -23,6 +23,7 @@ from pysequence_api.errors import (
     SettingsError,
     StoppingError,
     TimedOutError,
+    UnexpectedStatusError,
 )
 from pysequence_api.models import (
     Accounts,
@@ -30,11 +31,9 @@ from pysequence_api.models import (
     ActivityPage,
     ActivitySummary,
     ExternalAccount,
-    PageInfo,
     Pod,
     PodDetail,
     Port,
-    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
@@ -45,10 +44,11 @@ from pysequence_api.sequence.observations import Observations, OnName, ignore_na
 from pysequence_api.sequence.pacing import Pacer, Priority, Turn
 from pysequence_api.sequence.platform.activity import (
     PAGE_TRANSFERS,
-    RESOLUTION,
-    ActivityQuery,
+    Collected,
     Cursor,
+    Listed,
     Parameters,
+    Totals,
     write_time,
 )
 from pysequence_api.sequence.platform.answers import NEW_KEY, Answer
@@ -64,18 +64,15 @@ from pysequence_api.sequence.platform.parsing import (
     Page,
     Summary,
     Unread,
-    created_at,
-    index_of,
     is_pod,
     is_simulated,
     linked_account_id,
-    party_ids,
     read_account,
+    read_balance,
     read_created,
     read_page,
     read_pod_detail,
     read_summaries,
-    read_transfer,
     read_transfer_detail,
 )
 from pysequence_api.sequence.sharing import SharedReads
@@ -111,9 +108,6 @@ NEW_TRANSFER_SECONDS = 60.0
 """For so long after it was created, a transfer may not be found yet."""
 NEW_TRANSFER_WAITS_SECONDS = (0.25, 0.5, 1.0, 2.0, 2.0)
 """How long to wait before each time that it is asked for again."""
-RULE = "RULE"
-INCOMING = "INCOMING"
-CAME_TO_NOTHING = {"FAILED", "CANCELLED"}
 NO_SIGN_IN = "Sequence's Platform API needs no signing in."
 
 _DESCRIPTION = re.compile(r"[A-Za-z0-9 ]*", re.ASCII)
@@ -222,6 +216,14 @@ class PlatformSequenceClient(SequenceClient):
                 (balances, priority), lambda _: self._read_accounts(priority, balances=balances)
             )
 
+    async def with_balance(self, pod: Pod) -> Pod:
+        """Read the balance of one pod; see `SequenceClient.with_balance`."""
+        with waiting():
+            answer = await self._read(_account_read(pod.id, f"No pod {quoted(pod.id)}."))
+        balance = read_balance(answer.node)
+        self._warn_of_gaps(answer)
+        return pod.model_copy(update=balance)
+
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
         """Read one pod; see `SequenceClient.pod_detail`."""
         self._check_organization(organization_id)
@@ -245,7 +247,7 @@ class PlatformSequenceClient(SequenceClient):
         """Add up this month's transfers, in at most `MAX_SUMMARY_PAGES`; see `SequenceClient.activity_summary`."""
         now = utc_now() + timedelta(seconds=self.clock_offset_seconds or 0)
         start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        totals = _Totals()
+        totals = Totals()
         with waiting():
             for number in range(1, MAX_SUMMARY_PAGES + 1):
                 listed = await self._read_transfers((("from", write_time(start)),), number, _priority(urgent))
@@ -272,7 +274,7 @@ class PlatformSequenceClient(SequenceClient):
             raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
         cursor = Cursor.read(after)
         self._check_organization(organization_id)
-        collected = _Collected(first, only or ActivityFilter(), cursor)
+        collected = Collected(first, only or ActivityFilter(), cursor)
         with waiting():
             for _ in range(MAX_UPSTREAM_PAGES):
                 parameters, number = collected.query.parameters(), collected.page_number
@@ -299,6 +301,11 @@ class PlatformSequenceClient(SequenceClient):
         self._warn_of_gaps(answer)
         self._observations.learn_from(detail)
         return detail
+
+    async def read_clock(self) -> None:
+        """Read one account of the list; see `SequenceClient.read_clock`."""
+        with waiting():
+            await self._read(Read("GET /accounts", "/accounts", (("pageSize", "1"),)), Priority.URGENT)
 
     def check_order(self, order: TransferOrder) -> None:
         """Check what the Platform API cannot do; see `SequenceClient.check_order`."""
@@ -459,12 +466,12 @@ class PlatformSequenceClient(SequenceClient):
             raise failures[0]
         return found
 
-    async def _read_transfers(self, parameters: Parameters, number: int, priority: Priority) -> "_Listed":
+    async def _read_transfers(self, parameters: Parameters, number: int, priority: Priority) -> Listed:
         """Read one page of the transfers of all accounts. If they name an unknown one, the accounts are read again."""
         ids = await self._known_ids(priority)
         try:
             listed = await self._read_transfer_page(ids, parameters, number, priority)
-        except (NotFoundError, AccessDeniedError):
+        except (UnexpectedStatusError, AccessDeniedError):
             if not ids.is_old:
                 raise
             ids = await self._known_ids(priority, newer_than=ids)  # one was removed, or taken out of the key
@@ -479,14 +486,14 @@ class PlatformSequenceClient(SequenceClient):
 
     async def _read_transfer_page(
         self, ids: "_AccountIds", parameters: Parameters, number: int, priority: Priority
-    ) -> "_Listed":
+    ) -> Listed:
         if not ids.ids:
-            return _Listed(Answer("GET /transfers", {}), Page((), has_next_page=False), has_all_accounts=ids.complete)
+            return Listed(Answer("GET /transfers", {}), Page((), has_next_page=False), has_all_accounts=ids.complete)
         accounts = tuple(("accountIds[]", one) for one in sorted(ids.ids))
         paging = (("page", str(number)), ("pageSize", str(PAGE_TRANSFERS)))
-        read = Read("GET /transfers", "/transfers", (*accounts, *parameters, *paging), "An account is gone.")
+        read = Read("GET /transfers", "/transfers", (*accounts, *parameters, *paging))
         answer = await self._read(read, priority)
-        return _Listed(answer, read_page(answer), has_all_accounts=ids.complete)
+        return Listed(answer, read_page(answer), has_all_accounts=ids.complete)
 
     async def _known_ids(self, priority: Priority, newer_than: "_AccountIds | None" = None) -> "_AccountIds":
         """Return the ids of all accounts, also of deleted ones. They are read again if they are not new enough."""
@@ -532,123 +539,6 @@ class _AccountIds:
     @property
     def is_old(self) -> bool:
         return self.age_seconds > NEW_ACCOUNT_IDS_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """One page of Sequence's list of transfers. Its gaps are known once its entries were read."""
-
-    answer: Answer
-    page: Page
-    has_all_accounts: bool
-
-    @property
-    def is_complete(self) -> bool:
-        return self.has_all_accounts and not self.answer.gaps
-
-    def party_ids(self) -> set[str]:
-        return set().union(*(party_ids(node) for node in self.page.items))
-
-
-class _Totals:
-    """Adds up transfers."""
-
-    def __init__(self) -> None:
-        self.complete = True
-        self._transfers = 0
-        self._executions: set[str] = set()
-        self._rules_without_execution = 0
-        self._incoming_cents = 0
-
-    def add(self, node: Node) -> None:
-        """Add an entry of a list."""
-        transfer = None if is_simulated(node) else read_transfer(node)
-        if transfer is None:
-            return
-        self._transfers += 1
-        if execution := node.text("ruleExecutionId"):
-            self._executions.add(execution)
-        elif transfer.activity_type == RULE:
-            self._rules_without_execution += 1
-        if transfer.direction == INCOMING and transfer.status not in CAME_TO_NOTHING:
-            self.complete = self.complete and transfer.amount_cents is not None
-            self._incoming_cents += transfer.amount_cents or 0
-
-    def summary(self) -> ActivitySummary:
-        """Return the totals."""
-        return ActivitySummary(
-            transfer_count=self._transfers,
-            rule_executions=len(self._executions) + self._rules_without_execution,
-            total_incoming_cents=self._incoming_cents,
-            complete=self.complete,
-        )
-
-
-class _Collected:
-    """Collects one page of ours from pages of Sequence's."""
-
-    def __init__(self, first: int, only: ActivityFilter, cursor: Cursor) -> None:
-        self._first = first
-        self._only = only
-        self._cursor = cursor
-        self._last_id = cursor.last_id
-        self._transfers: list[Transfer] = []
-        self._is_complete = True
-        self._has_more = True
-
-    @property
-    def query(self) -> ActivityQuery:
-        """What to ask for."""
-        return ActivityQuery(self._only, self._cursor.until)
-
-    @property
-    def page_number(self) -> int:
-        """Which page to read next."""
-        return self._cursor.position // PAGE_TRANSFERS + 1
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing more is to be read."""
-        return len(self._transfers) == self._first or not self._has_more
-
-    def add(self, listed: _Listed) -> None:
-        """Take what is wanted from a page."""
-        begin = (self.page_number - 1) * PAGE_TRANSFERS
-        until = self._cursor.until
-        if until is None:
-            times = (created_at(node) for node in listed.page.items)
-            newest = max((moment for moment in times if moment is not None), default=None)
-            until = None if newest is None else newest + RESOLUTION
-        position = begin + PAGE_TRANSFERS
-        self._has_more = listed.page.has_next_page
-        for node, at in self._new_items(listed.page, begin):
-            self._last_id = node.quiet().identifier() or ""
-            transfer = None if is_simulated(node) else read_transfer(node)
-            if transfer is not None and self.query.keeps(transfer):
-                self._transfers.append(transfer)
-            if len(self._transfers) == self._first:
-                is_last = node is listed.page.items[-1]
-                self._has_more = self._has_more or not is_last
-                position = position if is_last else at + 1
-                break
-        self._is_complete = self._is_complete and listed.is_complete
-        self._cursor = Cursor(position, until, self._last_id)
-
-    def _new_items(self, page: Page, begin: int) -> list[tuple[Node, int]]:
-        """Return the entries from the cursor on, with their positions."""
-        items = [(node, begin + index_of(node)) for node in page.items]
-        new = [(node, at) for node, at in items if at >= self._cursor.position]
-        ids = [node.quiet().identifier() for node, _ in new]
-        return new[ids.index(self._last_id) + 1 :] if self._last_id and self._last_id in ids else new
-
-    def page(self) -> ActivityPage:
-        """Return the page."""
-        end_cursor = self._cursor.text() if self._has_more else ""
-        return ActivityPage(
-            transfers=tuple(self._transfers),
-            page_info=PageInfo(end_cursor=end_cursor, has_next_page=self._has_more),
-            complete=self._is_complete,
-        )
 
 
 def _priority(urgent: bool) -> Priority:

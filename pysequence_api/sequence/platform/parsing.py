@@ -84,7 +84,9 @@ class Unread:
     reason: str
 
 
-class _Balance(TypedDict):
+class Balance(TypedDict):
+    """A balance, as the models have it."""
+
     balance_cents: int | None
     balance_error: str | None
     balance_updated_at: Moment | None
@@ -138,7 +140,7 @@ def read_account(summary: Summary, full: Node | Unread | None, organization_id: 
         full: the account itself, or why it could not be read; ``None`` if its balance is not needed.
         organization_id: the organization.
     """
-    balance, name = _read_balance(full), summary.node.text("name")
+    balance, name = read_balance(full), summary.node.text("name")
     if summary.kind is AccountType.POD:
         return Pod(id=summary.id, name=name, organization_id=organization_id, **balance)
     if summary.kind is AccountType.PORT:
@@ -179,7 +181,7 @@ def read_pod_detail(
         "routing_number": node.masked_number("routingNumber"),
         "liability": None if linked is None else _read_liability(linked.node),
     }
-    balance = _read_balance(node)
+    balance = read_balance(node)
     gaps = [answer.gaps for answer in (pod, linked, transfers) if answer is not None]
     has_all = transfers is not None and (linked is not None or linked_account_id(pod) is None)
     complete = has_all and not any(gaps)
@@ -291,15 +293,16 @@ def _read_party(node: Node) -> Party:
     return Party(id=node.identifier(), name=node.text("name"), type=PARTY_TYPES.get(node.text("type") or ""))
 
 
-def _read_balance(full: Node | Unread | None) -> _Balance:
+def read_balance(full: Node | Unread | None) -> Balance:
+    """Read the balance of a full account, or say why it is unknown; see `read_account`."""
     if not isinstance(full, Node):
         reason = None if full is None else full.reason
-        return _Balance(balance_cents=None, balance_error=reason, balance_updated_at=None)
+        return Balance(balance_cents=None, balance_error=reason, balance_updated_at=None)
     node = full.child("balance")
     error, cents = node.plain("error"), node.integer("balanceInCents")
     if not error and cents is None:
         error = NO_BALANCE if full.is_readable("balance") else UNREADABLE_BALANCE
-    return _Balance(
+    return Balance(
         balance_cents=None if error else cents,
         balance_error=error or None,
         balance_updated_at=node.moment("balanceLastUpdatedAt"),
