@@ -139,8 +139,8 @@ class Judgement:
 
     @property
     def asks(self) -> bool:
-        """Whether nothing but the owner's approval is missing."""
-        return {check.code for check in self.checks if not check.passed} == {PolicyCode.NEEDS_APPROVAL}
+        """Whether the owner has to approve it first. Windows come later: they may have room by then."""
+        return self.code is PolicyCode.NEEDS_APPROVAL
 
     @property
     def retry_after_seconds(self) -> int | None:
