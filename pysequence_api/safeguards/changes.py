@@ -1,7 +1,7 @@
 """What another policy changes, in lines for people."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pydantic import BaseModel
 
@@ -67,7 +67,7 @@ def _shown(value: object, path: str, policy: Policy) -> str:
     if isinstance(value, frozenset):
         return _joined(map(policy.word, value))
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     if isinstance(value, bool):
         return "true" if value else "false"
     return format_cents(value) if isinstance(value, int) and path.endswith("_cents") else str(value)

@@ -5,9 +5,9 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
@@ -44,6 +44,10 @@ MAX_ID_CHARACTERS = 200
 MAX_LIMIT_CENTS = 10**15
 MAX_COUNT = 1_000_000
 MAX_MINUTES = 7 * 24 * 60
+MAX_COMPARED = 200
+"""Among more words than that, no similar one is looked for."""
+MAX_LISTED = 12
+"""More words than that are not listed in a message."""
 
 _NAME = re.compile(r"[a-z0-9_-]+")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
@@ -87,7 +91,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path} {self.text}" if self.text.startswith(("is ", "must ")) else f"{self.path}: {self.text}"
+        return f"{self.path} {self.text}"
 
 
 class PolicyError(SettingsError):
@@ -134,12 +138,11 @@ def _invalid(text: str) -> PydanticCustomError:
     return PydanticCustomError("policy", "{text}", {"text": text})
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    similar = get_close_matches(word, known, 1)
+def _did_you_mean(word: str, known: Collection[str]) -> str:
+    similar = get_close_matches(word, sorted(known), 1) if len(known) <= MAX_COMPARED else []
     if similar:
         return f" Did you mean {similar[0]!r}?"
-    return f" Known are {', '.join(known)}." if known else ""
+    return f" Known are {', '.join(sorted(known))}." if 0 < len(known) <= MAX_LISTED else ""
 
 
 def _read_account(value: object) -> str:
@@ -216,6 +219,13 @@ def _check_word(value: str) -> str:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise _invalid("must be a time that UTC can say, too.") from None
+
+
 def _check_version(value: int) -> int:
     if value != VERSION:
         raise _invalid(f"is {value}, which this program does not know. Write version = {VERSION}, or update it.")
@@ -289,7 +299,7 @@ class Caller(Windows):
     ] = ()
     reads: _AccountsOrAny = ()
     rules: Annotated[tuple[Rule, ...], _AList] = ()
-    expires: AwareDatetime | None = None
+    expires: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
     @cached_property
     def rule_by_ids(self) -> dict[Pair, Rule]:

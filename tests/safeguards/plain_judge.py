@@ -1,6 +1,6 @@
 """A second, deliberately plain implementation of the decision, and random policies and histories to compare it on.
 
-It works on the owner's own words and on lists, calendar fields and strings, and shares no code with the real one.
+It works on the owner's own words, on lists and on dates as text. No step of the decision shares code with the real one.
 """
 
 from collections.abc import Iterator
