@@ -31,8 +31,10 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
     │   ├── RateLimitedError                502  exit 4  sequence_rate_limited
     │   ├── RefusedError                    400  exit 4  refused
     │   └── InvalidDocumentError            502  exit 4  invalid_document
-    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── GraphQLError                        502  exit 4  graphql_error
+    ├── AccessDeniedError                   502  exit 4  access_denied
+    ├── InProgressError                     502  exit 4  in_progress
+    ├── KeyMismatchError                    502  exit 4  key_mismatch
     ├── UnexpectedStatusError               502  exit 4  unexpected_status
     ├── MovedError                          502  exit 4  moved
     ├── BrowserRequiredError                502  exit 4  browser_required
@@ -85,8 +87,10 @@ class Code(StrEnum):
     SEQUENCE_RATE_LIMITED = "sequence_rate_limited"
     REFUSED = "refused"
     INVALID_DOCUMENT = "invalid_document"
-    KEY_MISMATCH = "key_mismatch"
     GRAPHQL_ERROR = "graphql_error"
+    ACCESS_DENIED = "access_denied"
+    IN_PROGRESS = "in_progress"
+    KEY_MISMATCH = "key_mismatch"
     UNEXPECTED_STATUS = "unexpected_status"
     MOVED = "moved"
     BROWSER_REQUIRED = "browser_required"
@@ -376,7 +380,7 @@ class NotSentError(CertainError):
 
 
 class NotAuthorizedError(CertainError):
-    """Sequence answered 401, also to a renewed token. It did nothing."""
+    """Sequence answered 401, also to a renewed token, or to a key of the Platform API. It did nothing."""
 
     code = Code.NOT_AUTHORIZED
     advice = "Sign in again."
@@ -391,7 +395,7 @@ class RateLimitedError(CertainError):
 
 
 class RefusedError(CertainError):
-    """Sequence refused a transfer (``createPayment.error`` with ``ok: null``). Nothing moved."""
+    """Sequence refused a transfer: ``createPayment.error`` with ``ok: null``, or a known code. Nothing moved."""
 
     status = 400
     code = Code.REFUSED
@@ -405,16 +409,29 @@ class InvalidDocumentError(CertainError):
     advice = "Update pysequence-api."
 
 
-class KeyMismatchError(SequenceError):
-    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
-
-    code = Code.KEY_MISMATCH
-
-
 class GraphQLError(SequenceError):
     """Sequence's answer carries ``errors``."""
 
     code = Code.GRAPHQL_ERROR
+
+
+class AccessDeniedError(SequenceError):
+    """The key of the Platform API does not allow a read (403)."""
+
+    code = Code.ACCESS_DENIED
+    advice = "Give the key this permission in Sequence's dashboard (Settings, API Keys), or use another key."
+
+
+class InProgressError(SequenceError):
+    """Sequence still works on a transfer with the same idempotency key (409). It may move money."""
+
+    code = Code.IN_PROGRESS
+
+
+class KeyMismatchError(SequenceError):
+    """Sequence knows another transfer by the id of this attempt, which cannot be. All transfers are frozen."""
+
+    code = Code.KEY_MISMATCH
 
 
 class UnexpectedStatusError(SequenceError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import httpx
+from pydantic import SecretStr
 
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
@@ -24,12 +25,23 @@ from pysequence_api.safeguards.status import Limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.platform.client import NO_SIGN_IN, PlatformSequenceClient
 from pysequence_api.sequence.sign_in.service import SignIn
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME, LOCK_FILE_NAME
 from pysequence_api.settings import Settings, variable
 
 SANDBOX_DATABASE_NAME = "sequence.sqlite"
-REAL_SETTINGS = ("graphql_url", "auth_url", "app_url", "access_token", "email", "password", "totp")
+REAL_SETTINGS = (
+    "graphql_url",
+    "auth_url",
+    "app_url",
+    "access_token",
+    "email",
+    "password",
+    "totp",
+    "platform_key",
+    "platform_url",
+)
 """Set for the real account, and kept out of the simulated Sequence."""
 COPY_SECONDS = 1.0
 """`.daily_limits.json` is written at most this often."""
@@ -122,7 +134,8 @@ async def open_gateway(
         stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names)
         if settings.sandbox and transport is None:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
-        client = GraphQLSequenceClient.open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
+        upstream = PlatformSequenceClient if settings.uses_platform else GraphQLSequenceClient
+        client: SequenceClient = upstream.open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
         transfers = TransferService(
@@ -130,7 +143,7 @@ async def open_gateway(
             records,
             names,
             max_cents,
-            organization_id=settings.org_id,
+            organization_id=settings.default_organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
             request_timeout_seconds=settings.request_timeout_seconds,
             clock=clock,
@@ -139,7 +152,16 @@ async def open_gateway(
         )
         await stack.enter_async_context(_copies_kept(records, names))
         stack.push_async_callback(transfers.aclose)
-        yield Gateway(settings, client, transfers, follow_up, records, max_cents, settings.org_id, settings.kyc_id)
+        yield Gateway(
+            settings,
+            client,
+            transfers,
+            follow_up,
+            records,
+            max_cents,
+            default_organization_id=settings.default_organization_id,
+            default_kyc_id=settings.kyc_id if client.capabilities.kyc else None,
+        )
 
 
 @asynccontextmanager
@@ -154,6 +176,8 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         InvalidRequestError: for the simulated Sequence.
         SettingsError: the data directory, or ``SEQUENCE_TOTP``, cannot be used.
     """
+    if settings.uses_platform:
+        raise InvalidRequestError(f"{NO_SIGN_IN} {variable('platform_key')} is all that it needs.")
     if settings.sandbox:
         raise InvalidRequestError(
             f"The simulated Sequence in this process needs no signing in. Leave {variable('sandbox')} unset for the"
@@ -232,6 +256,8 @@ async def _open_sandbox(
             "auth0_client_id": sandbox.CLIENT_ID,
             "org_id": settings.org_id or sandbox.ORGANIZATION_ID,
             "kyc_id": settings.kyc_id or sandbox.KYC_ID,
+            "upstream": "platform" if settings.uses_platform else "graphql",
+            "platform_key": SecretStr(sandbox.PLATFORM_KEY),
         }
         yield settings.model_copy(update=values), simulated.transport()
     finally:

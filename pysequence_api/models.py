@@ -40,6 +40,10 @@ class _Balance(_Model):
     """Something with a balance, which may be unknown."""
 
     balance_cents: Cents | None = Field(description="Balance in cents; null if Sequence does not say")
+    balance_error: str | None = Field(None, description="Why the balance is unknown, where Sequence says")
+    balance_updated_at: Moment | None = Field(
+        None, description="When Sequence last refreshed the balance, where it says; banks report about once a day"
+    )
 
     @computed_field(description="Balance for people; null if Sequence does not say")  # type: ignore[prop-decorator]
     @property
@@ -148,6 +152,9 @@ class Transfer(_Amount):
     direction: str | None = None
     activity_type: str | None = None
     description: str | None = None
+    upstream_status: str | None = Field(None, description="The status in Sequence's own word")
+    upstream_direction: str | None = Field(None, description="The direction in Sequence's own word")
+    upstream_activity_type: str | None = Field(None, description="The activity type in Sequence's own word")
     is_recognizable: bool = Field(True, exclude=True)
     """False if a field could not be read by which the transfer of an attempt is recognized."""
 

@@ -36,6 +36,9 @@ from pysequence_api.money import MAX_AMOUNT_CENTS
 
 SHORT_API_KEY_CHARACTERS = 16
 """A shorter key can be guessed."""
+PLATFORM_KEY_BEGIN = "sk_"
+ONLY_ORGANIZATION = "default"
+"""The id of the organization behind a key of the Platform API, which has no ids of organizations."""
 OWN_PATHS = {"api", "metrics", "openapi.json", "docs"}
 """How the paths of the server begin. A root path must differ, or it would be unclear whether a proxy removed it."""
 ACCOUNT_IDS = ("org_id", "kyc_id")
@@ -94,6 +97,13 @@ def _plain_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if text != text.strip() or not (text.isascii() and text.isprintable()):
         raise ValueError("must be printable ASCII without spaces around it, because it travels in a header")
+    return key
+
+
+def _platform_key(key: SecretStr) -> SecretStr:
+    text = _plain_key(key).get_secret_value()
+    if not text.startswith(PLATFORM_KEY_BEGIN) or " " in text:
+        raise ValueError(f"must be a key of Sequence's Platform API, which begins with {PLATFORM_KEY_BEGIN}")
     return key
 
 
@@ -174,6 +184,12 @@ class Settings(BaseSettings):
     data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
 
     # The account at Sequence.
+    platform_key: Annotated[SecretStr, AfterValidator(_platform_key)] | None = Field(
+        None, description="Key of Sequence's Platform API (sk_...). It replaces the login and all ids."
+    )
+    upstream: Literal["graphql", "platform"] | None = Field(
+        None, description="The API of Sequence to use: platform if there is a key for it, else graphql, if not set."
+    )
     email: str | None = Field(None, description="Login email for GetSequence. SEQUENCE_ACCESS_TOKEN replaces it.")
     password: SecretStr | None = Field(None, description="Login password.")
     totp: SecretStr | None = Field(
@@ -187,6 +203,9 @@ class Settings(BaseSettings):
     )
 
     # The way to Sequence.
+    platform_url: SafeUrl = Field(
+        "https://api.getsequence.io/platform/v1", description="Where requests of the Platform API go."
+    )
     graphql_url: SafeUrl = Field("https://app.getsequence.io/api/graphql", description="Where GraphQL requests go.")
     auth_url: SafeUrl = Field("https://auth.getsequence.io", description="Where tokens are refreshed.")
     app_url: SafeUrl = Field("https://app.getsequence.io", description="The web application, for the login.")
@@ -199,10 +218,14 @@ class Settings(BaseSettings):
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="Least distance of two requests to Sequence, start to start.",
+        description="Least distance of two requests to Sequence, start to start (GraphQL only).",
     )
     request_jitter_seconds: float = Field(
-        2.0, ge=0, le=3600, allow_inf_nan=False, description="A random part, up to this, on top of the interval."
+        2.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="A random part, up to this, on top of the interval (GraphQL only).",
     )
     request_timeout_seconds: float = Field(
         20.0, gt=0, le=600, allow_inf_nan=False, description="One request to Sequence in all; keep it under 30."
@@ -253,6 +276,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read nothing but the given values; `load` puts them together."""
         return (init_settings,)
+
+    @model_validator(mode="after")
+    def _platform_has_a_key(self) -> Self:
+        if self.upstream == "platform" and self.platform_key is None and not self.sandbox:
+            raise PydanticCustomError("platform_key", "is not set, but SEQUENCE_UPSTREAM is platform")
+        return self
+
+    @property
+    def uses_platform(self) -> bool:
+        """Whether Sequence is reached through its Platform API."""
+        return is_platform({"upstream": self.upstream, "platform_key": self.platform_key})
+
+    @property
+    def default_organization_id(self) -> str | None:
+        """The organization of routes that name none."""
+        return self.org_id or (ONLY_ORGANIZATION if self.uses_platform else None)
 
     @property
     def data_directory(self) -> Path:
@@ -401,6 +440,12 @@ def is_sandbox(values: Mapping[str, Any]) -> bool:
         return TypeAdapter(bool).validate_python(values.get("sandbox", False))
     except ValidationError:
         return False  # the validation of the field reports it
+
+
+def is_platform(values: Mapping[str, Any]) -> bool:
+    """Check whether the values of fields, not yet validated, select the Platform API."""
+    upstream = values.get("upstream")
+    return upstream == "platform" if upstream is not None else values.get("platform_key") is not None
 
 
 def _describe(model: type[Settings], name: str, message: str) -> str:

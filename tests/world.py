@@ -166,14 +166,16 @@ class World:
         )
         await prepared.send()
 
-    async def leave(self, state: State, process: Gateway | None = None, **more: Any) -> str:
+    async def leave(
+        self, state: State, process: Gateway | None = None, *, answers_after_seconds: float = 60, **more: Any
+    ) -> str:
         """Begin a transfer, kill its process when the attempt is in this state, and give its attempt id."""
         process = process or self.gateway
         known = {attempt.id for attempt in self.attempts()}
         if state is State.RESERVED:
             process.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
         else:
-            self.fail({"kind": "delay", "seconds": 60})
+            self.fail({"kind": "delay", "seconds": answers_after_seconds})
         sent = len(self.requests("CreatePayment"))
         task = asyncio.create_task(self.transfer(process=process, **more))
         while True:

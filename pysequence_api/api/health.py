@@ -48,5 +48,7 @@ def _can_transfer(gateway: Gateway) -> bool:
 
 
 async def _is_signed_in(gateway: Gateway) -> bool:
+    if not gateway.client.capabilities.sign_in:
+        return True
     life = await gateway.client.token_life()
     return life is not None and (life.left_seconds is None or life.left_seconds > 0)

@@ -10,6 +10,7 @@ from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import print_json, print_line
 from pysequence_api.gateway import open_gateway
 from pysequence_api.money import format_cents
+from pysequence_api.safeguards.resend import TERMINAL_WAIT_SECONDS
 from pysequence_api.settings import Settings
 
 FINDING_COLUMNS = (
@@ -26,7 +27,8 @@ def reconcile(
     """Look up transfers with an unknown outcome.
 
     Searches the account's activity. A transfer that was made is settled. A transfer that was not made no longer counts
-    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too.
+    as used. Until it is certain which, the transfer stays unsettled and counts; the exit code is 0 then too. With the
+    Platform API, where that moves money once, a transfer of the last ten minutes is sent again.
 
     \b
     Example:
@@ -37,6 +39,7 @@ def reconcile(
 
 async def _reconcile(settings: Settings, as_json: bool, _: Interrupts) -> None:
     async with open_gateway(settings, is_owner=True) as gateway:
+        await gateway.transfers.resending.adopt(TERMINAL_WAIT_SECONDS)
         findings = await gateway.follow_up.run()
     if as_json:
         print_json([finding.model_dump(mode="json") for finding in findings])

@@ -18,7 +18,8 @@ from pysequence_api.cli.drawing import window_size
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.terminal import ask, end_status, is_interactive, is_terminal, note, show_status
 from pysequence_api.errors import InvalidRequestError
-from pysequence_api.sequence.telemetry import Phase, observed
+from pysequence_api.records.attempts import OWNER
+from pysequence_api.sequence.telemetry import Phase, called_by, observed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FRAMES = "|/-\\"
@@ -86,7 +87,8 @@ def run(function: Callable[[Interrupts], Awaitable[T]], *, if_interrupted: str =
         interrupts = Interrupts()
         with interrupts.listening():
             try:
-                return await function(interrupts)
+                with called_by(OWNER):
+                    return await function(interrupts)
             except asyncio.CancelledError:
                 if interrupts.number is None:
                     raise

@@ -229,6 +229,7 @@ def adopt(writer: Writer, owners: Owners, upstream: str, since: datetime) -> lis
         if one.state is State.UNKNOWN
         and one.upstream == upstream
         and since < one.sent_at <= writer.now
+        and one.code != Code.KEY_MISMATCH  # Sequence would say the same again
         and not is_resent(one, owners)
     ]
     return [writer.update(one, owner=owners.own_id()) for one in found]

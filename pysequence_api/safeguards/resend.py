@@ -23,7 +23,6 @@ from pysequence_api.errors import (
 from pysequence_api.models import TransferReceipt
 from pysequence_api.records.attempts import Attempt, Writer
 from pysequence_api.records.audit import Channel
-from pysequence_api.records.control import freeze
 from pysequence_api.records.database import Database
 from pysequence_api.safeguards import decide
 from pysequence_api.sequence.client import Capabilities, PreparedTransfer
@@ -117,8 +116,11 @@ class Resending(Generic[Answer]):
                 log.error("%s", error)
             await asyncio.sleep(ADOPT_SECONDS)
 
-    async def adopt(self) -> None:
+    async def adopt(self, wait_seconds: float = 0) -> None:
         """Send again what a process that has ended sent again, or was sending, if the time for that is not over.
+
+        Args:
+            wait_seconds: how long to wait for what comes of that.
 
         Raises:
             SafeguardsUnavailableError: the records cannot be read or written.
@@ -130,16 +132,24 @@ class Resending(Generic[Answer]):
             owners.running.update(one.id for one in adopted)
             return adopted
 
-        if self._records.read(lambda reader: bool(reader.open_attempts())):
+        if self.capabilities.resend and self._records.read(lambda reader: bool(reader.open_attempts())):
             for attempt in await anyio.to_thread.run_sync(self._records.write, adopt):
                 log.warning("attempt %s: its answer was lost; it is sent again", attempt.id)
                 self._start(attempt, Age(attempt.sent_at, self._clock))
+        if wait_seconds and self.tasks:
+            await asyncio.wait(self.tasks.values(), timeout=wait_seconds)
 
     async def freeze(self, attempt: Attempt, error: KeyMismatchError) -> None:
         """Freeze all transfers, because Sequence knows another transfer by the id of this attempt."""
         log.critical("attempt %s: %s", attempt.id, error)
+
+        def stop(writer: Writer) -> None:
+            if (current := writer.attempt(attempt.id)) is not None:
+                writer.update(current, code=error.code.value, error=str(error))
+            writer.set_freeze(f"attempt {attempt.id}: {error}")
+
         try:
-            await anyio.to_thread.run_sync(freeze, self._records, f"attempt {attempt.id}: {error}")
+            await anyio.to_thread.run_sync(self._records.write, stop)
         except SafeguardsUnavailableError as failed:
             log.critical("transfers cannot be frozen: %s", failed)
 

@@ -415,8 +415,7 @@ class TransferService:
 
     async def is_open(self, attempt: Attempt) -> bool:
         """Say whether the outcome is still unknown, and make the checks of announcing again."""
-        if self._clock_is_wrong():
-            raise self._wrong_clock()
+        await self._check_clock()
         current = self._records.read(lambda reader: reader.attempt(attempt.id))
         if current is None or current.state is not State.UNKNOWN:
             return False
@@ -539,7 +538,7 @@ class TransferService:
         if self._clock_is_wrong() is not False:
             # Nothing is known yet, or the clock may have been corrected since: Sequence's next answer tells.
             with suppress(SequenceError):
-                await self._client.activity_summary(urgent=True)
+                await self._client.read_clock()
         if self._clock_is_wrong():
             raise self._wrong_clock()
 

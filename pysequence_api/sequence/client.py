@@ -34,11 +34,13 @@ class Capabilities:
         upstream: which one it is; an attempt is decided only by the one that sent it.
         resend: a transfer whose answer was lost can be sent again, and moves money once.
         kyc: a transfer names a KYC id.
+        sign_in: there is an account to sign in to, and an access token, which expires.
     """
 
     upstream: Upstream
     resend: bool = False
     kyc: bool = False
+    sign_in: bool = False
 
 
 class PreparedTransfer(ABC):
@@ -162,6 +164,10 @@ class SequenceClient(ABC):
         Raises:
             InvalidRequestError: it cannot; the text says what to change.
         """
+
+    @abstractmethod
+    async def read_clock(self) -> None:
+        """Send the smallest read, because a transfer waits for Sequence's time; `clock_offset_seconds` has it then."""
 
     @abstractmethod
     async def prepare_transfer(self, order: TransferOrder, *, attempt_id: str, caller: str) -> PreparedTransfer:

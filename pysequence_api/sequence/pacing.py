@@ -11,6 +11,10 @@ without one of its own, a process goes ahead of all, so a busy or suspended term
 Processes share the time of the last request as the *modification time* of a file, which can be set even on a full disk.
 The lock on that file is held for one read and one change, never during a wait.
 
+An upstream with a *bucket* of requests allows a burst of them. Then the shared time is not that of the last request,
+but the one that it would have had at an even pace, and it may be ahead of the clock by what the bucket holds (the
+generic cell rate algorithm, with one number for all processes). Each upstream has files of its own.
+
 If Sequence asks for a pause (``Retry-After``), all requests of all processes are held back until it is over: transfers
 too, and also if nothing is paced. They share its end in the same way.
 """
@@ -40,7 +44,7 @@ from pysequence_api.sequence.telemetry import Phase, report
 log = logging.getLogger(__name__)
 
 STAMP_FILE_NAME = ".pacing"
-LOCK_FILE_NAME = ".pacing.lock"
+"""The names of the other files begin with it."""
 FLAG_FILE_NAMES = (
     ".pacing-overdue.lock",
     ".pacing-owner-transfer.lock",
@@ -48,7 +52,6 @@ FLAG_FILE_NAMES = (
     ".pacing-transfer.lock",
 )
 """The flags, by `Rank`."""
-HOLD_FILE_NAME = ".pacing-hold"
 MAX_HOLD_SECONDS = 900.0
 """A longer pause is cut to this. Then one request shows whether it is over."""
 MAX_CONNECTED_HOLD_SECONDS = 2.0
@@ -138,13 +141,19 @@ class SharedPace:
     """The pacing files. All methods block briefly, so call them from worker threads.
 
     If the files cannot be used, one warning is logged and this process is paced alone.
+
+    Args:
+        directory: where they are.
+        name: how their names begin.
+        ahead_seconds: how far the time of the last request may be ahead of the clock, in a burst.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._stamp_path = directory / STAMP_FILE_NAME
-        self._lock_path = directory / LOCK_FILE_NAME
-        self._flag_paths = [directory / name for name in FLAG_FILE_NAMES]
-        self._hold_path = directory / HOLD_FILE_NAME
+    def __init__(self, directory: Path, name: str = STAMP_FILE_NAME, ahead_seconds: float = 0) -> None:
+        self._ahead_ns = int(ahead_seconds * NANOSECONDS)
+        self._stamp_path = directory / name
+        self._lock_path = directory / f"{name}.lock"
+        self._flag_paths = [directory / f"{name}{flag.removeprefix(STAMP_FILE_NAME)}" for flag in FLAG_FILE_NAMES]
+        self._hold_path = directory / f"{name}-hold"
         self._own_stamp_ns: int | None = None
         self._yielding_since_seconds: float | None = None
         self._overdue: Flag | None = None
@@ -179,16 +188,18 @@ class SharedPace:
             with locked(self._lock_path, LOCK_TRY_SECONDS):
                 if self._yields(rank, gap_seconds):
                     return FLAG_POLL_SECONDS
-                now_ns = time.time_ns()
+                start_ns = now_ns = time.time_ns()
+                latest_ns = now_ns + self._ahead_ns
                 stamp_ns = self._read()
                 if stamp_ns is not None and not (mine and stamp_ns == self._own_stamp_ns):
-                    if stamp_ns > now_ns:  # the clock was set back; treat the last start as now
-                        self._write(now_ns)
+                    if stamp_ns > latest_ns:  # the clock was set back; treat the last start as now
+                        self._write(latest_ns)
                         return gap_seconds
-                    wait_seconds = gap_seconds - (now_ns - stamp_ns) / NANOSECONDS
+                    wait_seconds = gap_seconds - (latest_ns - stamp_ns) / NANOSECONDS
                     if wait_seconds > 0:
                         return wait_seconds
-                self._own_stamp_ns = self._write(now_ns)
+                    start_ns = max(now_ns, stamp_ns + int(gap_seconds * NANOSECONDS))
+                self._own_stamp_ns = self._write(start_ns)
                 self.stop_yielding()
         except LockTimeoutError:
             return 0.0  # that attempt has already waited
@@ -248,8 +259,8 @@ class SharedPace:
         except FileNotFoundError:
             return None
 
-    def _write(self, now_ns: int) -> int:
-        _set_time(self._stamp_path, now_ns)
+    def _write(self, stamp_ns: int) -> int:
+        _set_time(self._stamp_path, stamp_ns)
         return self._stamp_path.lstat().st_mtime_ns  # the file system may have rounded it
 
     def _warn(self, error: OSError) -> None:
@@ -268,6 +279,8 @@ class Turn:
     def __init__(self, pacer: "Pacer", gap_seconds: float) -> None:
         self._pacer = pacer
         self.gap_seconds = gap_seconds
+        self.started_at = -math.inf
+        """When it was given, on the monotonic clock."""
 
     async def begin(self) -> None:
         """Wait until the first byte may be sent. Call this right before sending it.
@@ -284,7 +297,7 @@ class Turn:
 
 
 class Pacer:
-    """Gives requests their turns, at least the interval apart, by priority.
+    """Gives requests their turns, at least the interval apart, by priority; or in bursts, where a bucket allows it.
 
     Args:
         directory: the data directory, which all processes of the account share.
@@ -292,16 +305,27 @@ class Pacer:
             it.
         jitter_seconds: the maximum of a random extra distance, drawn for each turn.
         is_owner: the requests are the owner's, made at a terminal. They go ahead of those of other processes.
+        bucket_requests: how many requests may be sent at once after a pause. It gets one more with each interval.
+        name: how the names of the files begin.
     """
 
     def __init__(
-        self, directory: Path, *, interval_seconds: float, jitter_seconds: float, is_owner: bool = False
+        self,
+        directory: Path,
+        *,
+        interval_seconds: float,
+        jitter_seconds: float = 0,
+        is_owner: bool = False,
+        bucket_requests: int = 1,
+        name: str = STAMP_FILE_NAME,
     ) -> None:
         self._is_owner = is_owner
         self._off = interval_seconds <= 0 and jitter_seconds <= 0
-        self._interval_seconds = interval_seconds + (GUARD_SECONDS if interval_seconds > 0 else 0)
+        is_bucket = bucket_requests > 1
+        self._interval_seconds = interval_seconds + (GUARD_SECONDS if interval_seconds > 0 and not is_bucket else 0)
         self._jitter_seconds = jitter_seconds
-        self._shared = SharedPace(directory)
+        self._ahead_seconds = (bucket_requests - 1) * interval_seconds
+        self._shared = SharedPace(directory, name, self._ahead_seconds)
         self._queue: list[_Waiter] = []
         self._numbers = itertools.count()
         self._pace_lock = anyio.Lock()  # one task at a time tries to start or confirms its start
@@ -420,15 +444,23 @@ class Pacer:
         """Start the turn if it is due, otherwise return the seconds to wait. Own starts count without the files."""
         if self._off:
             return None
-        mine = self._latest is turn
-        wait_seconds = self._latest_at + turn.gap_seconds - time.monotonic()
-        if wait_seconds > 0 and not mine:
+        if self._is_fresh(turn):
+            return None
+        mine = self._latest is turn and not self._ahead_seconds
+        due_at = -math.inf if mine else self._latest_at + turn.gap_seconds
+        wait_seconds = due_at - self._ahead_seconds - time.monotonic()
+        if wait_seconds > 0:
             return wait_seconds
         start = functools.partial(self._shared.start, turn.gap_seconds, rank=rank, mine=mine)
         delay_seconds = await anyio.to_thread.run_sync(start)
         if delay_seconds is None:
-            self._latest, self._latest_at = turn, time.monotonic()
+            turn.started_at = time.monotonic()
+            self._latest, self._latest_at = turn, max(turn.started_at, due_at)
         return delay_seconds
+
+    def _is_fresh(self, turn: Turn) -> bool:
+        """Say whether a turn of a bucket is so new that what was added to the bucket since is less than one request."""
+        return self._ahead_seconds > 0 and time.monotonic() - turn.started_at < self._interval_seconds
 
     async def _confirm(self, turn: Turn) -> None:
         # While a turn waits here, no other request of this process gets one. It waits for no flag anymore.
@@ -443,7 +475,7 @@ class Pacer:
                 await anyio.sleep(delay_seconds)
 
     async def _renew(self, turn: Turn) -> None:
-        if self._latest is turn:
+        if self._latest is turn and not self._ahead_seconds:
             self._latest_at = time.monotonic()
             await anyio.to_thread.run_sync(self._shared.renew)
 

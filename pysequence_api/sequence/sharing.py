@@ -1,8 +1,8 @@
-"""A task that several callers wait for. It does not end when one of them is cancelled."""
+"""Tasks that several callers wait for. They do not end when one of the callers is cancelled."""
 
 import asyncio
 import copy
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, Self, TypeVar
 
 from pysequence_api.errors import GatewayError, NotSentError
@@ -63,3 +63,44 @@ class SharedTask(Generic[T]):
         self._running.discard(self)
         if not task.cancelled():
             task.exception()  # mark the exception as retrieved, because every caller may be gone
+
+
+class SharedReads(Generic[T]):
+    """Equal reads that several callers ask for at the same time, each made once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, SharedTask[T]] = {}
+        self._running: set[SharedTask[T]] = set()
+
+    async def result(self, key: Hashable, read: Callable[[Callable[[], None]], Coroutine[Any, Any, T]]) -> T:
+        """Wait for the result of a read, together with those who asked for it before.
+
+        Args:
+            key: equal for equal reads.
+            read: makes the read. It is given a function to call once a later caller would need newer data; the end of
+                the read does so in any case.
+
+        Raises:
+            GatewayError: the read failed. Each caller gets a copy of the error.
+        """
+        task = self._waiting.get(key)
+        if task is None or not task.joinable:
+
+            def stop_sharing() -> None:
+                if self._waiting.get(key) is task:
+                    del self._waiting[key]
+
+            async def make() -> T:
+                try:
+                    return await read(stop_sharing)
+                finally:
+                    stop_sharing()
+
+            task = SharedTask(make(), running=self._running, cancel_when_unused=True)
+            self._waiting[key] = task
+        return await task.result()
+
+    async def aclose(self) -> None:
+        """Cancel all reads."""
+        for task in tuple(self._running):
+            await task.aclose()

@@ -1,7 +1,7 @@
-"""What a request waits for, and counts and durations of requests to Sequence.
+"""Who makes a request and what it waits for, and counts and durations of requests to Sequence.
 
-Observers and measurements travel in a context variable, so the code between the caller and the request passes nothing
-along.
+Callers, observers and measurements travel in context variables, so the code between the caller and the request passes
+nothing along.
 """
 
 from collections import Counter
@@ -13,6 +13,26 @@ from enum import StrEnum
 from time import perf_counter
 
 OK = "ok"
+GATEWAY = "gateway"
+"""The caller of what this program does by itself."""
+
+
+_caller: ContextVar[str] = ContextVar("caller", default=GATEWAY)
+
+
+@contextmanager
+def called_by(caller: str) -> Iterator[None]:
+    """Name the caller of the requests made inside, for Sequence's own log."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def current_caller() -> str:
+    """Return who makes the current request: a caller's name, or `GATEWAY`."""
+    return _caller.get()
 
 
 class Phase(StrEnum):

@@ -8,7 +8,7 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from pysequence_api.clock import steady_seconds
 from pysequence_api.errors import (
     ConnectionLostError,
     GatewayError,
@@ -52,6 +53,7 @@ _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)\b"
 _HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}", re.ASCII)
 
 Hook = Callable[[], Awaitable[None]]
+Query = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,32 @@ class HttpAnswer:
         return f"host {self.location_host}" if self.location_host else "another address of the same host"
 
 
+class ServerClock:
+    """Sequence's clock, by the ``Date`` of its latest answer and two local clocks."""
+
+    def __init__(self) -> None:
+        self._offset_seconds: float | None = None
+        self._at_seconds = 0.0
+        self._at_steady_seconds = 0.0
+
+    def read(self, answer: HttpAnswer) -> None:
+        """Take over the time of an answer, if it has one."""
+        if answer.clock_offset_seconds is not None:
+            self._offset_seconds = answer.clock_offset_seconds
+            self._at_seconds, self._at_steady_seconds = time.time(), steady_seconds()
+
+    @property
+    def offset_seconds(self) -> float | None:
+        """How far Sequence's clock is ahead of ours now; ``None`` before the first answer."""
+        if self._offset_seconds is None:
+            return None
+        # The steady clock is never set, so the difference between the two shows whether the other was set since.
+        set_by_seconds = (time.time() - self._at_seconds) - (steady_seconds() - self._at_steady_seconds)
+        return self._offset_seconds - set_by_seconds
+
+
 class HttpEndpoint:
-    """One URL that requests are posted to.
+    """One URL, and the paths below it, that requests are sent to.
 
     Args:
         url: https, or http to this machine.
@@ -119,7 +145,7 @@ class HttpEndpoint:
                 transport=None if transport is None else _CustomTransport(transport),
                 verify=tls,
                 follow_redirects=False,
-                timeout=None,  # `post` sets one deadline for the whole exchange
+                timeout=None,  # `send` sets one deadline for the whole exchange
                 trust_env=False,
                 proxy=None if transport is not None else proxy_for(url),
                 limits=httpx.Limits(
@@ -131,12 +157,14 @@ class HttpEndpoint:
                 f"The variable HTTPS_PROXY or ALL_PROXY cannot be used ({type(error).__name__}). Correct or unset it."
             ) from error
 
-    async def post(
+    async def send(
         self,
         operation: str,
         *,
         headers: dict[str, str],
-        content: bytes,
+        content: bytes | None = None,
+        path: str = "",
+        query: Query = (),
         before_first_byte: Hook | None = None,
         after_writing: Hook | None = None,
     ) -> HttpAnswer:
@@ -145,7 +173,9 @@ class HttpEndpoint:
         Args:
             operation: the name of the request in errors and log lines.
             headers: headers of this request.
-            content: the body.
+            content: the body of a POST; without one, this is a GET.
+            path: below the URL, with a leading slash; encoded already.
+            query: the parameters of the query.
             before_first_byte: awaited once the connection is open, right before the first byte. If it raises, nothing
                 is sent.
             after_writing: awaited once the request is fully written.
@@ -158,7 +188,12 @@ class HttpEndpoint:
         """
         progress = _Progress(before_first_byte, after_writing)
         request = self._client.build_request(
-            "POST", self._url, headers=self._headers | headers, content=content, extensions={"trace": progress}
+            "GET" if content is None else "POST",
+            self._url + path,
+            params=list(query) or None,
+            headers=self._headers | headers,
+            content=content,
+            extensions={"trace": progress},
         )
         started_seconds = time.monotonic()
         answer = None

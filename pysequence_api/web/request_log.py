@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysequence_api.errors import Code
-from pysequence_api.sequence.telemetry import UpstreamWait, measured
+from pysequence_api.records.attempts import DEFAULT_CALLER
+from pysequence_api.sequence.telemetry import UpstreamWait, called_by, measured
 from pysequence_api.web.keyless import keyless
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -111,7 +112,7 @@ class RequestLog:
             return
         seen = _Seen(scope, _request_id(scope["headers"], self._key))
         started_seconds = time.perf_counter()
-        with keyless(), measured() as upstream:
+        with keyless(), called_by(DEFAULT_CALLER), measured() as upstream:
             self._running += 1
             try:
                 await self._answer(seen, receive, send)

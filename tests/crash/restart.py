@@ -33,6 +33,7 @@ class Restart:
 
     sequence: SandboxProcess
     directory: Path
+    upstream: str = "graphql"
     moved_before: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -40,7 +41,7 @@ class Restart:
 
     def environment(self) -> Environment:
         """Return the environment of a process on this data directory."""
-        return self.sequence.environment(self.directory, **VARIABLES)
+        return self.sequence.environment(self.directory, **VARIABLES, SEQUENCE_UPSTREAM=self.upstream)
 
     def moved(self) -> list[dict[str, Any]]:
         """List what really moved."""
@@ -88,6 +89,7 @@ class Restart:
     async def _settle(self, gateway: Gateway, what: str) -> None:
         with anyio.move_on_after(MAX_SECONDS):
             while True:
+                await gateway.transfers.resending.adopt(MAX_SECONDS)
                 await gateway.follow_up.run()
                 if not gateway.limits().unsettled:
                     return

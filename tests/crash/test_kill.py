@@ -88,14 +88,22 @@ def transfer(at: Restart, number: int, *before: str) -> "subprocess.CompletedPro
     return run_process(at.environment(), *arguments, command=(*before, *COMMAND))
 
 
-def kill_at_each(sequence: SandboxProcess, tmp_path: Path, template: Path | None, call: str, name: str | None) -> None:
+def kill_at_each(
+    sequence: SandboxProcess,
+    tmp_path: Path,
+    template: Path | None,
+    call: str,
+    name: str | None,
+    *,
+    upstream: str = "graphql",
+) -> None:
     for number in range(1, len(PAIRS)):
         directory = tmp_path / f"data-{number}"
         if template is None:
             directory.mkdir(mode=0o700)
         else:
             shutil.copytree(template, directory)
-        at = Restart(sequence, directory)
+        at = Restart(sequence, directory, upstream)
         ended = transfer(at, number, *kill_at(call, directory / name if name else None, number))
         if ended.returncode == 0:
             assert number > 1, "there was no such call"
@@ -110,6 +118,13 @@ def test_a_kill_at_any_call_loses_nothing(
     sequence: SandboxProcess, tmp_path: Path, used: Path, call: str, name: str | None
 ) -> None:
     kill_at_each(sequence, tmp_path, used, call, name)
+
+
+@pytest.mark.parametrize(("call", "name"), [("fdatasync", LOG), ("pwrite64", TRAIL), ("sendto", None)])
+def test_a_kill_while_sending_again_is_possible_loses_nothing(
+    sequence: SandboxProcess, tmp_path: Path, used: Path, call: str, name: str | None
+) -> None:
+    kill_at_each(sequence, tmp_path, used, call, name, upstream="platform")
 
 
 @pytest.mark.parametrize(("call", "name"), BUILDING)

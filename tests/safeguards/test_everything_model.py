@@ -26,7 +26,9 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.copies import TrailCopy
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import RULES
+from pysequence_api.safeguards import resend
 from pysequence_api.safeguards.follow_up import Result
+from pysequence_api.safeguards.resend import RESEND_SECONDS
 from tests.world import GRACE_SECONDS, open_world
 
 LIMIT_CENTS = 30_000
@@ -43,6 +45,10 @@ FAULTS: dict[str, list[Any]] = {
     "hidden": ["hide_new_transfer", {"kind": "invisible_seconds", "seconds": 200}],
     "fails later": [{"kind": "fail_after_seconds", "seconds": 3600, "reason": "closed"}],
     "returned": [{"kind": "return_after_seconds", "seconds": 3600, "status": "FAILED", "reason": "closed"}],
+}
+PLATFORM_FAULTS: dict[str, list[Any]] = {name: what for name, what in FAULTS.items() if "hid" not in name} | {
+    "error": [{"kind": "status", "status": 409, "code": "TRANSFER_IN_PROGRESS"}],
+    "refuse": [{"kind": "refuse", "code": "ACCESS_DENIED", "message": "no"}],
 }
 DID_NOTHING = {"429", "refuse"}
 """What Sequence answers only when it has moved nothing."""
@@ -66,9 +72,9 @@ class Mortal:
 
     def __init__(self) -> None:
         self.left: int | None = None
-        self._patch = pytest.MonkeyPatch()
+        self.patch = pytest.MonkeyPatch()
         for owner, name in self.STEPS:
-            self._patch.setattr(owner, name, self._mortal(getattr(owner, name)))
+            self.patch.setattr(owner, name, self._mortal(getattr(owner, name)))
 
     def _mortal(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **more: Any) -> Any:
@@ -86,13 +92,15 @@ class Mortal:
                 raise KilledError
 
     def undo(self) -> None:
-        self._patch.undo()
+        self.patch.undo()
 
 
 class Everything(RuleBasedStateMachine):
     """Two processes, one account."""
 
     owner_moves_too = False
+    upstream = "graphql"
+    faults = FAULTS
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,6 +109,9 @@ class Everything(RuleBasedStateMachine):
         self.travel = time_machine.travel(datetime(2026, 11, 23, 12, tzinfo=UTC), tick=True)
         self.traveller = self.travel.start()
         self.mortal = Mortal()
+        self.mortal.patch.setattr(resend, "PAUSES_SECONDS", (0.01,))
+        self.mortal.patch.setattr(resend, "WAIT_SECONDS", 0.05)
+        self.mortal.patch.setattr(resend, "TERMINAL_WAIT_SECONDS", 0.05)
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.moved_by_key: dict[str, set[str]] = {}
@@ -113,6 +124,8 @@ class Everything(RuleBasedStateMachine):
             self.world = await self.stack.enter_async_context(
                 open_world(
                     self.directory,
+                    upstream=self.upstream,
+                    resends=True,
                     token_seconds=3650 * 86_400,
                     max_daily_transfer_cents=LIMIT_CENTS,
                     max_transfer_attempts_per_minute=1_000,
@@ -163,7 +176,8 @@ class Everything(RuleBasedStateMachine):
         lives_steps: int | None,
     ) -> None:
         if fault is not None:
-            self.world.fail(*FAULTS[fault], when="before" if fault in DID_NOTHING else when)
+            self.world.fail(*self.faults.get(fault, ["close"]), when="before" if fault in DID_NOTHING else when)
+        instant = instant and self.upstream == "graphql"
         more = {"amount_cents": amount_cents, "key": key, "channel": channel, "instant": instant}
         self.runner.run(self._transfer(number, lives_steps, **more))
 
@@ -175,6 +189,23 @@ class Everything(RuleBasedStateMachine):
                 await asyncio.gather(*(self.world.follow_up(self.world.processes[number]) for number in numbers))
             except KilledError:
                 await self._replace_killed(numbers[0])
+            self.mortal.left = None
+
+        self.runner.run(go())
+
+    @precondition(lambda self: self.upstream == "platform")
+    @rule(
+        number=st.integers(0, 1), wait_seconds=st.sampled_from([0, 0, 0.1]), lives_steps=st.none() | st.integers(0, 6)
+    )
+    def adopt(self, number: int, wait_seconds: float, lives_steps: int | None) -> None:
+        """Send again what a killed process left, and perhaps wait for what comes of that."""
+
+        async def go() -> None:
+            self.mortal.left = lives_steps
+            try:
+                await self.world.processes[number].transfers.resending.adopt(wait_seconds)
+            except KilledError:
+                await self._replace_killed(number)
             self.mortal.left = None
 
         self.runner.run(go())
@@ -238,7 +269,7 @@ class Everything(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def _expect_everything_known(self) -> None:
-        self.traveller.shift(GRACE_SECONDS + 250)
+        self.traveller.shift(RESEND_SECONDS + GRACE_SECONDS + 250)
         findings = self.runner.run(self.world.follow_up())
         unknown = [one for one in findings if one.result is Result.STILL_UNKNOWN]
         moved = {transfer["id"] for transfer in self._moved()}
@@ -269,8 +300,17 @@ class EverythingWithTheOwner(Everything):
     owner_moves_too = True
 
 
+class EverythingOnThePlatform(Everything):
+    """The same over the Platform API, where a transfer whose answer was lost is sent again."""
+
+    upstream = "platform"
+    faults = PLATFORM_FAULTS
+
+
 profile = settings(max_examples=max(1, settings().max_examples // 10), stateful_step_count=20, deadline=None)
 TestEverything = Everything.TestCase
 TestEverything.settings = profile
 TestEverythingWithTheOwner = EverythingWithTheOwner.TestCase
 TestEverythingWithTheOwner.settings = profile
+TestEverythingOnThePlatform = EverythingOnThePlatform.TestCase
+TestEverythingOnThePlatform.settings = profile

@@ -19,6 +19,7 @@ from pysequence_api.sandbox import Sandbox
 from tests.world import GRACE_SECONDS, World, open_world
 
 pytestmark = pytest.mark.anyio
+GRAPHQL = pytest.mark.upstream("graphql")
 
 ANSWERS: dict[str, Any] = {
     "500": {"kind": "status", "status": 500, "body": {"error": "oops"}},
@@ -63,6 +64,7 @@ async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(
     assert world.gateway.records.trail.verify().intact
 
 
+@GRAPHQL
 @pytest.mark.parametrize(
     ("paths", "missing"),
     [
@@ -109,6 +111,7 @@ async def test_an_ok_with_errors_beside_it_is_an_ok(world: World) -> None:
     assert (await world.transfer()).id == (await world.moved())[0]["id"]
 
 
+@GRAPHQL
 @pytest.mark.parametrize("what", ["close", "html", "garbage", {"kind": "status", "status": 500}])
 async def test_a_lookup_that_fails_costs_only_the_id(world: World, what: Any) -> None:
     world.fail("hide_new_transfer")
@@ -139,6 +142,7 @@ async def test_another_graphql_error_leaves_the_outcome_unknown(world: World, er
         await world.transfer()
 
 
+@GRAPHQL
 @pytest.mark.parametrize(
     "error",
     [
@@ -184,6 +188,7 @@ async def test_what_certainly_failed_is_released(
     assert world.used_cents() == 0
 
 
+@GRAPHQL
 async def test_a_token_that_is_refused_once_is_renewed_and_sent_again_once(world: World) -> None:
     tokens = world.sandbox.issue_tokens()
     (world.files.path / ".tokens.json").write_text(

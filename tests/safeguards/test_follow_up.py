@@ -13,9 +13,11 @@ from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import PAGE_TRANSFERS, Finding, Lookup, Result, decide_followed
 from pysequence_api.safeguards.resolve import resolve
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
+from pysequence_api.sequence.client import Upstream
 from tests.world import GRACE_SECONDS, World, open_world
 
 pytestmark = pytest.mark.anyio
+GRAPHQL = pytest.mark.upstream("graphql")
 
 
 def of(findings: list[Finding], attempt_id: str) -> set[Result]:
@@ -84,6 +86,7 @@ async def test_a_transfer_that_shows_after_its_absence_was_concluded_counts_and_
     await world.transfer(1_00, channel=Channel.CLI)  # the owner's terminal goes on
 
 
+@GRAPHQL
 async def test_equal_attempts_claim_one_transfer_each_and_none_serves_two(
     world: World, traveller: time_machine.Traveller
 ) -> None:
@@ -113,20 +116,21 @@ async def test_another_description_is_another_transfer(world: World) -> None:
 @pytest.mark.parametrize(
     ("operation", "what"),
     [
-        ("SelectSourceAndDestination", "close"),
-        ("ActivityLogV2Transfers", "close"),
-        ("ActivityLogV2Transfers", "html"),
-        ("ActivityLogV2Transfers", {"kind": "nulls", "paths": ["organization.transferReferences.edges.0"]}),
-        ("SelectSourceAndDestination", {"kind": "nulls", "paths": ["me.memberships.1.organization"]}),
-        ("SelectSourceAndDestination", {"kind": "nulls", "paths": ["me.memberships.*.organization.pods"]}),
+        ("SelectSourceAndDestination", ["close"]),
+        ("ActivityLogV2Transfers", ["close"]),
+        ("ActivityLogV2Transfers", ["html"]),
+        ("ActivityLogV2Transfers", ["organization.transferReferences.edges.0", "items.0"]),
+        ("SelectSourceAndDestination", ["me.memberships.1.organization", "items.0"]),
+        ("SelectSourceAndDestination", ["me.memberships.*.organization.pods", "items"]),
     ],
 )
 async def test_a_lookup_that_is_not_complete_decides_nothing(
-    world: World, traveller: time_machine.Traveller, operation: str, what: object
+    world: World, traveller: time_machine.Traveller, operation: str, what: list[str]
 ) -> None:
     await world.lose(moved=False)
     traveller.shift(700)
-    world.fail(what, operation=operation, when="after" if isinstance(what, dict) else "before")
+    fault = what[0] if len(what) == 1 else {"kind": "nulls", "paths": [what[world.upstream is Upstream.PLATFORM]]}
+    world.fail(fault, operation=operation, when="before" if len(what) == 1 else "after")
     [finding] = await world.follow_up()
     assert finding.result is Result.STILL_UNKNOWN
     assert world.used_cents() == 5_000
@@ -140,7 +144,11 @@ async def test_a_transfer_that_cannot_be_read_proves_no_absence(
 ) -> None:
     await world.lose(moved=True)
     traveller.shift(700)
-    unreadable = {"kind": "nulls", "paths": [f"organization.transferReferences.edges.0.node.{path}"]}
+    if world.upstream is Upstream.GRAPHQL:
+        path = f"organization.transferReferences.edges.0.node.{path}"
+    else:
+        path = f"items.0.{path}".replace("amount", "amountInCents")
+    unreadable = {"kind": "nulls", "paths": [path]}
     world.fail(unreadable, operation="ActivityLogV2Transfers", when="after")
     [finding] = await world.follow_up()
     assert finding.result is Result.STILL_UNKNOWN
@@ -156,7 +164,7 @@ async def shown_as(world: World, **changes: object) -> Result:
     accounts = await world.gateway.client.accounts()
     external_ids = frozenset(one.id for one in accounts.accounts)
     party_ids = frozenset(world.pod_ids.values()) | external_ids
-    lookup = Lookup(began_at, since, (shown,), party_ids, external_ids)
+    lookup = Lookup(began_at, since, (shown,), party_ids, external_ids, upstream=world.upstream)
     findings = world.gateway.records.write(
         lambda writer: decide_followed(writer, world.gateway.records.owners, lookup, timedelta(seconds=GRACE_SECONDS))
     )
@@ -227,6 +235,7 @@ async def test_all_pages_are_read(tmp_path: Path, sandbox: Sandbox) -> None:
         assert Result.ACCEPTED in of(await world.follow_up(), lost)
 
 
+@GRAPHQL
 async def test_an_accepted_transfer_without_an_id_gets_it_later(
     world: World, traveller: time_machine.Traveller
 ) -> None:
@@ -245,6 +254,7 @@ async def test_an_accepted_transfer_without_an_id_gets_it_later(
     assert world.files.trail()[2]["transfer_id"] == moved["id"]
 
 
+@GRAPHQL
 async def test_a_younger_equal_attempt_is_not_released_because_an_older_one_has_its_transfer(
     world: World, traveller: time_machine.Traveller
 ) -> None:
@@ -262,6 +272,7 @@ async def test_a_younger_equal_attempt_is_not_released_because_an_older_one_has_
     assert {attempt.transfer_id for attempt in world.attempts()} == {moved["id"] for moved in await world.moved()}
 
 
+@GRAPHQL
 @pytest.mark.parametrize("description", ["Invoice 20261123", "Rent  May", "x" * 255])
 async def test_a_description_that_sequence_shows_differently_hides_nothing(
     world: World, traveller: time_machine.Traveller, description: str
@@ -360,6 +371,7 @@ class TestArrival:
             assert await world.follow_up() == []
 
 
+@GRAPHQL
 async def test_a_person_can_decide(world: World) -> None:
     first, second = await world.lose(moved=True), await world.lose(moved=False, instant=True)
     [moved] = await world.moved()
@@ -408,6 +420,7 @@ async def test_what_a_killed_process_left_is_ended(
     assert world.files.events(attempt_id) == (["failed"] if state is State.RESERVED else ["requested", "failed"])
 
 
+@GRAPHQL
 async def test_what_ended_beside_an_old_unknown_one_ends_once(world: World, traveller: time_machine.Traveller) -> None:
     await world.lose(moved=False)
     world.fail({"kind": "refuse", "message": "no"})
@@ -441,6 +454,7 @@ async def test_a_transfer_just_before_the_announcement_speaks_against_absence(
     assert of(await world.follow_up(), lost) == {Result.STILL_UNKNOWN}
 
 
+@GRAPHQL
 async def test_a_transfer_that_two_pages_show_serves_one(world: World) -> None:
     attempts = [await world.lose(moved=True), await world.lose(moved=False, instant=True)]
     page = await world.gateway.client.activity(ORGANIZATION_ID, first=10)

@@ -116,17 +116,17 @@ async def test_a_killed_process_is_known_to_be_dead(world: World, state: State) 
     assert limits.used_cents == (0 if state is State.RESERVED else 1_000_000)
     reader.close()
     process = await world.open_process()
-    await world.transfer(1, process=process)
+    await world.transfer(100, process=process)
     assert world.attempt(attempt_id).state == ("failed" if state is State.RESERVED else "unknown")
 
 
 async def test_owner_files_go_with_their_processes(world: World) -> None:
-    await world.transfer(1)
+    await world.transfer(100)
     owners = world.files.path / ".owners"
     assert len(list(owners.iterdir())) == 1
     await world.leave(State.SENDING)
     await world.open_process()
-    await world.transfer(2)
+    await world.transfer(200)
     assert len(list(owners.iterdir())) == 1
     await world.close(world.gateway)
     assert list(owners.iterdir()) == []
@@ -145,7 +145,7 @@ async def test_the_lower_limit_holds(tmp_path: Path, sandbox: Sandbox) -> None:
 
 
 async def test_a_lock_that_is_not_released_stops_transfers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.transfer(1)
+    await world.transfer(100)
     monkeypatch.setattr("pysequence_api.records.database.LOCK_TIMEOUT_SECONDS", 0.1)
     other = open_records(world.files.path)
     with other.held():

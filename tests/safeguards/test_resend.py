@@ -152,15 +152,27 @@ async def test_ten_minutes_after_it_was_announced_it_is_not_sent_again(
     world: World, traveller: time_machine.Traveller
 ) -> None:
     attempt_id = await lose_for_long(world)
-    traveller.shift(599)
+    traveller.shift(590)
     await until_sent_again(world)
-    traveller.shift(1)
+    traveller.shift(10)
     await until(lambda: is_over(world))
     world.sandbox.faults.clear()
     await world.gateway.transfers.resending.adopt()
     assert is_over(world)
     assert world.attempt(attempt_id).state is State.UNKNOWN
     assert not world.gateway.limits().unsettled[0].running
+
+
+async def test_a_clock_that_is_corrected_meanwhile_does_not_end_it(
+    world: World, traveller: time_machine.Traveller
+) -> None:
+    """The instance that failed: the answers that were lost would have told that the clock is right again."""
+    attempt_id = await lose_for_long(world)
+    traveller.shift(300)
+    await until_sent_again(world)
+    world.sandbox.faults.clear()
+    await until(lambda: is_over(world))
+    assert world.attempt(attempt_id).state is State.ACCEPTED
 
 
 async def until_sent_again(world: World) -> None:
@@ -250,7 +262,7 @@ async def test_the_next_start_goes_on(world: World, end: str) -> None:
 
 
 async def test_what_was_being_sent_when_its_process_died_is_sent_again(world: World) -> None:
-    attempt_id = await world.leave(State.SENDING)
+    attempt_id = await world.leave(State.SENDING, answers_after_seconds=0.5)
     other = await world.open_process()
     await other.transfers.resending.adopt()
     await until(lambda: is_over(world))

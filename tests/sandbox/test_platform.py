@@ -662,6 +662,17 @@ async def test_many_at_once_move_once(platform: PlatformCaller) -> None:
     assert len(await platform.moved()) == 1
 
 
+async def test_two_processes_on_one_file_move_once(platform: PlatformCaller, tmp_path: Path, clock: FakeClock) -> None:
+    again = Sandbox(tmp_path / "sandbox.db", clock=clock)
+    async with httpx.AsyncClient(transport=again.transport(), base_url="http://sandbox") as client:
+        other = PlatformCaller(client, platform.ids, platform.key)
+        async with asyncio.TaskGroup() as group:
+            sent = [group.create_task(one.post(key=f"k{n}")) for n in range(10) for one in (platform, other)]
+    pairs = zip(sent[::2], sent[1::2], strict=True)
+    assert all(first.result().text == second.result().text for first, second in pairs)
+    assert len(await platform.moved()) == 10
+
+
 async def test_a_key_is_kept_for_24_hours(platform: PlatformCaller, clock: FakeClock) -> None:
     first = await platform.transfer(key="k")
     clock.now += DAY_SECONDS - 0.001
@@ -809,7 +820,12 @@ async def test_keys_survive_a_restart_and_only_hashes_are_stored(
 
 
 async def test_a_control_route_that_is_asked_for_too_much(platform: PlatformCaller) -> None:
-    for wrong in ({"permissions": ["EVERYTHING"]}, {"requests_per_minute": 0}, {"surprise": 1}):
+    for wrong in (
+        {"permissions": ["EVERYTHING"]},
+        {"requests_per_minute": 0},
+        {"surprise": 1},
+        {"organization_id": "x"},
+    ):
         assert (await platform.client.post("/sandbox/platform-keys", json=wrong)).status_code == 422
 
 

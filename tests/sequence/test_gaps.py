@@ -10,8 +10,8 @@ from pysequence_api.account.totals import total_of
 from pysequence_api.errors import GraphQLError, NotFoundError, UnreadableAnswerError
 from pysequence_api.models import Accounts
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sequence.graphql.answers import MAX_GAPS, Gaps
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.nodes import MAX_GAPS, Gaps
 from tests.sequence.conftest import DESTINATION_ID, ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio

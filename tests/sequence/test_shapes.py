@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pysequence_api.errors import GatewayError, NotFoundError, RefusedError, UnreadableAnswerError
 from pysequence_api.models import Accounts, ActivityPage, PodDetail, Transfer, TransferReceipt
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sequence.graphql.answers import Answer, Gaps, Node
+from pysequence_api.sequence.graphql.answers import Answer
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
@@ -25,6 +25,7 @@ from pysequence_api.sequence.graphql.parsing import (
     read_summary,
     read_transfer_detail,
 )
+from pysequence_api.sequence.nodes import Gaps, Node
 from pysequence_api.text import mask_number, plain_text
 from tests.sequence.conftest import DESTINATION_ID, ClientWorld, order_of, transfer
 

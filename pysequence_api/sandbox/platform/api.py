@@ -61,7 +61,6 @@ class Call:
     connection: sqlite3.Connection
     ledger: Ledger
     simulated: Simulated
-    claim: Claim | None
 
     def account(self, account_id: str) -> Holder:
         """Return an account that the key may see."""
@@ -141,7 +140,7 @@ class Platform:
             ledger.activity_lag_seconds = simulated.activity_lag_seconds
             try:
                 key = self._admit(connection, request, route.permission)
-                call = Call(request, ids, key, connection, ledger, simulated, claim)
+                call = Call(request, ids, key, connection, ledger, simulated)
                 if claim is not None and route.in_progress is not None:
                     claim.check(route.in_progress)
                     return self._run_once(call, claim, route.handler)

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pysequence_api.sandbox.database import connected
-from pysequence_api.sandbox.household import DELETED_PODS, HOLDERS, ORGANIZATION_ID, Holder
+from pysequence_api.sandbox.household import DELETED_PODS, HOLDERS, ORGANIZATION_BY_ID, ORGANIZATION_ID, Holder
 
 REQUESTS_PER_MINUTE = 100
 """The limit at Sequence: the size of the bucket, and what fills it again each minute."""
@@ -47,6 +48,12 @@ class ManualTransfer(_Model):
     max_amount: int | None = Field(None, ge=0, description="In cents, for each transfer; null means any amount")
 
 
+def _check_organization(organization_id: str) -> str:
+    if organization_id not in ORGANIZATION_BY_ID:
+        raise ValueError("there is no such organization")
+    return organization_id
+
+
 class KeyPermissions(_Model):
     """What a key may do, and how often it may ask. A new key may do everything unless restricted."""
 
@@ -55,7 +62,7 @@ class KeyPermissions(_Model):
     manual_transfers: tuple[ManualTransfer, ...] | None = Field(
         None, description="What `MANUAL_TRANSFER` allows; null means any transfer"
     )
-    organization_id: str = ORGANIZATION_ID
+    organization_id: Annotated[str, AfterValidator(_check_organization)] = ORGANIZATION_ID
     requests_per_minute: int = Field(REQUESTS_PER_MINUTE, ge=1, le=1_000_000)
 
 

@@ -1,11 +1,10 @@
 """`SequenceClient` over the GraphQL API of Sequence's web application (docs/upstream-graphql.md)."""
 
 import json
-import logging
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,12 +17,7 @@ from pysequence_api.models import (
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
-    ExternalAccount,
-    Party,
-    Pod,
     PodDetail,
-    Port,
-    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
@@ -39,14 +33,13 @@ from pysequence_api.sequence.graphql.parsing import (
     read_summary,
     read_transfer_detail,
 )
+from pysequence_api.sequence.observations import Observations, OnName, ignore_name
 from pysequence_api.sequence.pacing import Pacer, Priority, Turn
-from pysequence_api.sequence.sharing import SharedTask
+from pysequence_api.sequence.sharing import SharedReads
 from pysequence_api.sequence.sign_in.tokens import TokenSource
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife, waiting
-from pysequence_api.sequence.transport import HttpEndpoint, new_tls
+from pysequence_api.sequence.transport import HttpEndpoint, ServerClock, new_tls
 from pysequence_api.settings import Settings, variable
-
-log = logging.getLogger(__name__)
 
 ORIGIN = "https://app.getsequence.io"
 MAX_PAGE_TRANSFERS = 100
@@ -54,8 +47,6 @@ HOLDING_STATUSES = {429, 503}
 """With these, ``Retry-After`` holds back every request, not only the one that was answered."""
 
 Variables = dict[str, Any]
-OnName = Callable[[str | None, str | None], None]
-_Key = tuple[Operation, str, Priority]
 
 
 class GraphQLSequenceClient(SequenceClient):
@@ -68,21 +59,19 @@ class GraphQLSequenceClient(SequenceClient):
         pacer: where requests get their turn.
     """
 
-    capabilities = Capabilities(Upstream.GRAPHQL, kyc=True)
+    capabilities = Capabilities(Upstream.GRAPHQL, kyc=True, sign_in=True)
 
     def __init__(
         self, *, reads: HttpEndpoint, transfers: HttpEndpoint, tokens: TokenSource, pacer: Pacer, on_name: OnName
     ) -> None:
-        self._on_name = on_name
+        self._observations = Observations(on_name)
         self._reads = reads
         self._transfers = transfers
         self._tokens = tokens
         self._pacer = pacer
         self._statistics = RequestStatistics()
-        self._clock: _ClockReading | None = None
-        self._waiting_reads: dict[_Key, SharedTask[Answer]] = {}
-        self._running_reads: set[SharedTask[Answer]] = set()
-        self._warned: dict[str, str] = {}
+        self._clock = ServerClock()
+        self._shared_reads: SharedReads[Answer] = SharedReads()
 
     @classmethod
     def open(
@@ -91,7 +80,7 @@ class GraphQLSequenceClient(SequenceClient):
         data_directory: Path,
         transport: httpx.AsyncBaseTransport | None = None,
         *,
-        on_name: OnName = lambda _id, _name: None,
+        on_name: OnName = ignore_name,
         is_owner: bool = False,
     ) -> Self:
         """Return a client. This sends nothing and touches no file.
@@ -132,7 +121,7 @@ class GraphQLSequenceClient(SequenceClient):
     @property
     def clock_offset_seconds(self) -> float | None:
         """How far Sequence's clock is ahead of ours; see `SequenceClient.clock_offset_seconds`."""
-        return None if self._clock is None else self._clock.offset_now_seconds()
+        return self._clock.offset_seconds
 
     @property
     def statistics(self) -> RequestStatistics:
@@ -159,7 +148,7 @@ class GraphQLSequenceClient(SequenceClient):
         answer = await self._read(Operation.ACCOUNTS, {}, Priority.URGENT if urgent else Priority.READ)
         accounts = read_accounts(answer, organization_id)
         self._warn_of_gaps(answer)
-        self._learn(*accounts.pods, *accounts.ports, *accounts.accounts)
+        self._observations.learn(*accounts.pods, *accounts.ports, *accounts.accounts)
         return accounts
 
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
@@ -198,7 +187,7 @@ class GraphQLSequenceClient(SequenceClient):
         answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
         page = read_activity(answer, organization_id)
         self._warn_of_gaps(answer)
-        self._learn_from(*page.transfers)
+        self._observations.learn_from(*page.transfers)
         return page
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
@@ -206,8 +195,12 @@ class GraphQLSequenceClient(SequenceClient):
         answer = await self._read(Operation.TRANSFER, {"organizationId": organization_id, "id": transfer_id})
         detail = read_transfer_detail(answer, organization_id, transfer_id)
         self._warn_of_gaps(answer)
-        self._learn_from(detail)
+        self._observations.learn_from(detail)
         return detail
+
+    async def read_clock(self) -> None:
+        """Read this month's numbers; see `SequenceClient.read_clock`."""
+        await self.activity_summary(urgent=True)
 
     def check_order(self, order: TransferOrder) -> None:
         """Check that an order names a KYC id; see `SequenceClient.check_order`."""
@@ -244,43 +237,20 @@ class GraphQLSequenceClient(SequenceClient):
 
     async def aclose(self) -> None:
         """Cancel running reads and close the connections."""
-        for read in tuple(self._running_reads):
-            await read.aclose()
+        await self._shared_reads.aclose()
         await self._tokens.aclose()
         for endpoint in (self._reads, self._transfers):
             await endpoint.aclose()
 
-    def _learn(self, *parties: Pod | Port | ExternalAccount | Party) -> None:
-        for party in parties:
-            self._on_name(party.id, party.name)
-
-    def _learn_from(self, *transfers: Transfer) -> None:
-        for transfer in transfers:
-            self._learn(transfer.source, transfer.destination)
-
     def _warn_of_gaps(self, answer: Answer) -> None:
-        """Log what of an answer cannot be read, once until that changes."""
-        text = str(answer.gaps)
-        if text and text != self._warned.get(answer.operation):
-            log.warning("Sequence's answer to %s is incomplete; left out: %s", answer.operation, text)
-        self._warned[answer.operation] = text
+        self._observations.warn_of_gaps(answer.operation, answer.gaps)
 
     async def _read(self, operation: Operation, variables: Variables, priority: Priority = Priority.READ) -> Answer:
         """Read. Equal reads that wait at the same time become one request."""
         request = _Request(self._reads, operation, variables, priority)
         key = (operation, json.dumps(variables, sort_keys=True), priority)
-
-        def stop_sharing() -> None:
-            if self._waiting_reads.get(key) is read:
-                del self._waiting_reads[key]
-
-        read = self._waiting_reads.get(key)
-        if read is None or not read.joinable:
-            work = self._read_once(request, stop_sharing)
-            read = SharedTask(work, running=self._running_reads, cancel_when_unused=True)
-            self._waiting_reads[key] = read
         with waiting():
-            return (await read.result()).unread()
+            return (await self._shared_reads.result(key, partial(self._read_once, request))).unread()
 
     async def _read_once(self, request: "_Request", stop_sharing: Callable[[], None]) -> Answer:
         try:
@@ -318,37 +288,20 @@ class GraphQLSequenceClient(SequenceClient):
                 await check()
 
         with self._statistics.exchange(name) as exchange:
-            http_answer = await request.endpoint.post(
+            http_answer = await request.endpoint.send(
                 name,
                 headers=_headers(permit.token),
                 content=json.dumps(body).encode(),
                 before_first_byte=begin,
                 after_writing=permit.turn.renew,
             )
-            if http_answer.clock_offset_seconds is not None:
-                self._clock = _ClockReading(http_answer.clock_offset_seconds, time.time(), steady_seconds())
+            self._clock.read(http_answer)
             if http_answer.status in HOLDING_STATUSES and http_answer.retry_after_seconds:
                 await self._pacer.hold(http_answer.retry_after_seconds)
             answer = read_answer(name, http_answer, secret=permit.token)
             if answer.errors:
                 exchange.outcome = GraphQLError.__name__
             return answer
-
-
-@dataclass(frozen=True, slots=True)
-class _ClockReading:
-    """How far Sequence's clock was ahead, and the time of that measurement on two local clocks.
-
-    The steady clock is never set, so the difference between the two shows whether the other was set since.
-    """
-
-    offset_seconds: float
-    at_seconds: float
-    at_steady_seconds: float
-
-    def offset_now_seconds(self) -> float:
-        set_by_seconds = (time.time() - self.at_seconds) - (steady_seconds() - self.at_steady_seconds)
-        return self.offset_seconds - set_by_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +335,7 @@ class _PreparedPayment(PreparedTransfer):
             answer = (await self._client._send_once(self._request, self._permit, check)).unread()
             receipt = read_payment(answer)
         self._client._warn_of_gaps(answer)
-        self._client._learn_from(*receipt.transfers)
+        self._client._observations.learn_from(*receipt.transfers)
         return receipt
 
     async def renew(self) -> None:

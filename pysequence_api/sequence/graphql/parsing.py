@@ -27,8 +27,9 @@ from pysequence_api.models import (
     TransferDetail,
     TransferReceipt,
 )
-from pysequence_api.sequence.graphql.answers import Answer, Node, Path, unreadable
-from pysequence_api.text import MASK, SHOWN_CHARACTERS, mask_number, plain_text, quoted
+from pysequence_api.sequence.graphql.answers import Answer
+from pysequence_api.sequence.nodes import Node, Path, unreadable
+from pysequence_api.text import MASK, SHOWN_CHARACTERS, quoted
 
 T = TypeVar("T")
 
@@ -148,8 +149,8 @@ def read_pod_detail(answer: Answer, organization_id: str, pod_id: str) -> PodDet
         "id": pod.identifier() or pod_id,
         "name": pod.text("name"),
         "goal_cents": pod.integer("goalAmountInCents"),
-        "account_number": _masked(pod, "bankAccountNumber"),
-        "routing_number": _masked(pod, "routingNumber"),
+        "account_number": pod.masked_number("bankAccountNumber"),
+        "routing_number": pod.masked_number("routingNumber"),
         "liability": _read_liability(pod.child("liabilityMetadata")),
         "recent_transfers": _read_edges(pod.child("transferReferences")),
     }
@@ -257,8 +258,8 @@ def _read_account(node: Node, identifier: str, organization_id: str) -> External
         provider_type=node.text("providerType"),
         institution=node.text("institutionName"),
         can_be_source=node.flag("canBeSourceOfTransfer"),
-        account_number=_masked(node, "bankAccountNumber"),
-        routing_number=_masked(node, "routingNumber"),
+        account_number=node.masked_number("bankAccountNumber"),
+        routing_number=node.masked_number("routingNumber"),
         balance_cents=node.child("metadata").cents("balance"),
     )
 
@@ -269,19 +270,23 @@ def _read_edges(connection: Node) -> tuple[Transfer, ...]:
 
 
 def _read_transfer(node: Node, identifier: str) -> Transfer:
+    status, direction, activity_type = (node.text(key) for key in ("status", "direction", "activityType"))
     return Transfer(
         id=identifier,
         type=node.text("type"),
-        status=node.text("status"),
-        error_reason=_plain(node, "errorReason"),
+        status=status,
+        error_reason=node.plain("errorReason"),
         created_at=node.moment("createdAt"),
         updated_at=node.moment("updatedAt"),
         amount_cents=node.cents("amount"),
         source=_read_party(node.child("source")),
         destination=_read_party(node.child("destination")),
-        direction=node.text("direction"),
-        activity_type=node.text("activityType"),
-        description=_plain(node, "description"),
+        direction=direction,
+        activity_type=activity_type,
+        upstream_status=status,
+        upstream_direction=direction,
+        upstream_activity_type=activity_type,
+        description=node.plain("description"),
         is_recognizable=node.is_readable(*RECOGNIZED_BY),
     )
 
@@ -340,13 +345,8 @@ def _read_liability(node: Node) -> Liability | None:
                 interest_rate_percentage=node.number("interestRatePercentage"),
             )
         case "ErrorMetadata":
-            return Liability(error_code=node.text("errorCode"), error_message=_plain(node, "displayMessage"))
+            return Liability(error_code=node.text("errorCode"), error_message=node.plain("displayMessage"))
     return None
-
-
-def _masked(node: Node, key: str) -> str | None:
-    number = node.text(key)
-    return None if number is None else mask_number(number)
 
 
 def _short_mask(mask: str | None) -> str | None:
@@ -354,11 +354,6 @@ def _short_mask(mask: str | None) -> str | None:
     if mask is None or len(mask) <= SHOWN_CHARACTERS:
         return mask
     return MASK + mask[-SHOWN_CHARACTERS:]
-
-
-def _plain(node: Node, key: str) -> str | None:
-    text = node.text(key)
-    return plain_text(text) if text else text
 
 
 def _read_ok(ok: Node) -> TransferReceipt:

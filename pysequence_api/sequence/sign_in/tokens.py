@@ -432,7 +432,7 @@ async def refresh_tokens(endpoint: HttpEndpoint, client_id: str | None, refresh_
         )
     form = {"grant_type": "refresh_token", "client_id": client_id, "refresh_token": refresh_token}
     try:
-        answer = await endpoint.post(
+        answer = await endpoint.send(
             "the token refresh",
             headers={"content-type": "application/json", "accept": "application/json"},
             content=json.dumps(form).encode(),
