@@ -5,13 +5,13 @@
 
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -101,9 +101,14 @@ class PolicyError(SettingsError):
         problems: everything that is wrong with it.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n  ".join(["The policy cannot be used:", *map(str, self.problems)]))
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, *problems: Problem) -> Self:
+        """Make the error of some problems, with a line for each."""
+        error = cls("\n  ".join(["The policy cannot be used:", *map(str, problems)]))
+        error.problems = problems
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,29 +430,25 @@ def parse_policy(text: str, limits: Limits) -> Policy:
     except ValidationError as error:
         problems = [_described(detail) for detail in error.errors(include_url=False)] + problems
     if problems:
-        raise PolicyError(Problem(_written(path), text) for path, text in _in_order(problems, document))
+        raise PolicyError.of(*(Problem(_written(path), text) for path, text in _in_order(problems, document)))
     return policy
 
 
 def _read_toml(text: str) -> dict[str, Any]:
+    place = "the document"
     if len(text) > MAX_POLICY_CHARACTERS:
-        raise PolicyError(
-            [Problem("the document", f"is longer than {MAX_POLICY_CHARACTERS:,} characters. Shorten it.")]
-        )
+        raise PolicyError.of(Problem(place, f"is longer than {MAX_POLICY_CHARACTERS:,} characters. Shorten it."))
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise PolicyError([Problem("the document", "is nested too deeply.")]) from None
+        wrong = "is nested too deeply."
     except ValueError as error:
         match = _POSITION.fullmatch(str(error))
-        if match is None:
-            raise PolicyError([Problem("the document", f"is not TOML: {str(error)[:MAX_ID_CHARACTERS]}.")]) from None
-        last = text.splitlines()[-1:]
-        line = match["line"] or max(1, len(text.splitlines()))
-        column = match["column"] or len(last[0] if last else "") + 1
-        raise PolicyError(
-            [Problem(f"line {line}, column {column}", f"is not TOML: {match['text'][:MAX_ID_CHARACTERS]}.")]
-        ) from None
+        wrong = f"is not TOML: {(match['text'] if match else str(error))[:MAX_ID_CHARACTERS]}."
+        if match is not None:
+            lines = text.splitlines() or [""]
+            place = f"line {match['line'] or len(lines)}, column {match['column'] or len(lines[-1]) + 1}"
+    raise PolicyError.of(Problem(place, wrong))
 
 
 def _words(document: Mapping[str, Any]) -> dict[str, str]:
