@@ -139,8 +139,8 @@ class Judgement:
 
     @property
     def asks(self) -> bool:
-        """Whether nothing but the owner's approval is missing."""
-        return {check.code for check in self.checks if not check.passed} == {PolicyCode.NEEDS_APPROVAL}
+        """Whether the owner has to approve it first. Windows come later: they may have room by then."""
+        return self.code is PolicyCode.NEEDS_APPROVAL
 
     @property
     def retry_after_seconds(self) -> int | None:
@@ -184,7 +184,7 @@ def judge(
         last[0],
         _scope_check(granted, caller),
         _never_check(policy, order),
-        _pair_check(rule, policy, order),
+        _pair_check(rule, order),
         *(() if rule is None else _rule_checks(rule, order, totals.of(caller, granted.pairs_by_rule[rule.name]))),
         *_window_checks("caller", "your limit", granted, totals.of(caller, None)),
         *last[1:],
@@ -247,7 +247,7 @@ def _frozen_check(frozen: Freeze | None) -> Check:
 def _expiry_check(granted: Caller, now: datetime) -> Check:
     if granted.expires is None:
         return Check("expiry", "The caller does not expire.")
-    at = f"{granted.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    at = f"{granted.expires:%Y-%m-%d %H:%M} UTC"
     if granted.is_expired(now):
         return Check("expiry", f"The caller expired on {at}.", PolicyCode.CALLER_EXPIRED)
     return Check("expiry", f"The caller expires on {at}.")
@@ -272,13 +272,12 @@ def _never_check(policy: Policy | None, order: TransferOrder) -> Check:
     return Check("never", "Neither account is one that the policy never allows.")
 
 
-def _pair_check(rule: Rule | None, policy: Policy | None, order: TransferOrder) -> Check:
+def _pair_check(rule: Rule | None, order: TransferOrder) -> Check:
     if rule is not None:
         return Check("pair", f"The rule {rule.name} covers it.")
-    source, destination = _source(order), _destination(order)
-    if policy is not None:
-        source, destination = policy.word(source), policy.word(destination)
-    text = f"No rule of the policy allows a transfer from {quoted(source)} to {quoted(destination)}."
+    # As the caller wrote them: the owner's words for accounts that it may not see are not for it.
+    source, destination = quoted(_source(order)), quoted(_destination(order))
+    text = f"No rule of the policy allows a transfer from {source} to {destination}."
     return Check("pair", text, PolicyCode.PAIR_NOT_ALLOWED)
 
 

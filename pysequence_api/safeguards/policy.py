@@ -5,13 +5,13 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -44,6 +44,10 @@ MAX_ID_CHARACTERS = 200
 MAX_LIMIT_CENTS = 10**15
 MAX_COUNT = 1_000_000
 MAX_MINUTES = 7 * 24 * 60
+MAX_COMPARED = 200
+"""Among more words than that, no similar one is looked for."""
+MAX_LISTED = 12
+"""More words than that are not listed in a message."""
 
 _NAME = re.compile(r"[a-z0-9_-]+")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
@@ -87,7 +91,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path} {self.text}" if self.text.startswith(("is ", "must ")) else f"{self.path}: {self.text}"
+        return f"{self.path} {self.text}"
 
 
 class PolicyError(SettingsError):
@@ -97,9 +101,14 @@ class PolicyError(SettingsError):
         problems: everything that is wrong with it.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n  ".join(["The policy cannot be used:", *map(str, self.problems)]))
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, *problems: Problem) -> Self:
+        """Make the error of some problems, with a line for each."""
+        error = cls("\n  ".join(["The policy cannot be used:", *map(str, problems)]))
+        error.problems = problems
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +143,11 @@ def _invalid(text: str) -> PydanticCustomError:
     return PydanticCustomError("policy", "{text}", {"text": text})
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    similar = get_close_matches(word, known, 1)
+def _did_you_mean(word: str, known: Collection[str]) -> str:
+    similar = get_close_matches(word, sorted(known), 1) if len(known) <= MAX_COMPARED else []
     if similar:
         return f" Did you mean {similar[0]!r}?"
-    return f" Known are {', '.join(known)}." if known else ""
+    return f" Known are {', '.join(sorted(known))}." if 0 < len(known) <= MAX_LISTED else ""
 
 
 def _read_account(value: object) -> str:
@@ -216,6 +224,13 @@ def _check_word(value: str) -> str:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise _invalid("must be a time that UTC can say, too.") from None
+
+
 def _check_version(value: int) -> int:
     if value != VERSION:
         raise _invalid(f"is {value}, which this program does not know. Write version = {VERSION}, or update it.")
@@ -289,7 +304,7 @@ class Caller(Windows):
     ] = ()
     reads: _AccountsOrAny = ()
     rules: Annotated[tuple[Rule, ...], _AList] = ()
-    expires: AwareDatetime | None = None
+    expires: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
     @cached_property
     def rule_by_ids(self) -> dict[Pair, Rule]:
@@ -415,29 +430,25 @@ def parse_policy(text: str, limits: Limits) -> Policy:
     except ValidationError as error:
         problems = [_described(detail) for detail in error.errors(include_url=False)] + problems
     if problems:
-        raise PolicyError(Problem(_written(path), text) for path, text in _in_order(problems, document))
+        raise PolicyError.of(*(Problem(_written(path), text) for path, text in _in_order(problems, document)))
     return policy
 
 
 def _read_toml(text: str) -> dict[str, Any]:
+    place = "the document"
     if len(text) > MAX_POLICY_CHARACTERS:
-        raise PolicyError(
-            [Problem("the document", f"is longer than {MAX_POLICY_CHARACTERS:,} characters. Shorten it.")]
-        )
+        raise PolicyError.of(Problem(place, f"is longer than {MAX_POLICY_CHARACTERS:,} characters. Shorten it."))
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise PolicyError([Problem("the document", "is nested too deeply.")]) from None
+        wrong = "is nested too deeply."
     except ValueError as error:
         match = _POSITION.fullmatch(str(error))
-        if match is None:
-            raise PolicyError([Problem("the document", f"is not TOML: {str(error)[:MAX_ID_CHARACTERS]}.")]) from None
-        last = text.splitlines()[-1:]
-        line = match["line"] or max(1, len(text.splitlines()))
-        column = match["column"] or len(last[0] if last else "") + 1
-        raise PolicyError(
-            [Problem(f"line {line}, column {column}", f"is not TOML: {match['text'][:MAX_ID_CHARACTERS]}.")]
-        ) from None
+        wrong = f"is not TOML: {(match['text'] if match else str(error))[:MAX_ID_CHARACTERS]}."
+        if match is not None:
+            lines = text.splitlines() or [""]
+            place = f"line {match['line'] or len(lines)}, column {match['column'] or len(lines[-1]) + 1}"
+    raise PolicyError.of(Problem(place, wrong))
 
 
 def _words(document: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -12,14 +13,13 @@ from pysequence_api.records.attempts import Attempt, Freeze
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.judge import Judgement, PolicyCode, Window, judge
-from pysequence_api.safeguards.policy import Policy
+from pysequence_api.safeguards.policy import Policy, Windows
 from tests.safeguards.plain_judge import (
-    ACCOUNTS,
+    BOUNDARIES,
     CALLERS,
     TWO_MINUTES,
     WINDOW_LIMITS,
     PlainHistory,
-    Spec,
     an_attempt,
     as_toml,
     attempts,
@@ -32,7 +32,7 @@ from tests.safeguards.plain_judge import (
 from tests.safeguards.policies import EXAMPLE, LIMITS, NOON, order, policy_of
 
 ORDER_OF_CODES = [code.value for code in PolicyCode]
-NOTHING = PlainHistory([])
+ENDS = (*[State.ACCEPTED, State.ARRIVED] * 4, State.RETURNED, State.UNKNOWN)
 limits = st.builds(MaxCents, st.integers(1, 400), st.integers(1, 1500))
 random = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -61,7 +61,7 @@ def taken(amount_cents: int, at: datetime, caller: str = "openclaw", to: str = "
 @given(st.data())
 def test_it_decides_as_the_plain_implementation_does(data: st.DataObject) -> None:
     spec, now, bounds = data.draw(specs()), data.draw(times), data.draw(limits)
-    history, caller, asked = data.draw(attempts(now)), data.draw(st.sampled_from(CALLERS)), data.draw(orders())
+    history, (caller, asked) = data.draw(attempts(now)), data.draw(orders(spec))
     judgement = judge(policy_of(as_toml(spec)), caller, asked, history=PlainHistory(history), limits=bounds, now=now)
     found = [check.code.value for check in judgement.checks if check.code is not None]
     assert found == plain_codes(spec, caller, asked, history, limits=(bounds.per_transfer, bounds.per_day), now=now)
@@ -80,69 +80,88 @@ def _place(code: str) -> tuple[bool, int]:
 @given(st.data())
 def test_no_limit_raises_another(data: st.DataObject) -> None:
     spec, now, bounds = data.draw(specs()), data.draw(times), data.draw(limits)
-    history, asked = PlainHistory(data.draw(attempts(now))), data.draw(orders())
-    table = spec["callers"].get("x", {})
+    history, (caller, asked) = PlainHistory(data.draw(attempts(now))), data.draw(orders(spec))
+    table = spec["callers"].get(caller, {})
     holders = [each for each in (table, *table.get("rules", [])) if set(each) & set(WINDOW_LIMITS)]
     assume(holders)
     holder = data.draw(st.sampled_from(holders))
-    with_it = judge(policy_of(as_toml(spec)), "x", asked, history=history, limits=bounds, now=now)
+    with_it = judge(policy_of(as_toml(spec)), caller, asked, history=history, limits=bounds, now=now)
     del holder[data.draw(st.sampled_from(sorted(set(holder) & set(WINDOW_LIMITS))))]
-    without_it = judge(policy_of(as_toml(spec)), "x", asked, history=history, limits=bounds, now=now)
+    without_it = judge(policy_of(as_toml(spec)), caller, asked, history=history, limits=bounds, now=now)
     failed_with, failed_without = ({check.name for check in one.checks if check.code} for one in (with_it, without_it))
     assert failed_without <= failed_with
 
 
-@random
-@given(st.data())
-def test_no_window_is_ever_exceeded(data: st.DataObject) -> None:
+GENEROUS = """
+version = 1
+accounts = {a = "POD:1", b = "POD:2", c = "PORT:3", d = "ACCOUNT:4"}
+[callers.x]
+scopes = ["move"]
+hour_cents = 240
+day_cents = 420
+month_cents = 900
+hour_count = 9
+day_count = 14
+rules = [
+  { name = "b", from = ["a"], to = ["b"], max_cents = 60, hour_cents = 130, hour_count = 4, month_cents = 500 },
+  { name = "cd", from = ["a", "b"], to = ["c", "d"], max_cents = 60, day_cents = 300, day_count = 9 },
+]
+[callers.y]
+scopes = ["move"]
+hour_count = 5
+rules = [{ name = "all", from = ["a", "b", "c"], to = ["d"], max_cents = 60, hour_cents = 150, day_cents = 250 }]
+"""
+PAIRS = (("a", "b"), ("a", "c"), ("b", "d"))
+GAPS_SECONDS = (1, 20, 61, 119, 121, 300, 900, 1700, 3400, 3700, 30_000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(BOUNDARIES), st.integers(0, 7200))
+def test_no_window_is_ever_exceeded(seed: int, boundary: datetime, before_seconds: int) -> None:
     """Transfers run at Sequence at any moment that its clock and the time of the request allow."""
-    spec, bounds = data.draw(specs()), data.draw(limits)
-    policy = policy_of(as_toml(spec))
-    now, history, at_sequence = data.draw(times), list[Attempt](), dict[str, datetime]()
-    for number in range(data.draw(st.integers(1, 12))):
-        now += timedelta(seconds=data.draw(st.sampled_from((1, 20, 119, 121, 600, 3500, 3700, 40_000, 86_000))))
-        caller, asked = data.draw(st.sampled_from(CALLERS)), data.draw(orders())
-        if judge(policy, caller, asked, history=PlainHistory(history), limits=bounds, now=now).code:
+    chance, policy, now = Random(seed), policy_of(GENEROUS), boundary - timedelta(seconds=before_seconds)
+    bounds, history, moved = MaxCents(60, 600), list[Attempt](), list[tuple[Attempt, datetime]]()
+    for number in range(60):
+        now += timedelta(seconds=chance.choice(GAPS_SECONDS[: chance.randrange(1, len(GAPS_SECONDS))]))
+        if chance.random() < 0.1:
+            now = max(now, Window.DAY.begin(now) + timedelta(days=1, seconds=chance.randrange(-90, 120)))
+        elif moved and chance.random() < 0.2:
+            now = max(now, chance.choice(moved)[1] + timedelta(hours=1, seconds=chance.randrange(-300, 300)))
+        pair, caller = chance.choice(PAIRS), chance.choice((*CALLERS, "x"))
+        one = an_attempt(f"{number}", caller, *pair, amount_cents=chance.randrange(1, 61), at=now)
+        if judge(policy, caller, order_of(one), history=PlainHistory(history), limits=bounds, now=now).code:
             continue
-        one = replace(_attempt_of(asked, caller, f"{number}"), created_at=now)
-        now += timedelta(seconds=data.draw(st.integers(0, 300)))
-        own = PlainHistory([*history, one])
-        if judge(policy, caller, asked, history=own, limits=bounds, now=now, own=True).code:
+        now += timedelta(seconds=chance.choice((0, 1, 90, 200)))
+        reserved = PlainHistory([*history, one])
+        if judge(policy, caller, order_of(one), history=reserved, limits=bounds, now=now, own=True).code:
             continue
-        ended_at = now + timedelta(seconds=data.draw(st.integers(0, 100)))
-        clock = timedelta(seconds=data.draw(st.integers(-120, 120)))
-        at_sequence[one.id] = data.draw(st.sampled_from((now, ended_at))) + clock
-        state = data.draw(st.sampled_from((State.ACCEPTED, State.ARRIVED, State.RETURNED, State.UNKNOWN)))
-        exact = at_sequence[one.id] if data.draw(st.booleans()) and state != State.UNKNOWN else None
-        history.append(replace(one, announced_at=now, ended_at=ended_at, state=state, upstream_created_at=exact))
-        if data.draw(st.booleans()):
-            now = ended_at
-    _assert_within(spec, bounds, policy, [(one, at_sequence[one.id]) for one in history])
+        ended_at = now + timedelta(seconds=chance.choice((0, 1, 90)))
+        at = chance.choice((now, ended_at)) + timedelta(seconds=chance.choice((-120, -120, 0, 60, 120)))
+        one = replace(one, announced_at=now, ended_at=ended_at, state=chance.choice(ENDS))
+        exact = at if one.state != State.UNKNOWN and chance.random() < 0.5 else None
+        history.append(replace(one, upstream_created_at=exact))
+        moved.append((history[-1], at))
+        now = chance.choice((now, ended_at))
+    _assert_within(policy, bounds, moved)
 
 
-def _attempt_of(asked: TransferOrder, caller: str, identifier: str) -> Attempt:
-    words = {account: word for word, account in ACCOUNTS.items()}
-    source = words[f"{asked.source_type.value}:{asked.source_id}"]
-    to = words[f"{asked.destination_type.value}:{asked.destination_id}"]
-    return an_attempt(identifier, caller, source, to, amount_cents=asked.amount_cents, at=NOON)
-
-
-def _assert_within(spec: Spec, bounds: MaxCents, policy: Policy, moved: list[tuple[Attempt, datetime]]) -> None:
-    _assert_windows({"day_cents": bounds.per_day}, moved)
-    for name, table in spec["callers"].items():
+def _assert_within(policy: Policy, bounds: MaxCents, moved: list[tuple[Attempt, datetime]]) -> None:
+    _assert_windows(Windows(day_cents=bounds.per_day), moved)
+    for name, caller in policy.callers.items():
         own = [(one, at) for one, at in moved if one.caller == name]
-        _assert_windows(table, own)
-        for rule in table.get("rules", []):
-            pairs = policy.caller(name).pairs_by_rule[rule["name"]]
+        _assert_windows(caller, own)
+        for rule in caller.rules:
+            pairs = caller.pairs_by_rule[rule.name]
             _assert_windows(rule, [(one, at) for one, at in own if pairs.covers(one.source_id, one.destination_id)])
 
 
-def _assert_windows(table: Spec, moved: list[tuple[Attempt, datetime]]) -> None:
-    for name in set(table) & set(WINDOW_LIMITS):
-        for _, begin in moved:
+def _assert_windows(windows: Windows, moved: list[tuple[Attempt, datetime]]) -> None:
+    for name in WINDOW_LIMITS:
+        limit = getattr(windows, name)
+        for _, begin in moved if limit is not None else ():
             within = [one for one, at in moved if _is_within(name, begin, at, one)]
             used = len(within) if "count" in name else sum(one.amount_cents for one in within)
-            assert used <= table[name], name
+            assert used <= limit, name
 
 
 def _is_within(name: str, begin: datetime, at: datetime, one: Attempt) -> bool:
@@ -212,9 +231,9 @@ rules = [
             "agent",
             order(1, "POD:2", "POD:1"),
             "pair_not_allowed",
-            "No rule of the policy allows a transfer from 'b' to",
+            "allows a transfer from 'POD:2' to 'POD:1'.",
         ),
-        ("agent", order(1, "POD:2", "POD:9"), "pair_not_allowed", "from 'b' to 'POD:9'."),
+        ("agent", order(1, "POD:2", "POD:9"), "pair_not_allowed", "from 'POD:2' to 'POD:9'."),
         ("agent", order(301), "over_max", "$3.01 is over the $3.00 that the rule b allows for one transfer."),
         ("agent", order(1, instant=True), "instant_not_allowed", "The rule b does not allow instant transfers."),
         ("agent", order(201), "needs_approval", "The rule b needs the owner's approval above $2.00."),

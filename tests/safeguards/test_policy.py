@@ -151,6 +151,7 @@ def test_a_rule_may_have_the_same_account_on_both_ends() -> None:
         (HEAD + "callers.x.expires = 2027-01-01", "callers.x.expires", "with its zone and without quotes"),
         (HEAD + "callers.x.expires = 2027-01-01T00:00:00", "callers.x.expires", "with its zone and without quotes"),
         (HEAD + 'callers.x.expires = "2027-01-01T00:00:00Z"', "callers.x.expires", "such as 2027-01-01T00:00:00Z."),
+        (HEAD + "callers.x.expires = 9999-12-31T23:59:59-05:00", "callers.x.expires", "must be a time that UTC can"),
         (HEAD + 'callers.x.scopes = ["move"]', "callers.x.rules", 'the scope "move" allows nothing. Add rules'),
         (rules(), "callers.x.rules", 'the scope "move" allows nothing. Add rules'),
         (rules(RULE).replace('"move"', ""), "callers.x.scopes", 'must have "move", or the rules allow nothing.'),
@@ -231,6 +232,14 @@ def test_too_many_pairs() -> None:
     assert policy_of(text).caller("x").rule_for("POD:w1", "POD:w2")
     assert problems(text.replace(str(words[:20]), str(words))) == [
         ("callers.x.rules", "must name at most 1,000 pairs of accounts together.")
+    ]
+
+
+def test_messages_stay_short() -> None:
+    words = [f"w{number}" for number in range(300)]
+    accounts = ", ".join(f'{word} = "POD:{word}"' for word in words)
+    assert problems(f"version = 1\naccounts = {{{accounts}}}\ncallers.x.reads = ['{'w' * 5000}']") == [
+        ("callers.x.reads[0]", f"is '{'w' * 100}', which is not in [accounts].")
     ]
 
 
