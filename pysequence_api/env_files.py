@@ -192,4 +192,4 @@ def _parse(path: Path, text: str) -> dict[str, str]:
 
 
 def _unusable(path: Path, why: str) -> SettingsError:
-    return SettingsError(f"The settings file {path} cannot be used: {why}.")
+    return SettingsError(f"The file {path} cannot be used: {why}.")

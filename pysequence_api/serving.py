@@ -73,6 +73,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
             the account's.
         SignInError: there is no access token, and no way to get one.
         NotAuthorizedError: Sequence rejects the access token, or the key.
+        SafeguardsUnavailableError: the policy file was changed, and the policy cannot be stored.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
     _warn_about_settings(settings)

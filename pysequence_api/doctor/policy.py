@@ -74,10 +74,11 @@ def _granted(caller: Caller) -> str:
         return "nothing"
     parts = [", ".join(caller.scopes)]
     if caller.reads:
-        parts.append("reads of all accounts" if caller.reads == (ANY,) else f"reads of {len(caller.reads)} accounts")
+        parts.append("all accounts to read" if caller.reads == (ANY,) else f"{len(caller.reads)} accounts to read")
     if caller.rules:
         most = format_cents(max(rule.max_cents for rule in caller.rules))
-        parts.append(f"{len(caller.rules)} rules with at most {most} per transfer")
+        rules = "1 rule" if len(caller.rules) == 1 else f"{len(caller.rules)} rules"
+        parts.append(f"{rules} with at most {most} per transfer")
     if caller.day_cents is not None:
         parts.append(f"{format_cents(caller.day_cents)} per day")
     return ", ".join(parts)
