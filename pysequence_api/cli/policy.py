@@ -1,7 +1,7 @@
 """``policy``: what each caller may see and move. Reads and writes the data directory; makes no upstream call."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pysequence_api.cli.audit import read_when
-from pysequence_api.cli.drawing import NOTHING, Column, print_table, shown_time
+from pysequence_api.cli.drawing import NOTHING, Column, name_or_id, print_table, shown_time
 from pysequence_api.cli.running import confirm_or_exit
 from pysequence_api.cli.terminal import is_terminal, note, print_json, print_line, safe, warn, write
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SettingsError
@@ -19,6 +19,7 @@ from pysequence_api.records import open_records, read_records
 from pysequence_api.records.attempts import Attempt, Reader
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import PolicyRow
+from pysequence_api.records.names import known_names
 from pysequence_api.safeguards.changes import compare
 from pysequence_api.safeguards.decide import MaxCents, state_now
 from pysequence_api.safeguards.judge import Used
@@ -232,7 +233,8 @@ def replay(
         print_table(TOTAL_COLUMNS, [*_total_rows(replayed)])
         if replayed.changed:
             print_line()
-            print_table(CHANGED_COLUMNS, [_changed_row(one) for one in replayed.changed[-MAX_CHANGED_SHOWN:]])
+            names = known_names(read_records(settings.data_directory))
+            print_table(CHANGED_COLUMNS, [_changed_row(one, names) for one in replayed.changed[-MAX_CHANGED_SHOWN:]])
         if len(replayed.changed) > MAX_CHANGED_SHOWN:
             note(f"These are the last {MAX_CHANGED_SHOWN} of {len(replayed.changed)} that change. --json has all.")
     if fail_on_change and replayed.changed:
@@ -351,14 +353,14 @@ def _total_row(change: str, code: str, used: Used) -> tuple[str, ...]:
     return change.replace("_", " "), code, f"{used.count:,}", format_cents(used.cents)
 
 
-def _changed_row(one: Changed) -> tuple[str, ...]:
+def _changed_row(one: Changed, names: Mapping[str, str]) -> tuple[str, ...]:
     attempt = one.attempt
     return (
         shown_time(attempt.created_at),
         attempt.caller,
         format_cents(attempt.amount_cents),
-        attempt.source_id or NOTHING,
-        attempt.destination_id or NOTHING,
+        name_or_id(attempt.source_id, names),
+        name_or_id(attempt.destination_id, names),
         one.change.value.replace("_", " "),
         one.code,
     )

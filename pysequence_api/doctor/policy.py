@@ -1,15 +1,17 @@
 """What the policy grants. The server reports these findings at every start."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pysequence_api.doctor.finding import Finding, ok, problem, warning
-from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.env_files import read_trusted
+from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
 from pysequence_api.money import format_cents
 from pysequence_api.records import read_records
 from pysequence_api.records.attempts import DEFAULT_CALLER, Reader
 from pysequence_api.records.database import Database
 from pysequence_api.safeguards.decide import MaxCents, frozen_for
-from pysequence_api.safeguards.policies import current_policy, unmatched
+from pysequence_api.safeguards.policies import current_policy, is_file_applied, unmatched
 from pysequence_api.safeguards.policy import ANY, Caller, Policy
 from pysequence_api.settings import Settings, variable
 
@@ -25,8 +27,24 @@ def check_policy(settings: Settings) -> Iterator[Finding]:
     records = read_records(settings.data_directory)
     try:
         yield from check_policy_of(records, settings)
+        if settings.policy_file is not None:
+            yield from _check_file(records, settings.policy_file)
     finally:
         records.close()
+
+
+def _check_file(records: Database, path: Path) -> Iterator[Finding]:
+    subject = "policy file"
+    try:
+        text = read_trusted(path)
+    except SettingsError as error:
+        yield problem(subject, str(error), "Until then, `serve` does not start.", SettingsError)
+        return
+    if records.read(lambda reader: is_file_applied(reader, text)):
+        yield ok(subject, f"{path}, as a start last applied it")
+    else:
+        said = f"{path} was changed since a start last applied it; the next one does"
+        yield warning(subject, said, f"pysequence-api policy check {path}")
 
 
 def check_policy_of(records: Database, settings: Settings) -> Iterator[Finding]:

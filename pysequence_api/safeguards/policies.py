@@ -100,17 +100,18 @@ def apply_policy_file(records: Database, text: str, limits: Limits) -> int | Non
         PolicyError: with everything that is wrong with the policy.
         SafeguardsUnavailableError: the records cannot be read or written.
     """
-
-    def is_applied(reader: GrantReader) -> bool:
-        last, newest = reader.policy_from_file(), reader.policy()
-        # After a restore the text in force may be unknown. Then the file brings it back.
-        is_lost = newest is not None and newest.text is None and newest.sha256 == _hash(text)
-        return last is not None and last.sha256 == _hash(text) and not is_lost
-
-    if records.read(is_applied):
+    if records.read(lambda reader: is_file_applied(reader, text)):
         return None
     parse_policy(text, limits)
-    return records.write(lambda writer: None if is_applied(writer) else _add(writer, text, from_file=True))
+    return records.write(lambda writer: None if is_file_applied(writer, text) else _add(writer, text, from_file=True))
+
+
+def is_file_applied(reader: GrantReader, text: str) -> bool:
+    """Say whether the text of the policy file is what a start last applied, so that the next one leaves it alone."""
+    last, newest = reader.policy_from_file(), reader.policy()
+    # After a restore the text in force may be unknown. Then the file brings it back.
+    is_lost = newest is not None and newest.text is None and newest.sha256 == _hash(text)
+    return last is not None and last.sha256 == _hash(text) and not is_lost
 
 
 def is_in_force(reader: GrantReader, text: str) -> bool:

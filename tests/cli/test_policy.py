@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -345,7 +346,7 @@ def test_a_replay_tells_what_becomes_different(directory: Path, file: Path, pods
     assert document["by_code"] == [{"change": "now_refused", "code": "over_max", "count": 1, "amount_cents": 6_000}]
     shown = call("policy", "replay", str(file), "--fail-on-change", code=1).stdout
     assert "now refused" in shown
-    assert "$60.00" in shown
+    assert re.search(r"openclaw +\$60.00 +Groceries +Rent +now refused +over_max", shown)
     assert "now refused (over_max): 1, $60.00" in call("policy", "apply", str(file), code=2).stderr
     file.write_text(text.replace("day_cents = 15000", "approve_above_cents = 5000"))
     assert call_json("policy", "replay", str(file))["totals"]["now_asks"]["count"] == 1
@@ -485,6 +486,18 @@ expires = 2020-01-01T00:00:00Z
     assert first.startswith("version 1; callers: openclaw (frozen), default, late (expired); default is granted")
     assert "all accounts to read, 1 rule with at most $10.00 per transfer, $50.00 per day" in first
     assert len(warnings) == 2
+
+
+def test_doctor_looks_at_the_policy_file(directory: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said("policy file") == []
+    monkeypatch.setenv("SEQUENCE_POLICY_FILE", str(file))
+    assert "was changed since a start last applied it" in said("policy file")[0]
+    records = open_records(directory)
+    apply_policy_file(records, file.read_text(), LIMITS)
+    records.close()
+    assert "as a start last applied it" in said("policy file")[0]
+    file.chmod(0o666)
+    assert "others can write it" in call("doctor", code=2).stdout
 
 
 def test_a_start_says_what_default_may_do(tmp_path: Path, directory: Path) -> None:
