@@ -557,7 +557,6 @@ async def test_killed_at_each_system_call_the_next_try_works(
 # What Sequence moved that no attempt has.
 
 
-@EACH_API
 async def test_transfers_that_nobody_here_knows_count_before_the_first_one(world: World, backup: Path) -> None:
     await world.transfer(1_000)
     back_up(world.gateway.records, backup)
@@ -583,7 +582,6 @@ async def test_transfers_that_nobody_here_knows_count_before_the_first_one(world
     assert world.used_cents() == 15_002
 
 
-@EACH_API
 @pytest.mark.upstream("graphql", "platform")
 async def test_the_limit_holds_over_a_restore(world: World, backup: Path) -> None:
     await world.transfer(100)
@@ -618,7 +616,6 @@ async def test_without_the_whole_activity_no_transfer_is_sent(world: World, back
     await world.transfer(2_000)
 
 
-@EACH_API
 async def test_what_may_be_an_open_attempts_transfer_stays_free_for_it(world: World, backup: Path) -> None:
     attempt_id = await world.lose(amount_cents=3_000, key="lost")
     back_up(world.gateway.records, backup)
@@ -632,7 +629,6 @@ async def test_what_may_be_an_open_attempts_transfer_stays_free_for_it(world: Wo
         await world.transfer(3_000, key="lost")
 
 
-@EACH_API
 async def test_concurrent_first_transfers_count_once(world: World, backup: Path) -> None:
     await world.transfer(1_000)
     back_up(world.gateway.records, backup)
