@@ -25,7 +25,7 @@ import functools, logging, anyio
 from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
 from pysequence_api.web import access
-access.MAX_DELAY_SECONDS = 0.02  # some tests send many wrong keys
+access.MAX_DELAY_SECONDS = access.LOOK_DELAY_SECONDS = 0.02  # some tests send many wrong keys
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 anyio.run(functools.partial(serve, Settings.load(), on_ready=lambda gateway, url: print("ready", url, flush=True)))
 """
