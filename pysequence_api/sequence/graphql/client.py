@@ -18,11 +18,19 @@ from pysequence_api.models import (
     ActivityPage,
     ActivitySummary,
     PodDetail,
+    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.client import Capabilities, PreparedTransfer, SequenceClient, Upstream
+from pysequence_api.sequence.client import (
+    MAX_UPSTREAM_PAGES,
+    Capabilities,
+    Keep,
+    PreparedTransfer,
+    SequenceClient,
+    Upstream,
+)
 from pysequence_api.sequence.graphql.answers import Answer, read_answer
 from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
@@ -173,22 +181,25 @@ class GraphQLSequenceClient(SequenceClient):
         first: int = 10,
         after: str = "",
         only: ActivityFilter | None = None,
+        keep: Keep | None = None,
         urgent: bool = False,
     ) -> ActivityPage:
         """Read one page of transfers; see `SequenceClient.activity`."""
         if not 1 <= first <= MAX_PAGE_TRANSFERS:
             raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
-        variables = {
-            "organizationId": organization_id,
-            "transferFilter": _filter(only or ActivityFilter()),
-            "after": after,
-            "first": first,
-        }
-        answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
-        page = read_activity(answer, organization_id)
-        self._warn_of_gaps(answer)
-        self._observations.learn_from(*page.transfers)
-        return page
+        variables = {"organizationId": organization_id, "transferFilter": _filter(only or ActivityFilter())}
+        priority = Priority.URGENT if urgent else Priority.READ
+        transfers: tuple[Transfer, ...] = ()
+        complete = True
+        for _ in range(MAX_UPSTREAM_PAGES):
+            # Never more than still fit, so that the end of Sequence's page is the end of ours.
+            page = await self._read_page(variables | {"after": after, "first": first - len(transfers)}, priority)
+            transfers += tuple(one for one in page.transfers if keep is None or keep(one))
+            complete, after = complete and page.complete, page.page_info.end_cursor
+            if keep is None or len(transfers) >= first or not page.page_info.has_next_page or not after:
+                break
+        self._observations.learn_from(*transfers)
+        return ActivityPage(transfers=transfers, page_info=page.page_info, complete=complete)
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
         """Read one transfer; see `SequenceClient.transfer_detail`."""
@@ -241,6 +252,12 @@ class GraphQLSequenceClient(SequenceClient):
         await self._tokens.aclose()
         for endpoint in (self._reads, self._transfers):
             await endpoint.aclose()
+
+    async def _read_page(self, variables: Variables, priority: Priority) -> ActivityPage:
+        answer = await self._read(Operation.ACTIVITY, variables, priority)
+        page = read_activity(answer, variables["organizationId"])
+        self._warn_of_gaps(answer)
+        return page
 
     def _warn_of_gaps(self, answer: Answer) -> None:
         self._observations.warn_of_gaps(answer.operation, answer.gaps)
