@@ -130,7 +130,7 @@ class TotalBalance(_Model):
 
 
 class Party(_Model):
-    """One side of a transfer. Who is outside Sequence may have no id."""
+    """One side of a transfer. Who is outside Sequence may have no id; what the caller may not see has only a type."""
 
     id: str | None = None
     name: str | None = None
@@ -144,14 +144,14 @@ class Transfer(_Amount):
     id: str
     type: str | None = None
     status: str | None = None
-    error_reason: str | None = None
+    error_reason: str | None = Field(None, description="Null if the caller may not see both parties")
     created_at: Moment | None = None
     updated_at: Moment | None = None
     source: Party
     destination: Party
     direction: str | None = None
     activity_type: str | None = None
-    description: str | None = None
+    description: str | None = Field(None, description="Null if the caller may not see both parties")
     upstream_status: str | None = Field(None, description="The status in Sequence's own word")
     upstream_direction: str | None = Field(None, description="The direction in Sequence's own word")
     upstream_activity_type: str | None = Field(None, description="The activity type in Sequence's own word")
@@ -238,7 +238,7 @@ class PodDetail(_Balance):
     goal_cents: Cents | None = None
     account_number: str | None = Field(None, description="Masked to its last four digits")
     routing_number: str | None = Field(None, description="Masked to its last four digits")
-    liability: Liability | None = None
+    liability: Liability | None = Field(None, description="Null for a caller that may not see everything")
     recent_transfers: tuple[Transfer, ...] = Field(description="The newest five, in the shape of the activity")
     complete: bool = Field(True, description=COMPLETE)
 

@@ -11,6 +11,7 @@ from pysequence_api.api.parameters import (
     OpenGateway,
     OrganizationId,
     OrganizationQuery,
+    Reads,
     TransferId,
     needs,
 )
@@ -48,14 +49,15 @@ Name = Annotated[str, Query(max_length=MAX_SEARCH_CHARACTERS, description="Only 
 
 
 @router.get("/api/activity/summary", responses=responses(*READ_STATUSES))
-async def get_activity_summary(gateway: OpenGateway) -> ActivitySummary:
-    """Get a summary of this month's activity."""
-    return await gateway.client.activity_summary()
+async def get_activity_summary(reads: Reads) -> ActivitySummary:
+    """Get a summary of this month's activity. Only a caller that may see everything may read it."""
+    return await reads.activity_summary()
 
 
 @router.get("/api/activity", responses=responses(404, *READ_STATUSES))
 async def list_activity(
     gateway: OpenGateway,
+    reads: Reads,
     *,
     first: First = DEFAULT_PAGE_TRANSFERS,
     after: After = "",
@@ -68,7 +70,11 @@ async def list_activity(
     hide_internal: HideInternal = False,
     name: Name = "",
 ) -> ActivityPage:
-    """List the transfers of one organization, newest first. Without `org_id`, it is the default organization."""
+    """List the transfers of one organization, newest first. Without `org_id`, it is the default organization.
+
+    A caller that may not see everything gets the transfers of the accounts that it may see. If most transfers are not
+    among them, a page can be short, or empty, although `has_next_page` is true.
+    """
     if date_start and date_end and date_start > date_end:
         error = {"type": "value_error", "loc": ("query", "date_start"), "msg": "should not be after date_end"}
         raise RequestValidationError([error])
@@ -81,21 +87,20 @@ async def list_activity(
         hide_internal=hide_internal,
         name=name,
     )
-    return await gateway.client.activity(org_id or gateway.organization_id, first=first, after=after, only=only)
+    organization_id = org_id or gateway.organization_id
+    return await reads.activity(organization_id, first=first, after=after, only=only, is_named=org_id is not None)
 
 
 @router.get("/api/transfers/{transfer_id}", responses=responses(404, *READ_STATUSES))
-async def get_transfer(gateway: OpenGateway, transfer_id: TransferId) -> TransferDetail:
+async def get_transfer(gateway: OpenGateway, reads: Reads, transfer_id: TransferId) -> TransferDetail:
     """Get one transfer of the default organization, with its payments."""
-    return await gateway.client.transfer_detail(gateway.organization_id, transfer_id)
+    return await reads.transfer_detail(gateway.organization_id, transfer_id)
 
 
 @router.get("/api/activity/{org_id}/{transfer_id}", responses=responses(404, *READ_STATUSES))
-async def get_transfer_of_organization(
-    gateway: OpenGateway, org_id: OrganizationId, transfer_id: TransferId
-) -> TransferDetail:
+async def get_transfer_of_organization(reads: Reads, org_id: OrganizationId, transfer_id: TransferId) -> TransferDetail:
     """Get one transfer of any organization, with its payments."""
-    return await gateway.client.transfer_detail(org_id, transfer_id)
+    return await reads.transfer_detail(org_id, transfer_id)
 
 
 def _split(values: list[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 
+from pysequence_api.account.scoped import ScopedReads
 from pysequence_api.gateway import Gateway
 from pysequence_api.models import PartyId
 from pysequence_api.records.callers import Caller
@@ -58,6 +59,14 @@ def _caller(request: Request) -> Caller:
 
 
 RequestCaller = Annotated[Caller, Depends(_caller)]
+
+
+def _reads(gateway: OpenGateway, caller: RequestCaller) -> ScopedReads:
+    return ScopedReads(gateway.client, gateway.view_of(caller))
+
+
+Reads = Annotated[ScopedReads, Depends(_reads)]
+"""What the caller may see of the account. No route reads it in another way."""
 
 
 def needs(*scopes: Scope) -> params.Depends:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from pysequence_api.account.names import find_pod_by_name
 from pysequence_api.account.totals import total_of
-from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName, needs
+from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName, Reads, needs
 from pysequence_api.models import Accounts, Pod, PodDetail, TotalBalance
 from pysequence_api.safeguards.policy import Scope
 from pysequence_api.web.errors import READ_STATUSES, responses
@@ -30,37 +30,37 @@ _WITH_HEADER: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER)
-async def list_pods(gateway: OpenGateway, response: Response) -> tuple[Pod, ...]:
-    """List all pods with their balances."""
-    accounts = await gateway.client.accounts()
+async def list_pods(reads: Reads, response: Response) -> tuple[Pod, ...]:
+    """List all pods that the caller may see, with their balances."""
+    accounts = await reads.accounts()
     _tell_if_incomplete(accounts, response)
     return accounts.pods
 
 
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES))
-async def get_total_balance(gateway: OpenGateway) -> TotalBalance:
-    """Add up what all pods hold, and say what the total leaves out."""
-    return total_of(await gateway.client.accounts())
+async def get_total_balance(reads: Reads) -> TotalBalance:
+    """Add up what all pods hold that the caller may see, and say what the total leaves out."""
+    return total_of(await reads.accounts())
 
 
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES) | _WITH_HEADER)
-async def get_pod_balance(gateway: OpenGateway, response: Response, pod_name: PodName) -> Pod:
-    """Find one pod by its name."""
-    accounts = await gateway.client.accounts(balances=False)
+async def get_pod_balance(reads: Reads, response: Response, pod_name: PodName) -> Pod:
+    """Find one pod by its name, among those that the caller may see."""
+    accounts = await reads.accounts(balances=False)
     _tell_if_incomplete(accounts, response)
-    return await gateway.client.with_balance(find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete))
+    return await reads.with_balance(find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete))
 
 
 @router.get("/api/pods/detail/{pod_id}", responses=responses(404, *READ_STATUSES), dependencies=_WITH_ACTIVITY)
-async def get_pod_detail(gateway: OpenGateway, pod_id: PodId) -> PodDetail:
+async def get_pod_detail(gateway: OpenGateway, reads: Reads, pod_id: PodId) -> PodDetail:
     """Get one pod of the default organization, with its latest transfers."""
-    return await gateway.client.pod_detail(gateway.organization_id, pod_id)
+    return await reads.pod_detail(gateway.organization_id, pod_id)
 
 
 @router.get("/api/pods/{org_id}/{pod_id}", responses=responses(404, *READ_STATUSES), dependencies=_WITH_ACTIVITY)
-async def get_pod_detail_of_organization(gateway: OpenGateway, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
+async def get_pod_detail_of_organization(reads: Reads, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
     """Get one pod of any organization, with its latest transfers."""
-    return await gateway.client.pod_detail(org_id, pod_id)
+    return await reads.pod_detail(org_id, pod_id)
 
 
 def _tell_if_incomplete(accounts: Accounts, response: Response) -> None:

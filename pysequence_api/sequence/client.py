@@ -12,11 +12,16 @@ from pysequence_api.models import (
     ActivitySummary,
     Pod,
     PodDetail,
+    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
 )
 from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
+
+MAX_UPSTREAM_PAGES = 5
+"""How many pages of Sequence's are read for one of ours, if most of their transfers are filtered out here."""
+Keep = Callable[[Transfer], bool]
 
 
 class Upstream(StrEnum):
@@ -134,15 +139,20 @@ class SequenceClient(ABC):
         first: int = 10,
         after: str = "",
         only: ActivityFilter | None = None,
+        keep: Keep | None = None,
         urgent: bool = False,
     ) -> ActivityPage:
         """Read one page of transfers, newest first.
+
+        With ``keep``, at most `MAX_UPSTREAM_PAGES` of Sequence's pages are read to fill it. If that is not enough, it
+        is short and has a next page, which goes on where this one ended.
 
         Args:
             organization_id: the organization.
             first: the number of transfers, 1 to 100.
             after: the end cursor of the previous page; empty for the first page.
             only: which transfers to list.
+            keep: says of a transfer whether it is listed; ``None`` if all are.
             urgent: go ahead of other waiting reads, because a transfer waits for this one.
 
         Raises:

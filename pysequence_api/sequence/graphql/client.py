@@ -17,17 +17,27 @@ from pysequence_api.models import (
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
+    PageInfo,
     PodDetail,
+    Transfer,
     TransferDetail,
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.client import Capabilities, PreparedTransfer, SequenceClient, Upstream
+from pysequence_api.sequence.client import (
+    MAX_UPSTREAM_PAGES,
+    Capabilities,
+    Keep,
+    PreparedTransfer,
+    SequenceClient,
+    Upstream,
+)
 from pysequence_api.sequence.graphql.answers import Answer, read_answer
 from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
     read_activity,
+    read_cursors,
     read_payment,
     read_pod_detail,
     read_summary,
@@ -173,20 +183,18 @@ class GraphQLSequenceClient(SequenceClient):
         first: int = 10,
         after: str = "",
         only: ActivityFilter | None = None,
+        keep: Keep | None = None,
         urgent: bool = False,
     ) -> ActivityPage:
         """Read one page of transfers; see `SequenceClient.activity`."""
         if not 1 <= first <= MAX_PAGE_TRANSFERS:
             raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
-        variables = {
-            "organizationId": organization_id,
-            "transferFilter": _filter(only or ActivityFilter()),
-            "after": after,
-            "first": first,
-        }
-        answer = await self._read(Operation.ACTIVITY, variables, Priority.URGENT if urgent else Priority.READ)
-        page = read_activity(answer, organization_id)
-        self._warn_of_gaps(answer)
+        variables = {"organizationId": organization_id, "transferFilter": _filter(only or ActivityFilter())}
+        priority = Priority.URGENT if urgent else Priority.READ
+        if keep is None:
+            page, _ = await self._read_page(variables | {"after": after, "first": first}, priority)
+        else:
+            page = await self._read_kept(variables | {"first": MAX_PAGE_TRANSFERS}, first, after, keep, priority)
         self._observations.learn_from(*page.transfers)
         return page
 
@@ -241,6 +249,32 @@ class GraphQLSequenceClient(SequenceClient):
         await self._tokens.aclose()
         for endpoint in (self._reads, self._transfers):
             await endpoint.aclose()
+
+    async def _read_kept(
+        self, variables: Variables, first: int, after: str, keep: Keep, priority: Priority
+    ) -> ActivityPage:
+        """Fill one page of ours from as few of Sequence's as possible."""
+        transfers: list[Transfer] = []
+        complete = True
+        for _ in range(MAX_UPSTREAM_PAGES):
+            page, answer = await self._read_page(variables | {"after": after}, priority)
+            complete = complete and page.complete
+            kept = [one for one in page.transfers if keep(one)][: first - len(transfers)]
+            transfers += kept
+            after, has_next_page = page.page_info.end_cursor, page.page_info.has_next_page
+            if len(transfers) == first and kept[-1] is not page.transfers[-1]:
+                after, has_next_page = read_cursors(answer).get(kept[-1].id, ""), True
+                complete = complete and bool(after)
+            if len(transfers) == first or not has_next_page or not after:
+                break
+        page_info = PageInfo(end_cursor=after, has_next_page=has_next_page)
+        return ActivityPage(transfers=tuple(transfers), page_info=page_info, complete=complete)
+
+    async def _read_page(self, variables: Variables, priority: Priority) -> tuple[ActivityPage, Answer]:
+        answer = await self._read(Operation.ACTIVITY, variables, priority)
+        page = read_activity(answer, variables["organizationId"])
+        self._warn_of_gaps(answer)
+        return page, answer
 
     def _warn_of_gaps(self, answer: Answer) -> None:
         self._observations.warn_of_gaps(answer.operation, answer.gaps)

@@ -98,7 +98,7 @@ query ActivityLogV2Transfers(
   organization(id: $organizationId) {{
     transferReferences(filter: $transferFilter, after: $after, first: $first) {{
       pageInfo {{ endCursor hasNextPage }}
-      edges {{ node {{ {_FULL_NODE} }} }}
+      edges {{ cursor node {{ {_FULL_NODE} }} }}
     }}
   }}
 }}

@@ -183,6 +183,14 @@ def read_activity(answer: Answer, organization_id: str) -> ActivityPage:
     )
 
 
+def read_cursors(answer: Answer) -> dict[str, str]:
+    """Read the cursor after each transfer of ``ActivityLogV2Transfers``, by the transfer's id. Notes no gaps."""
+    data = answer.node("organization", "transferReferences", "edges", is_list=True)
+    edges = data.quiet().child("organization").child("transferReferences").children("edges")
+    found = ((edge.child("node").identifier(), edge.text("cursor")) for edge in edges)
+    return {identifier: cursor for identifier, cursor in found if identifier and cursor}
+
+
 def read_transfer_detail(answer: Answer, organization_id: str, transfer_id: str) -> TransferDetail:
     """Read ``TransferReferenceDrawerContentV2``.
 

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, PageInfo, Transfer
+from pysequence_api.sequence.client import Keep
 from pysequence_api.sequence.nodes import Node
 from pysequence_api.sequence.platform.answers import Answer
 from pysequence_api.sequence.platform.parsing import (
@@ -168,9 +169,10 @@ class Totals:
 class Collected:
     """Collects one page of ours from pages of Sequence's."""
 
-    def __init__(self, first: int, only: ActivityFilter, cursor: Cursor) -> None:
+    def __init__(self, first: int, only: ActivityFilter, cursor: Cursor, keep: Keep | None = None) -> None:
         self._first = first
         self._only = only
+        self._keep = keep
         self._cursor = cursor
         self._last_id = cursor.last_id
         self._transfers: list[Transfer] = []
@@ -201,7 +203,7 @@ class Collected:
         for node, at in self._new_items(listed.page, begin):
             self._last_id = node.quiet().identifier() or ""
             transfer = None if is_simulated(node) else read_transfer(node)
-            if transfer is not None and self.query.keeps(transfer):
+            if transfer is not None and self.query.keeps(transfer) and (self._keep is None or self._keep(transfer)):
                 self._transfers.append(transfer)
             if len(self._transfers) == self._first:
                 is_last = node is listed.page.items[-1]

@@ -38,7 +38,14 @@ from pysequence_api.models import (
     TransferOrder,
     TransferReceipt,
 )
-from pysequence_api.sequence.client import Capabilities, PreparedTransfer, SequenceClient, Upstream
+from pysequence_api.sequence.client import (
+    MAX_UPSTREAM_PAGES,
+    Capabilities,
+    Keep,
+    PreparedTransfer,
+    SequenceClient,
+    Upstream,
+)
 from pysequence_api.sequence.nodes import Node
 from pysequence_api.sequence.observations import Observations, OnName, ignore_name
 from pysequence_api.sequence.pacing import Pacer, Priority, Turn
@@ -89,8 +96,6 @@ PACING_NAME = ".pacing-platform"
 MIN_AMOUNT_CENTS = 100
 MAX_DESCRIPTION_CHARACTERS = 10
 MAX_PAGE_TRANSFERS = 100
-MAX_UPSTREAM_PAGES = 5
-"""How many pages of Sequence's are read for one of ours, if most of their transfers are filtered out here."""
 MAX_SUMMARY_PAGES = 10
 PAGE_ACCOUNTS = 100
 MAX_ACCOUNT_PAGES = 20
@@ -267,6 +272,7 @@ class PlatformSequenceClient(SequenceClient):
         first: int = 10,
         after: str = "",
         only: ActivityFilter | None = None,
+        keep: Keep | None = None,
         urgent: bool = False,
     ) -> ActivityPage:
         """Read one page of transfers; see `SequenceClient.activity`. At most `MAX_UPSTREAM_PAGES` are read for it."""
@@ -274,7 +280,7 @@ class PlatformSequenceClient(SequenceClient):
             raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
         cursor = Cursor.read(after)
         self._check_organization(organization_id)
-        collected = Collected(first, only or ActivityFilter(), cursor)
+        collected = Collected(first, only or ActivityFilter(), cursor, keep)
         with waiting():
             for _ in range(MAX_UPSTREAM_PAGES):
                 parameters, number = collected.query.parameters(), collected.page_number
