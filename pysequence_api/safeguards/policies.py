@@ -153,7 +153,7 @@ def _add(writer: Writer, text: str, *, from_file: bool) -> int:
         event_type=EventType.POLICY_APPLIED,
         policy_version=version,
         policy_sha256=_hash(text).hex(),
-        from_file=from_file,
+        from_file=from_file or None,
     )
     writer.change_grants(event, text)
     return version
