@@ -30,7 +30,7 @@ from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
-from pysequence_api.safeguards.policies import apply_policy_file
+from pysequence_api.safeguards.applying import apply_policy_file
 from pysequence_api.safeguards.policy import PolicyError
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME

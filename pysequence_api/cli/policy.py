@@ -20,10 +20,11 @@ from pysequence_api.records.attempts import Attempt, Reader
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import PolicyRow
 from pysequence_api.records.names import known_names
+from pysequence_api.safeguards.applying import apply_policy, is_in_force, unmatched
 from pysequence_api.safeguards.changes import compare
 from pysequence_api.safeguards.decide import MaxCents, state_now
 from pysequence_api.safeguards.judge import Used
-from pysequence_api.safeguards.policies import apply_policy, current_policy, is_in_force, unmatched
+from pysequence_api.safeguards.policies import current_policy
 from pysequence_api.safeguards.policy import MAX_POLICY_CHARACTERS, Policy, PolicyError, parse_policy
 from pysequence_api.safeguards.replay import Change, Changed, Replay
 from pysequence_api.safeguards.replay import replay as run_again
