@@ -10,6 +10,7 @@ from pysequence_api.errors import KeyReusedError, OutcomeUnknownError, TransferP
 from pysequence_api.gateway import Gateway
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import THE_DEFAULT, THE_OWNER
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import Result
 from pysequence_api.sandbox import KeyPermissions
@@ -27,7 +28,9 @@ async def open_platform(world: World, permissions: KeyPermissions | None = None)
 async def transfer_again(world: World, process: Gateway, **more: Any) -> Any:
     """Request the transfer that `World.transfer` requests, as a caller that names no KYC id."""
     order = world.order(more.pop("amount_cents", 5_000)).model_copy(update={"kyc_id": None})
-    return await process.transfers.transfer(TransferOrder(**order.model_dump()), Channel.API, more.get("key"))
+    return await process.transfers.transfer(
+        TransferOrder(**order.model_dump()), Channel.API, more.get("key"), caller=THE_DEFAULT
+    )
 
 
 async def test_only_the_api_that_sent_an_attempt_decides_about_it(
@@ -74,7 +77,7 @@ async def test_the_new_api_claims_nothing_that_may_be_of_the_old_one(
     await world.lose(moved=True)
     platform = await open_platform(world)
     order = world.order(5_000).model_copy(update={"kyc_id": None})
-    done = await platform.transfers.transfer(order, Channel.CLI)  # another caller's equal one
+    done = await platform.transfers.transfer(order, Channel.CLI, caller=THE_OWNER)  # another caller's equal one
     traveller.shift(60)
     await world.follow_up(platform)
     await world.follow_up()
