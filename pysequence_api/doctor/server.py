@@ -51,6 +51,8 @@ def _check_key(settings: Settings) -> Finding:
         return problem(
             name, f"the server answered {status} to GET /api/limits", "Read the log of the server.", GatewayError
         )
+    if "caller" in limits:
+        return ok(name, "accepted, for what the policy grants it")
     ours = (settings.max_transfer_cents, settings.max_daily_transfer_cents)
     if (limits.get("max_transfer_cents"), limits.get("max_daily_cents")) != ours:
         return warning(name, "accepted, but the server runs with other limits", "Restart the server.")

@@ -221,6 +221,7 @@ LIMITS = {"max_transfer_cents": 1_000_000, "max_daily_cents": 2_500_000}
         ((b'{"status": "ok"}', 200, LIMITS), "server key", "ok", 0),
         ((b'{"status": "ok"}', 200, LIMITS | {"max_daily_cents": 1}), "server key", "warning", 0),
         ((b'{"status": "ok"}', 200, LIMITS | {"audit_head": "0" * 64}), "server key", "warning", 0),
+        ((b'{"status": "ok"}', 200, {"caller": "default"}), "server key", "ok", 0),
         ((b'{"status": "ok"}', 401, {}), "server key", "problem", 2),
         ((b'{"status": "ok"}', 500, {}), "server key", "problem", 1),
         ((b"hello", 200, {}), "server", "problem", 1),
