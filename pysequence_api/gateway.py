@@ -22,8 +22,10 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
+from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.safeguards.scopes import missing_scope, sees_everything
+from pysequence_api.safeguards.scopes import expired, missing_scope
 from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
@@ -65,6 +67,7 @@ class Gateway:
         follow_up: finds out what became of transfers.
         records: the database.
         callers: finds the caller of a key.
+        policy: what the callers may do.
         max_cents: the limits of this process.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
@@ -76,6 +79,7 @@ class Gateway:
     follow_up: FollowUp
     records: Database
     callers: Callers
+    policy: PolicyInForce
     max_cents: MaxCents
     default_organization_id: str | None
     default_kyc_id: str | None
@@ -111,15 +115,27 @@ class Gateway:
         """Check that a caller may do something.
 
         Raises:
+            CallerExpiredError: its time is over.
             ScopeMissingError: it may not.
         """
-        error = missing_scope(caller.name, scope)
+        self.require_current(caller)
+        error = missing_scope(self.policy.get(), caller.name, scope)
+        if error is not None:
+            raise error
+
+    def require_current(self, caller: Caller) -> None:
+        """Check that the time of a caller is not over.
+
+        Raises:
+            CallerExpiredError: it is.
+        """
+        error = expired(self.policy.get(), caller.name, self.records.now())
         if error is not None:
             raise error
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today."""
-        if sees_everything(caller.name):
+        if is_free(self.policy.get(), caller.name):
             return read_limits(self.records, self.max_cents, caller.name)
         return read_caller_limits(self.records, caller.name)
 
@@ -180,6 +196,7 @@ async def open_gateway(
             follow_up,
             records,
             callers,
+            PolicyInForce(records),
             max_cents,
             default_organization_id=settings.default_organization_id,
             default_kyc_id=settings.kyc_id if client.capabilities.kyc else None,

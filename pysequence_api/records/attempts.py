@@ -279,10 +279,10 @@ class Reader(GrantReader):
         ]
         return Used(sum(cents for cents, _ in found), sum(count for _, count in found))
 
-    def unfrozen_at(self, caller: str) -> datetime:
-        """Return when transfers of all, or of this caller, were unfrozen for the last time; long ago if never."""
+    def unfrozen_at(self, caller: str | None = None) -> datetime:
+        """Return when transfers of all, or of this caller, were unfrozen for the last time; 1970 if never."""
         all_at = self._value("SELECT max(at) FROM audit WHERE event_type = 'unfrozen' AND caller IS NULL")
-        row = self.caller(caller)
+        row = None if caller is None else self.caller(caller)
         own_at = None if row is None or row.unfrozen_at is None else to_micros(row.unfrozen_at)
         return from_micros(max(all_at or 0, own_at or 0))
 

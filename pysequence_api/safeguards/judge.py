@@ -18,6 +18,8 @@ from pysequence_api.safeguards.policy import Caller, Limits, Pairs, Policy, Rule
 from pysequence_api.text import quoted
 
 Unit = Literal["cents", "count"]
+GLOBAL_MAXIMUM = "global maximum"
+"""The check of the per-transfer limit of the settings."""
 
 
 class PolicyCode(StrEnum):
@@ -330,7 +332,7 @@ def _global_checks(totals: _Totals, limits: Limits) -> Iterator[Check]:
     refused, allowed = "The gateway's own limits do not allow it now.", "The gateway's own limits allow it."
     day_left, retry_after_seconds = totals.left(Window.DAY, "cents", limits.per_day)
     for name, limit, left, wait in (
-        ("global maximum", limits.per_transfer, limits.per_transfer, None),
+        (GLOBAL_MAXIMUM, limits.per_transfer, limits.per_transfer, None),
         ("global day_cents", limits.per_day, day_left, retry_after_seconds),
     ):
         if totals.amount_cents <= left:
