@@ -4,12 +4,21 @@ import hashlib
 
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.audit import Event, EventType
+from pysequence_api.records.database import Database
 from pysequence_api.safeguards.policy import parse_policy
 from tests.safeguards.policies import LIMITS
 from tests.world import DESTINATION, SOURCE, World
 
-WORDS = {"a": SOURCE, "b": DESTINATION, "c": "Groceries", "d": "Taxes"}
+WORDS = {"a": SOURCE, "b": DESTINATION, "c": "Groceries", "d": "Taxes 2025"}
 """The owner's words in these policies, for pods of the simulated Sequence."""
+NO_BREAKER = """
+[breaker]
+never_hits = 0
+unknown = 0
+refusals = 0
+equal_orders = 0
+all_unknown = 0
+"""
 
 
 def policy_text(world: World, *tables: str) -> str:
@@ -18,9 +27,13 @@ def policy_text(world: World, *tables: str) -> str:
     return "\n".join(["version = 1", "[accounts]", *accounts, *tables])
 
 
-def apply_policy(world: World, *tables: str) -> str:
-    """Put a policy in force, and return its text."""
-    text = policy_text(world, *tables)
+def apply_policy(world: World, *tables: str) -> None:
+    """Put a policy in force."""
+    apply_text(world.gateway.records, policy_text(world, *tables))
+
+
+def apply_text(records: Database, text: str) -> None:
+    """Put the text of a policy in force."""
     parse_policy(text, LIMITS)
 
     def change(writer: Writer) -> None:
@@ -33,5 +46,4 @@ def apply_policy(world: World, *tables: str) -> str:
         )
         writer.change_grants(event, text)
 
-    world.gateway.records.write(change)
-    return text
+    records.write(change)
