@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -198,7 +199,7 @@ async def test_a_caller_without_scopes_reads_its_own_limits_and_attempts_only(wo
 async def test_a_refused_transfer_is_recorded_and_tells_nothing_about_the_account(world: World) -> None:
     async with caller(world, "one") as client:
         known = await send(client, world, 1_000)
-        unknown = await send_body(client, {"source_id": "a", "destination_id": "b", "amount_cents": 1})
+        unknown = await send_body(client, body(world) | {"source_id": str(uuid4())})
         for answer in (known, unknown):
             assert answer.status_code == 403
             document = answer.json()
