@@ -23,10 +23,11 @@ from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.policy import Pairs
+from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy, apply_text
 from tests.safeguards.plain_judge import BOUNDARIES, WINDOW_LIMITS, Spec, as_toml, orders, plain_codes, specs
 from tests.safeguards.policies import EXAMPLE, policy_of
-from tests.world import World
+from tests.world import World, open_world
 
 LIMITS = MaxCents(60, 600)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
