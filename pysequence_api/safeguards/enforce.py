@@ -6,9 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from pysequence_api.errors import (
-    CallerExpiredError,
     Code,
-    FrozenError,
     LimitExceededError,
     PolicyRefusedError,
     Retry,
@@ -26,8 +24,6 @@ from pysequence_api.safeguards.policy import Breaker, Limits, Policy
 
 AT_ONCE: Final = frozenset(
     {
-        PolicyCode.CALLER_EXPIRED,
-        PolicyCode.FROZEN,
         PolicyCode.SCOPE_MISSING,
         PolicyCode.NEVER_ALLOWED,
         PolicyCode.PAIR_NOT_ALLOWED,
@@ -80,7 +76,7 @@ def judged(
 
 
 def refusal(attempt: Attempt, judgement: Judgement) -> SafeguardError | None:
-    """Make the error of the first check that failed; ``None`` if all passed.
+    """Make the error of the first check that failed, after those of `decide.stopped_by`; ``None`` if all passed.
 
     The caller `default` and the terminal get the answers of the two settings, as they always did.
     """
@@ -89,13 +85,8 @@ def refusal(attempt: Attempt, judgement: Judgement) -> SafeguardError | None:
         return None
     if _is_of_the_settings(check, attempt.caller):
         return _limit_exceeded(attempt.amount_cents, check, judgement)
-    match check.code:
-        case PolicyCode.CALLER_EXPIRED:
-            return CallerExpiredError(check.text)
-        case PolicyCode.FROZEN:
-            return FrozenError(check.text)
-        case PolicyCode.SCOPE_MISSING:
-            return ScopeMissingError(check.text)
+    if check.code is PolicyCode.SCOPE_MISSING:
+        return ScopeMissingError(check.text)
     error = PolicyRefusedError(check.text, code=Code(check.code.value))
     error.retry = Retry.NEVER if check.code in _FINAL else Retry.SAME_KEY
     return _later(error, judgement)
