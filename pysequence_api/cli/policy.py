@@ -16,14 +16,13 @@ from pysequence_api.cli.terminal import is_terminal, note, print_json, print_lin
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SettingsError
 from pysequence_api.money import format_cents
 from pysequence_api.records import open_records, read_records
-from pysequence_api.records.attempts import Attempt, Reader
+from pysequence_api.records.attempts import Attempt, Reader, Used
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import PolicyRow
 from pysequence_api.records.names import known_names
 from pysequence_api.safeguards.applying import apply_policy, is_in_force, unmatched
 from pysequence_api.safeguards.changes import compare
 from pysequence_api.safeguards.decide import MaxCents, state_now
-from pysequence_api.safeguards.judge import Used
 from pysequence_api.safeguards.policies import current_policy
 from pysequence_api.safeguards.policy import MAX_POLICY_CHARACTERS, Policy, PolicyError, parse_policy
 from pysequence_api.safeguards.replay import Change, Changed, Replay

@@ -9,9 +9,9 @@ from enum import StrEnum
 from heapq import heappop, heappush
 
 from pysequence_api.models import AccountType, TransferOrder
-from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt
+from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Used
 from pysequence_api.records.states import RULES, TAKEN_STATES, State
-from pysequence_api.safeguards.judge import Judgement, PolicyCode, Used, judge
+from pysequence_api.safeguards.judge import Judgement, PolicyCode, judge
 from pysequence_api.safeguards.policy import Limits, Pairs, Policy, account_id
 
 
