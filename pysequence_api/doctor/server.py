@@ -53,6 +53,11 @@ def _check_key(settings: Settings) -> Finding:
         )
     if "caller" in limits:
         return ok(name, "accepted, for what the policy grants it")
+    return _compare(settings, limits, name)
+
+
+def _compare(settings: Settings, limits: dict[str, Any], name: str) -> Finding:
+    """Check whether the server has our limits and our data directory."""
     ours = (settings.max_transfer_cents, settings.max_daily_transfer_cents)
     if (limits.get("max_transfer_cents"), limits.get("max_daily_cents")) != ours:
         return warning(name, "accepted, but the server runs with other limits", "Restart the server.")
