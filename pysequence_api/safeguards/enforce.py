@@ -19,7 +19,7 @@ from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.breaker import REFUSALS, Counts, all_tripped, is_warned, tripped
 from pysequence_api.safeguards.judge import GLOBAL_MAXIMUM, Check, Judgement, PolicyCode, is_free, judge
-from pysequence_api.safeguards.policies import current_policy, policy_in_force
+from pysequence_api.safeguards.policies import deciding_policy, policy_in_force
 from pysequence_api.safeguards.policy import Breaker, Limits, Policy
 
 AT_ONCE: Final = frozenset(
@@ -54,7 +54,7 @@ def judged(
     Returns:
         The attempt, with the rule and the version of the policy that decided; and what was decided.
     """
-    current = current_policy(reader)
+    current = deciding_policy(reader)
     policy = None if current is None else current.policy
     judgement = judge(
         policy,

@@ -1,13 +1,15 @@
 """The policy in force, as the database has it, read once for each version."""
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import GrantReader
-from pysequence_api.safeguards.policy import Policy, parse_policy
+from pysequence_api.safeguards.policy import Policy, PolicyError, parse_policy
 
+log = logging.getLogger(__name__)
 NOTHING = Policy(version=1)
 """Grants nothing: a restore knows that there is a policy, and not what it says."""
 
@@ -37,19 +39,45 @@ class PolicyInForce:
 
     def __init__(self, records: Database) -> None:
         self._records = records
-        self._last: Policy | None = None
+        self._current: CurrentPolicy | PolicyError | None = None
 
     def get(self) -> Policy | None:
         """Return the policy; the last one that this process knew, if the records cannot be read now."""
         with suppress(SafeguardsUnavailableError):
-            self._last = self._records.read(policy_in_force)
-        return self._last
+            self._current = self._records.read(_current_or_error)
+        if isinstance(self._current, PolicyError):
+            raise _unreadable(self._current)
+        return None if self._current is None else self._current.policy
 
 
 def policy_in_force(reader: GrantReader) -> Policy | None:
     """Return the policy in force without its version; ``None`` if none was ever applied."""
-    current = current_policy(reader)
+    current = deciding_policy(reader)
     return None if current is None else current.policy
+
+
+def deciding_policy(reader: GrantReader) -> CurrentPolicy | None:
+    """Return the policy in force; ``None`` if none was ever applied.
+
+    Raises:
+        SafeguardsUnavailableError: it cannot be read. What is wrong with it is for the owner only.
+    """
+    current = _current_or_error(reader)
+    if isinstance(current, PolicyError):
+        raise _unreadable(current)
+    return current
+
+
+def _current_or_error(reader: GrantReader) -> CurrentPolicy | PolicyError | None:
+    try:
+        return current_policy(reader)
+    except PolicyError as error:
+        return error
+
+
+def _unreadable(error: PolicyError) -> SafeguardsUnavailableError:
+    log.error("%s", error)
+    return SafeguardsUnavailableError("The policy in force cannot be read, so nothing is allowed. Ask the owner.")
 
 
 _read: dict[bytes, Policy] = {}
