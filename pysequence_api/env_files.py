@@ -126,13 +126,28 @@ def _user_directory(variable: str, below_home: str) -> Path | None:
     return base / PROGRAM_NAME
 
 
+def read_trusted(path: Path) -> str:
+    """Read a file that decides what programs may do. It must be ours or root's, and nobody else may write it.
+
+    Raises:
+        SettingsError: it cannot be read, or not be trusted.
+    """
+    content, _ = _trusted(path)
+    return _text(path, content)
+
+
 def _read(path: Path) -> EnvFile:
+    content, status = _trusted(path)
+    return EnvFile(path, _parse(path, _text(path, content)), is_private=who_else_can_read(status) is None)
+
+
+def _trusted(path: Path) -> tuple[bytes, os.stat_result]:
     content, status = _content(path, _OPEN_FLAGS | os.O_NOFOLLOW)
     if status.st_uid not in {0, os.geteuid()}:
         raise _unusable(path, "it belongs to another user. Copy it, or name another file")
     if who_else_can_write(status):
         raise _unusable(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):o}). Run: chmod 600 {path}")
-    return EnvFile(path, _parse(path, _text(path, content)), is_private=who_else_can_read(status) is None)
+    return content, status
 
 
 def _content(path: Path, flags: int) -> tuple[bytes, os.stat_result]:
@@ -177,4 +192,4 @@ def _parse(path: Path, text: str) -> dict[str, str]:
 
 
 def _unusable(path: Path, why: str) -> SettingsError:
-    return SettingsError(f"The settings file {path} cannot be used: {why}.")
+    return SettingsError(f"The file {path} cannot be used: {why}.")

@@ -15,6 +15,8 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
 │   ├── FrozenError                         403  exit 3  frozen
 │   ├── KeyRevokedError                     403  exit 3  key_revoked
 │   ├── ScopeMissingError                   403  exit 3  scope_missing
+│   ├── CallerExpiredError                  403  exit 3  caller_expired
+│   ├── PolicyRefusedError                  403  exit 3  pair_not_allowed, over_hour, ...
 │   ├── TooManyUnknownError                 503  exit 3  too_many_unknown
 │   └── SafeguardsUnavailableError          503  exit 3  records_unavailable
 │       ├── ClockError                      503  exit 3  clock_wrong
@@ -74,6 +76,16 @@ class Code(StrEnum):
     FROZEN = "frozen"
     KEY_REVOKED = "key_revoked"
     SCOPE_MISSING = "scope_missing"
+    CALLER_EXPIRED = "caller_expired"
+    NEVER_ALLOWED = "never_allowed"
+    PAIR_NOT_ALLOWED = "pair_not_allowed"
+    INSTANT_NOT_ALLOWED = "instant_not_allowed"
+    NEEDS_APPROVAL = "needs_approval"
+    OVER_HOUR = "over_hour"
+    OVER_MONTH = "over_month"
+    COUNT_HOUR = "count_hour"
+    COUNT_DAY = "count_day"
+    OVER_GLOBAL = "over_global"
     TOO_MANY_UNKNOWN = "too_many_unknown"
     RECORDS_UNAVAILABLE = "records_unavailable"
     RECORDS_LOCKED = "records_locked"
@@ -294,6 +306,21 @@ class ScopeMissingError(SafeguardError):
     status = 403
     code = Code.SCOPE_MISSING
     retry = Retry.NEVER
+
+
+class CallerExpiredError(SafeguardError):
+    """The policy allowed this caller anything only until a time that has passed."""
+
+    status = 403
+    code = Code.CALLER_EXPIRED
+    retry = Retry.NEVER
+
+
+class PolicyRefusedError(SafeguardError):
+    """The policy does not allow this caller such a transfer, or not now."""
+
+    status = 403
+    code = Code.PAIR_NOT_ALLOWED
 
 
 class TooManyUnknownError(SafeguardError):

@@ -6,8 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
@@ -16,20 +15,19 @@ from pydantic import SecretStr
 
 from pysequence_api.account.scoped import View
 from pysequence_api.clock import Clock, utc_now
-from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, ScopeMissingError, SettingsError
+from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.records import open_records
-from pysequence_api.records.attempts import Reader
-from pysequence_api.records.callers import THE_DEFAULT, Caller, Callers
+from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.judge import is_free
-from pysequence_api.safeguards.policies import current_policy
+from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
-from pysequence_api.safeguards.policy import Policy, PolicyError, Scope
-from pysequence_api.safeguards.scopes import sees_everything
+from pysequence_api.safeguards.policy import Scope
+from pysequence_api.safeguards.scopes import expired, missing_scope
 from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
@@ -60,13 +58,6 @@ SYNC_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _LastPolicy:
-    """The policy that was read last; ``None`` before any was."""
-
-    policy: Policy | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """One account at Sequence behind its safeguards. Opened once, closed once.
@@ -78,6 +69,7 @@ class Gateway:
         follow_up: finds out what became of transfers.
         records: the database.
         callers: finds the caller of a key.
+        policy: what the callers may do.
         max_cents: the limits of this process.
         default_organization_id: for routes that name no organization.
         default_kyc_id: for transfers that name none.
@@ -89,10 +81,10 @@ class Gateway:
     follow_up: FollowUp
     records: Database
     callers: Callers
+    policy: PolicyInForce
     max_cents: MaxCents
     default_organization_id: str | None
     default_kyc_id: str | None
-    _last: _LastPolicy = field(default_factory=_LastPolicy, repr=False, compare=False)
 
     @property
     def organization_id(self) -> str:
@@ -125,46 +117,41 @@ class Gateway:
         """Check that a caller may do something.
 
         Raises:
+            CallerExpiredError: its time is over.
             ScopeMissingError: it may not.
             SafeguardsUnavailableError: the policy cannot be read.
         """
-        grants = self._grants_of(caller)
-        if grants is not None and scope not in grants.scopes:
-            raise ScopeMissingError(
-                f"The caller {caller.name} does not have the scope {scope.value}. Only the owner can grant it."
-            )
+        self.require_current(caller)
+        error = missing_scope(self.policy.get(), caller.name, scope)
+        if error is not None:
+            raise error
+
+    def require_current(self, caller: Caller) -> None:
+        """Check that the time of a caller is not over.
+
+        Raises:
+            CallerExpiredError: it is.
+        """
+        error = expired(self.policy.get(), caller.name, self.records.now())
+        if error is not None:
+            raise error
 
     def view_of(self, caller: Caller) -> View:
         """Say what a caller may see of the account."""
-        grants = self._grants_of(caller)
-        return View() if grants is None else View.of(grants)
+        policy = self.policy.get()
+        if is_free(policy, caller.name):
+            return View()
+        return View.of(Grants() if policy is None else policy.caller(caller.name))
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today."""
-        if sees_everything(caller.name):
+        if is_free(self.policy.get(), caller.name):
             return read_limits(self.records, self.max_cents, caller.name)
         return read_caller_limits(self.records, caller.name)
 
     def limits(self) -> Limits:
         """Say what is used and left today; see `read_limits`."""
         return read_limits(self.records, self.max_cents)
-
-    def _grants_of(self, caller: Caller) -> Grants | None:
-        """Return what a caller may do by the policy in force; ``None`` if it may do everything."""
-        try:
-            self._last.policy, now = self.records.read(_policy_now)
-        except PolicyError as error:
-            log.error("the policy in the database cannot be used: %s", error)
-            raise SafeguardsUnavailableError("The policy cannot be read. The server's log says why.") from None
-        except SafeguardsUnavailableError:
-            if caller != THE_DEFAULT:
-                raise
-            now = utc_now()  # its reads go on without the records, as far as the last policy that was read allows them
-        policy = self._last.policy
-        if is_free(policy, caller.name):
-            return None
-        grants = Grants() if policy is None else policy.caller(caller.name)
-        return Grants() if grants.is_expired(now) else grants
 
 
 @asynccontextmanager
@@ -219,6 +206,7 @@ async def open_gateway(
             follow_up,
             records,
             callers,
+            PolicyInForce(records),
             max_cents,
             default_organization_id=settings.default_organization_id,
             default_kyc_id=settings.kyc_id if client.capabilities.kyc else None,
@@ -253,11 +241,6 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         yield sign_in
     finally:
         await sign_in.aclose()
-
-
-def _policy_now(reader: Reader) -> tuple[Policy | None, datetime]:
-    current = current_policy(reader)
-    return None if current is None else current.policy, reader.now
 
 
 @asynccontextmanager

@@ -15,7 +15,9 @@ import anyio.to_thread
 from pysequence_api.api.app import create_app
 from pysequence_api.doctor.account import check_ids
 from pysequence_api.doctor.finding import Finding, Level
+from pysequence_api.doctor.policy import check_policy_of
 from pysequence_api.doctor.settings import check_exposure
+from pysequence_api.env_files import read_trusted
 from pysequence_api.errors import (
     AccessDeniedError,
     NotAuthorizedError,
@@ -28,9 +30,18 @@ from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
+from pysequence_api.safeguards.applying import apply_policy_file
+from pysequence_api.safeguards.policy import PolicyError
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
-from pysequence_api.settings import Settings, is_platform, is_sandbox, unknown_variables, warn_about_ignored_file
+from pysequence_api.settings import (
+    Settings,
+    is_platform,
+    is_sandbox,
+    unknown_variables,
+    variable,
+    warn_about_ignored_file,
+)
 from pysequence_api.web.listening import bind, create_server, tls_context
 
 CHECK_SECONDS = 86_400.0
@@ -58,9 +69,11 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         on_ready: called with the gateway and the server's URL once connections are accepted.
 
     Raises:
-        SettingsError: the data directory, the address or the port cannot be used, or an id is not the account's.
+        SettingsError: the data directory, the address, the port or the policy file cannot be used, or an id is not
+            the account's.
         SignInError: there is no access token, and no way to get one.
         NotAuthorizedError: Sequence rejects the access token, or the key.
+        SafeguardsUnavailableError: the policy file was changed, and the policy cannot be stored.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the password, the tokens and the key
     _warn_about_settings(settings)
@@ -69,6 +82,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
         await anyio.to_thread.run_sync(_open_records, gateway)
+        await anyio.to_thread.run_sync(_open_policy, gateway)
         await _check_account(gateway)
         listener = bind(gateway.settings)
         if (path := gateway.settings.server_socket) is not None:
@@ -117,6 +131,25 @@ def _open_records(gateway: Gateway) -> None:
         log.warning("transfers are frozen (%s); `pysequence-api unfreeze` unfreezes them", limits.frozen_reason)
     for one in limits.frozen_callers:
         log.warning("transfers of %s are frozen (%s); `pysequence-api unfreeze %s`", one.caller, one.reason, one.caller)
+
+
+def _open_policy(gateway: Gateway) -> None:
+    """Apply the policy file if it was changed, and report what the policy grants."""
+    path = gateway.settings.policy_file
+    if path is not None:
+        text = read_trusted(path)
+        try:
+            version = apply_policy_file(gateway.records, text, gateway.max_cents)
+        except PolicyError as error:
+            raise SettingsError(f"{variable('policy_file')} is {path}. {error}") from None
+        if version is not None:
+            log.warning("%s was changed; it is version %d of the policy now", path, version)
+    try:
+        for finding in check_policy_of(gateway.records, gateway.settings):
+            level = logging.INFO if finding.level is Level.OK else logging.WARNING
+            log.log(level, "policy: %s", _line(finding) if finding.fix else finding.said)
+    except SafeguardsUnavailableError as error:
+        log.error("the policy cannot be read: %s", error)
 
 
 async def _check_records(gateway: Gateway) -> None:

@@ -181,6 +181,9 @@ class Settings(BaseSettings):
     max_transfer_attempts_per_minute: int = Field(
         60, ge=1, le=10_000, description="Transfers that may be asked for in a minute; beyond it 429."
     )
+    policy_file: ExpandedPath | None = Field(
+        None, description="File with the policy; the start of the server applies it if it was changed."
+    )
     data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
 
     # The account at Sequence.

@@ -29,11 +29,14 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what uses the fixture ``upstream`` once for each API of Sequence, or only for those that a marker names."""
+    """Run what uses the fixture ``upstream`` once for each API of Sequence, or only for those that a marker names.
+
+    The records do not depend on it, so their tests run with one, where no marker says otherwise.
+    """
     if "upstream" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("upstream")
-        names = marker.args if marker else ("graphql", "platform")
-        metafunc.parametrize("upstream", names, scope="session")
+        usual = ("graphql",) if "records" in metafunc.definition.path.parts else ("graphql", "platform")
+        metafunc.parametrize("upstream", marker.args if marker else usual, scope="session")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sequence.client import Upstream
+from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.settings import Settings
 
 API_KEY = "sandbox"
@@ -262,7 +263,6 @@ class World:
 def world_settings(directory: Path, sandbox: Sandbox, *, token_seconds: int = TOKEN_SECONDS, **more: Any) -> Settings:
     """Make the settings of a gateway that talks to a sandbox, through GraphQL unless ``upstream`` says otherwise."""
     if more.get("upstream") == Upstream.PLATFORM:
-        # Enough for thousands of tests; the limit has tests of its own.
         key = sandbox.issue_platform_key(KeyPermissions(requests_per_minute=1_000_000))
         more = {"platform_key": SecretStr(key), "access_token": None, "kyc_id": None} | more
     values: dict[str, Any] = {
@@ -318,6 +318,8 @@ async def open_world(
         **settings: what differs from the usual settings.
     """
     async with AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(platform_client, "REQUESTS_PER_MINUTE", 1_000_000)  # the limit has tests of its own
         if sandbox is None:
             sandbox = Sandbox(directory / "sequence.sqlite")
             stack.push_async_callback(sandbox.aclose)

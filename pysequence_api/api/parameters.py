@@ -52,9 +52,10 @@ def _iso_date(value: object) -> object:
 OpenGateway = Annotated[Gateway, Depends(_gateway)]
 
 
-def _caller(request: Request) -> Caller:
+def _caller(request: Request, gateway: OpenGateway) -> Caller:
     caller = getattr(request.state, CALLER_STATE)
     assert isinstance(caller, Caller)
+    gateway.require_current(caller)
     return caller
 
 

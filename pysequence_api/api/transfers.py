@@ -105,7 +105,7 @@ async def make_transfer(
     return completed
 
 
-@router.get("/api/attempts/{attempt_id}", responses=responses(401, 404, 422, 500, 503))
+@router.get("/api/attempts/{attempt_id}", responses=responses(401, 403, 404, 422, 500, 503))
 async def get_attempt(
     gateway: OpenGateway,
     caller: RequestCaller,

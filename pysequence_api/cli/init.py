@@ -382,6 +382,7 @@ def _say_how_to_start(path: Path, values: Values) -> None:
     note("Check everything:  pysequence-api doctor")
     note("Show your pods:    pysequence-api pods")
     note("Start the server:  pysequence-api serve")
+    note("Limit programs:    pysequence-api help policy")
 
 
 def _ask(question: str, proposal: str = "", *, required: bool = False) -> str:

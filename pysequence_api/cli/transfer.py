@@ -289,9 +289,11 @@ async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
     )
     if source.id == destination.id:
         raise InvalidRequestError(f"Source and destination are the same: {source.shown_name!r}. Nothing was sent.")
+    order = _order(arguments, source, destination, kyc_id)
+    gateway.client.check_order(order)
     directory, limits = gateway.settings.data_directory.absolute(), gateway.limits()
     return Plan(
-        order=_order(arguments, source, destination, kyc_id),
+        order=order,
         source=source,
         destination=destination,
         limits=limits,

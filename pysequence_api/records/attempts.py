@@ -1,11 +1,12 @@
 """Attempts to transfer, as the database keeps them, and the questions and changes that decisions need."""
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pysequence_api.clock import from_micros, to_micros
 from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType, Line
@@ -30,6 +31,12 @@ Order = tuple[str | None, str | None, int]
 _TIMES = {"created_at", "announced_at", "ended_at", "upstream_created_at", "followed_until"}
 _LISTS = {name: f"({', '.join(repr(state.value) for state in states)})" for name, states in
           {"open": OPEN_STATES, "taken": TAKEN_STATES}.items()}  # fmt: skip
+_IS_NAMED = (
+    "(source_id, destination_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+    " FROM json_each(:named))"
+)
+_IS_AMONG = f"source_id IN (SELECT value FROM json_each(:sources)) AND NOT coalesce({_IS_NAMED}, 0)"
+"""The conditions of a `PairSet` without and with ``sources``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +182,26 @@ class Freeze:
     caller: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What counts in a window: its sum in cents, and how many transfers that are."""
+
+    cents: int = 0
+    count: int = 0
+
+
+class PairSet(Protocol):
+    """A set of pairs of accounts, by their ids: `safeguards.policy.Pairs`."""
+
+    @property
+    def named(self) -> frozenset[tuple[str, str]]:
+        """The pairs; or, if there are ``sources``, the pairs that are left out."""
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """From each of these to any destination."""
+
+
 class Reader(GrantReader):
     """Questions to the database. A connection that reads sees one moment of it in each call.
 
@@ -221,6 +248,10 @@ class Reader(GrantReader):
         )
 
     def used_cents(self, window_start: datetime, caller: str | None = None) -> int:
+        """Add up what counts in a window that began then and goes on now; see `used`."""
+        return self.used(caller, None, window_start).cents
+
+    def used(self, caller: str | None, pairs: PairSet | None, since: datetime, *, returned: bool = True) -> Used:
         """Add up what counts in a window that began then and goes on now.
 
         That is what is open, and what may have run in the window: its time at Sequence, or else the time from before it
@@ -228,16 +259,65 @@ class Reader(GrantReader):
         counts: a clock that was set back releases nothing.
 
         Args:
-            window_start: when the window began.
             caller: whose attempts; ``None`` for those of all callers.
+            pairs: between which accounts; ``None`` for all.
+            since: when the window began.
+            returned: whether attempts count whose money came back.
         """
         end = "coalesce(upstream_created_at, ended_at)"
-        total = "SELECT coalesce(sum(amount_cents), 0) FROM attempt WHERE (?2 IS NULL OR caller = ?2) AND state IN"
-        opened, taken = self._connection.execute(
-            f"SELECT ({total} {_LISTS['open']}), ({total} {_LISTS['taken']} AND {end} >= ?1)",
-            (to_micros(window_start - WINDOW_MARGIN), caller),
-        ).fetchone()
-        return int(opened) + int(taken)
+        conditions = ["caller = :caller"] if caller is not None else []
+        conditions += [] if pairs is None else [_IS_AMONG if pairs.sources else _IS_NAMED]
+        which = "".join(f" AND {condition}" for condition in conditions)
+        kept = "" if returned else " AND state <> 'returned'"
+        total = "SELECT coalesce(sum(amount_cents), 0), count(*) FROM attempt WHERE state IN"
+        values = {"caller": caller, "begin": to_micros(since - WINDOW_MARGIN)}
+        if pairs is not None:
+            values |= {"named": json.dumps(sorted(pairs.named)), "sources": json.dumps(sorted(pairs.sources))}
+        found = [
+            self._connection.execute(f"{total} {states}{which}", values).fetchone()
+            for states in (_LISTS["open"], f"{_LISTS['taken']} AND {end} >= :begin{kept}")
+        ]
+        return Used(sum(cents for cents, _ in found), sum(count for _, count in found))
+
+    def unfrozen_at(self, caller: str | None = None) -> datetime:
+        """Return when transfers of all, or of this caller, were unfrozen for the last time; 1970 if never."""
+        all_at = self._value("SELECT max(at) FROM audit WHERE event_type = 'unfrozen' AND caller IS NULL")
+        row = None if caller is None else self.caller(caller)
+        own_at = None if row is None or row.unfrozen_at is None else to_micros(row.unfrozen_at)
+        return from_micros(max(all_at or 0, own_at or 0))
+
+    def became_unknown_at(self, attempt: Attempt) -> datetime:
+        """Return since when the outcome of an attempt is unknown, by its newest audit event."""
+        at = self._value("SELECT max(at) FROM audit WHERE attempt_id = ?", attempt.id)
+        return attempt.sent_at if at is None else from_micros(at)
+
+    def count_never(self, caller: str, after: datetime) -> int:
+        """Count a caller's requests for what the policy never allows, after a time."""
+        question = "SELECT count(*) FROM attempt WHERE caller = ? AND created_at > ? AND code = 'never_allowed'"
+        return int(self._value(question, caller, to_micros(after)))
+
+    def count_refused(self, caller: str, codes: Collection[str], after: datetime) -> int:
+        """Count a caller's attempts that the policy refused with one of these codes, after a time."""
+        return int(
+            self._value(
+                "SELECT count(*) FROM attempt WHERE caller = ? AND created_at > ? AND state = 'rejected'"
+                " AND policy_version IS NOT NULL AND code IN (SELECT value FROM json_each(?))",
+                caller,
+                to_micros(after),
+                json.dumps(sorted(codes)),
+            )
+        )
+
+    def count_equal(self, caller: str, after: datetime) -> int:
+        """Count the most equal orders that a caller made after a time, without what certainly moved nothing."""
+        counting = f"state IN {_LISTS['open']} OR state IN {_LISTS['taken']}"
+        found = self._value(
+            f"SELECT count(*) FROM attempt WHERE caller = ? AND created_at > ? AND ({counting})"
+            " GROUP BY source_id, destination_id, amount_cents ORDER BY 1 DESC LIMIT 1",
+            caller,
+            to_micros(after),
+        )
+        return int(found or 0)
 
     def is_claimed(self, transfer_id: str) -> bool:
         """Say whether an attempt has this transfer already."""

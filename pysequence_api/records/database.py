@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -129,6 +130,10 @@ class Database:
             if needs_trail and not self._trail_copy.is_complete:
                 raise unavailable(f"{self.trail.path.name} cannot be written")
             return result
+
+    def now(self) -> datetime:
+        """Return the time by which it decides, in UTC."""
+        return self._clock()
 
     def read(self, ask: Callable[[Reader], T]) -> T:
         """Ask the database, without a lock. Short questions may run on the event loop.

@@ -135,12 +135,22 @@ class GrantReader:
 
     def policy(self, version: int | None = None) -> PolicyRow | None:
         """Return a version of the policy, or the newest one; ``None`` if there is none."""
-        row = self._connection.execute(
-            "SELECT version, applied_at, sha256, text, from_file FROM policy WHERE ?1 IS NULL OR version = ?1"
-            " ORDER BY version DESC LIMIT 1",
-            (version,),
-        ).fetchone()
-        return None if row is None else PolicyRow(row[0], from_micros(row[1]), row[2], row[3], bool(row[4]))
+        found = self._policies("WHERE ?1 IS NULL OR version = ?1 ORDER BY version DESC LIMIT 1", version)
+        return found[0] if found else None
+
+    def policy_from_file(self) -> PolicyRow | None:
+        """Return the newest version that a start of the server applied from a file; ``None`` if there is none."""
+        found = self._policies("WHERE from_file ORDER BY version DESC LIMIT 1")
+        return found[0] if found else None
+
+    def policies(self) -> list[PolicyRow]:
+        """List all versions of the policy, oldest first."""
+        return self._policies("ORDER BY version")
+
+    def _policies(self, where: str, *values: object) -> list[PolicyRow]:
+        columns = f"{_COMPARED['policy']}, text"
+        rows = self._connection.execute(f"SELECT {columns} FROM policy {where}", values)
+        return [PolicyRow(row[0], from_micros(row[1]), row[2], row[4], bool(row[3])) for row in rows]
 
     def _keys(self, where: str, *values: object) -> list[KeyRow]:
         columns = f"{_COMPARED['caller_key']}, last_used_at"

@@ -45,10 +45,12 @@ CREATE UNIQUE INDEX attempt_transfer ON attempt(transfer_id) WHERE transfer_id I
 CREATE INDEX attempt_open ON attempt(created_at, id) WHERE state IN ('reserved', 'sending', 'unknown');
 -- With every column that a sum reads: SQLite before 3.41 covers no query by an index on an expression alone.
 CREATE INDEX attempt_counted
-  ON attempt(coalesce(upstream_created_at, ended_at), amount_cents, caller, state, upstream_created_at, ended_at)
+  ON attempt(coalesce(upstream_created_at, ended_at), amount_cents, caller, state, upstream_created_at, ended_at,
+    source_id, destination_id)
   WHERE state IN ('accepted', 'arrived', 'returned');
 CREATE INDEX attempt_followed ON attempt(followed_until) WHERE followed_until IS NOT NULL;
 CREATE INDEX attempt_created ON attempt(created_at);
+CREATE INDEX attempt_never ON attempt(caller, created_at) WHERE code = 'never_allowed';
 
 CREATE TABLE idempotency(                             -- a key names its newest attempt, for ever
   caller TEXT NOT NULL,
@@ -125,6 +127,7 @@ CREATE TABLE audit(
   attempt_id TEXT,
   caller TEXT) STRICT;
 CREATE INDEX audit_attempt ON audit(attempt_id) WHERE attempt_id IS NOT NULL;
+CREATE INDEX audit_unfrozen ON audit(at) WHERE event_type = 'unfrozen' AND caller IS NULL;
 CREATE TRIGGER audit_follows BEFORE INSERT ON audit WHEN NEW.seq <> 1 + (SELECT coalesce(max(seq), 0) FROM audit)
   OR NEW.start <> coalesce((SELECT start + length(line) + 1 FROM audit ORDER BY seq DESC LIMIT 1), 0)
   BEGIN SELECT RAISE(ABORT, 'an audit event must follow the last one'); END;

@@ -4,6 +4,13 @@ ALTER TABLE attempt ADD COLUMN caller_key_sha256 BLOB CHECK(length(caller_key_sh
 ALTER TABLE attempt ADD COLUMN policy_version INTEGER;
 ALTER TABLE attempt ADD COLUMN rule TEXT;
 ALTER TABLE attempt ADD COLUMN reason TEXT;
+DROP INDEX attempt_counted;
+CREATE INDEX attempt_counted
+  ON attempt(coalesce(upstream_created_at, ended_at), amount_cents, caller, state, upstream_created_at, ended_at,
+    source_id, destination_id)
+  WHERE state IN ('accepted', 'arrived', 'returned');
+CREATE INDEX attempt_never ON attempt(caller, created_at) WHERE code = 'never_allowed';
+CREATE INDEX audit_unfrozen ON audit(at) WHERE event_type = 'unfrozen' AND caller IS NULL;
 DROP TRIGGER attempt_fixed;
 CREATE TRIGGER attempt_fixed BEFORE UPDATE OF id, caller, channel, amount_cents, source_type, source_id, destination_type,
   destination_id, kyc_id, instant, description, request_sha256, created_at, caller_key_sha256, reason ON attempt

@@ -9,22 +9,18 @@ from pysequence_api.errors import (
     GatewayError,
     KeyReusedError,
     KeyRevokedError,
-    LimitExceededError,
     NotExecutedError,
     OutcomeUnknownError,
-    Retry,
     SafeguardError,
     SafeguardsUnavailableError,
     TooManyUnknownError,
     TransferPendingError,
-    UnknownAccountError,
 )
-from pysequence_api.models import Accounts, AccountType, Transfer, TransferOrder
+from pysequence_api.models import Transfer
 from pysequence_api.records.attempts import (
     FIRST_UPSTREAM,
     FOLLOWED,
     OWNER,
-    WINDOW_MARGIN,
     Attempt,
     Freeze,
     Reader,
@@ -33,10 +29,11 @@ from pysequence_api.records.attempts import (
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
-from pysequence_api.safeguards.policy import Scope
-from pysequence_api.safeguards.scopes import missing_scope, sees_everything
+from pysequence_api.safeguards.enforce import AT_ONCE, day_limit, is_resent, judged, refusal, trip
+from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.policies import policy_in_force
+from pysequence_api.safeguards.scopes import expired
 from pysequence_api.settings import Settings
-from pysequence_api.text import quoted
 
 MAX_UNKNOWN = 5
 """With so many transfers of unknown outcome, a caller may not send another one."""
@@ -68,7 +65,9 @@ class MaxCents:
         )
 
 
-def reserve(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
+def reserve(
+    writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents, *, is_checked: bool = True
+) -> Attempt | GatewayError | None:
     """Decide about a new attempt, and reserve its amount.
 
     Args:
@@ -76,29 +75,39 @@ def reserve(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) 
         owners: which processes live.
         attempt: as it would be reserved.
         limits: the limits of this process.
+        is_checked: whether everything was checked that needs Sequence. If not, nothing is reserved.
 
     Returns:
         The new attempt; the earlier one with the same idempotency key, if Sequence took it; or why there is no new one.
+        ``None`` if it has to be checked first.
     """
     fail_dead(writer, owners)
     earlier = replayed(writer, owners, attempt)
     if earlier is not None:
         return earlier
     require_trust(writer)
-    attempt = replace(attempt, created_at=writer.now)
-    rejection = rejected_by(writer, owners, attempt, limits)
+    trip(writer, owners, attempt.caller)
+    attempt, rejection = decided(writer, owners, replace(attempt, created_at=writer.now), limits)
+    if rejection is None and not is_checked:
+        return None
+    if rejection is None and writer.must_count_missing():
+        return missing_error("they have not been counted yet")
     if rejection is None:
-        if writer.must_count_missing():
-            return missing_error("they have not been counted yet")
         writer.add_attempt(attempt)
-        return attempt
+    else:
+        attempt = _add_rejected(writer, attempt, rejection)
+    trip(writer, owners, attempt.caller)
+    return rejection or attempt
+
+
+def _add_rejected(writer: Writer, attempt: Attempt, rejection: SafeguardError) -> Attempt:
     rejected = _as_rejected(attempt, rejection, writer.now)
     is_repeated = writer.is_repeated(rejected, REPEATED)
     if not is_repeated:
         writer.add_event(rejected.event(EventType.REJECTED, writer.now, error=rejected.error, code=rejected.code))
     writer.add_attempt(rejected)
     rejection.attempt_id = rejection.attempt_id or rejected.id
-    return rejection
+    return rejected
 
 
 def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | GatewayError | None:
@@ -138,7 +147,14 @@ def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | Gate
 def rejected_by(
     reader: Reader, owners: Owners, attempt: Attempt, limits: MaxCents, *, own: bool = False
 ) -> SafeguardError | None:
-    """Check everything that can reject a transfer now.
+    """Say what rejects a transfer now; see `decided`."""
+    return decided(reader, owners, attempt, limits, own=own)[1]
+
+
+def decided(
+    reader: Reader, owners: Owners, attempt: Attempt, limits: MaxCents, *, own: bool = False
+) -> tuple[Attempt, SafeguardError | None]:
+    """Check everything that can reject a transfer now: its key, a freeze, the policy, and every limit.
 
     Args:
         reader: the records.
@@ -146,31 +162,25 @@ def rejected_by(
         attempt: the attempt.
         limits: the limits of this process.
         own: whether the attempt's own reservation is among what counts already.
+
+    Returns:
+        The attempt, with the rule and the version of the policy that decided; and why it is rejected, if it is.
     """
-    if (error := stopped_by(reader, attempt)) is not None:
-        return error
-    if (error := forbidden_by(attempt)) is not None:
-        return error
-    if not own and (error := _rejected_by_unknown(reader, owners, attempt)) is not None:
-        return error
+    frozen = frozen_for(reader, attempt.caller)
     limits = limits.lowered_by(reader.recorded_limits())
-    amount_cents = attempt.amount_cents
-    if amount_cents > limits.per_transfer:
-        return LimitExceededError(
-            f"Amount {amount_cents} cents exceeds per-transfer limit of {limits.per_transfer} cents", code=Code.OVER_MAX
-        )
-    own_cents = amount_cents if own else 0
-    # For Sequence, whose clock may be behind, it may be the day before: that day's limit holds until it is over there.
-    closing_day = day_begin(reader.now - WINDOW_MARGIN)
-    left_cents = max(0, limits.per_day - reader.used_cents(closing_day)) + own_cents
-    if amount_cents > left_cents:
-        error = LimitExceededError(f"Amount {amount_cents} cents exceeds daily remaining limit of {left_cents} cents")
-        if amount_cents <= remaining_cents(reader, limits) + own_cents:
-            closes_at = day_begin(reader.now) + WINDOW_MARGIN
-            error.retry = Retry.LATER
-            error.retry_after_seconds = int((closes_at - reader.now).total_seconds()) + 1
-        return error
-    return None
+    attempt, judgement = judged(reader, attempt, limits, frozen=frozen, own=own)
+    if (error := stopped_by(reader, attempt)) is not None:
+        return attempt, error
+    if judgement.code not in AT_ONCE and not own:
+        error = _rejected_by_unknown(reader, owners, attempt)
+    return attempt, error or refusal(attempt, judgement)
+
+
+def is_refused(reader: Reader, owners: Owners, attempt: Attempt, limits: MaxCents) -> bool:
+    """Say whether a caller that a policy holds would be refused, so that nothing about the account may be told."""
+    if is_free(policy_in_force(reader), attempt.caller):
+        return False
+    return rejected_by(reader, owners, attempt, limits) is not None
 
 
 def announce(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
@@ -185,7 +195,9 @@ def announce(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents)
         return SafeguardsUnavailableError(
             "The reservation was released before the transfer was sent. Request it again."
         )
-    rejection = rejected_by(writer, owners, current, limits, own=True)
+    trip(writer, owners, current.caller)
+    now, rejection = decided(writer, owners, current, limits, own=True)
+    current = writer.update(current, rule=now.rule, policy_version=now.policy_version)
     if rejection is not None:
         return rejection
     sending = writer.move(current, State.SENDING, announced_at=writer.now)
@@ -237,11 +249,6 @@ def adopt(writer: Writer, owners: Owners, upstream: str, since: datetime) -> lis
         and not is_resent(one, owners)
     ]
     return [writer.update(one, owner=owners.own_id()) for one in found]
-
-
-def is_resent(attempt: Attempt, owners: Owners) -> bool:
-    """Say whether a process sends an attempt again whose answer was lost."""
-    return attempt.state is State.UNKNOWN and owners.is_running(attempt.owner, attempt.id)
 
 
 def fail_dead(writer: Writer, owners: Owners) -> None:
@@ -336,17 +343,14 @@ def month_begin(now: datetime) -> datetime:
 
 
 def stopped_by(reader: Reader, attempt: Attempt) -> SafeguardError | None:
-    """Say what stops a transfer that waits, too: the key that asked for it was revoked, or transfers are frozen."""
+    """Say what stops a transfer that waits, too: its key was revoked, its caller expired, or transfers are frozen."""
     key = attempt.caller_key_sha256
     if key is not None and not reader.key_works(key):
         return KeyRevokedError("The key that requested this transfer was revoked.")
+    if (error := expired(policy_in_force(reader), attempt.caller, reader.now)) is not None:
+        return error
     frozen = frozen_for(reader, attempt.caller)
     return None if frozen is None else frozen_error(frozen)
-
-
-def forbidden_by(attempt: Attempt) -> SafeguardError | None:
-    """Say why a caller may not request such a transfer, whatever its history is."""
-    return missing_scope(attempt.caller, Scope.MOVE)
 
 
 def frozen_for(reader: Reader, caller: str) -> Freeze | None:
@@ -375,39 +379,11 @@ def day_begin(now: datetime) -> datetime:
     return datetime.combine(now.date(), time(), UTC)
 
 
-def remaining_cents(reader: Reader, limits: MaxCents, caller: str | None = None) -> int:
-    """Say what is left of the daily limit; for a caller that does not see everything, by its own spending alone."""
-    whose = None if caller is None or sees_everything(caller) else caller
-    return max(0, limits.per_day - reader.used_cents(day_begin(reader.now), whose))
-
-
-def unknown_account(order: TransferOrder, accounts: Accounts) -> UnknownAccountError | None:
-    """Say what a transfer names that the account does not have.
-
-    Args:
-        order: the transfer.
-        accounts: everything in the account. What is missing from an incomplete list may exist all the same.
-    """
-    types: dict[str, AccountType] = {}
-    types |= {pod.id: AccountType.POD for pod in accounts.pods}
-    types |= {port.id: AccountType.PORT for port in accounts.ports}
-    types |= {account.id: AccountType.ACCOUNT for account in accounts.accounts}
-    parties = (
-        ("source", order.source_id, order.source_type),
-        ("destination", order.destination_id, order.destination_type),
-    )
-    for name, party_id, party_type in parties:
-        if party_id in types and types[party_id] is not party_type:
-            right = types[party_id].value
-            return UnknownAccountError(f"{name}_id {party_id!r} is of type {right}. Set {name}_type to {right}.")
-        if party_id not in types and accounts.complete:
-            return UnknownAccountError(
-                f"The account has no {party_type.value} with the {name}_id {quoted(party_id)}. `GET /api/accounts`"
-                " lists them all."
-            )
-    if order.kyc_id is not None and accounts.kyc_ids is not None and order.kyc_id not in accounts.kyc_ids:
-        return UnknownAccountError(f"The account has no KYC application {quoted(order.kyc_id)}. Correct kyc_id.")
-    return None
+def remaining_cents(reader: Reader, limits: MaxCents, caller: str) -> int:
+    """Say what is left of the daily limit; for a caller that the policy holds, of its own, by its own spending."""
+    policy = policy_in_force(reader)
+    whose = None if is_free(policy, caller) else caller
+    return max(0, day_limit(policy, caller, limits) - reader.used_cents(day_begin(reader.now), whose))
 
 
 def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:

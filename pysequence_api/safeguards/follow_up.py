@@ -27,7 +27,8 @@ from pysequence_api.records.audit import EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import TAKEN_STATES, State
-from pysequence_api.safeguards.decide import accept_attempt, bounded, fail_dead, is_resent, missing_error, month_begin
+from pysequence_api.safeguards.decide import accept_attempt, bounded, fail_dead, missing_error, month_begin
+from pysequence_api.safeguards.enforce import is_resent
 from pysequence_api.safeguards.matching import ONE_DAY, describes, matches, speaks_against_absence
 from pysequence_api.safeguards.resend import RESEND_SECONDS
 from pysequence_api.sequence.client import SequenceClient

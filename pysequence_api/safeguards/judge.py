@@ -13,11 +13,13 @@ from typing import Literal, Protocol
 
 from pysequence_api.models import TransferOrder
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER, WINDOW_MARGIN, Freeze
+from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER, WINDOW_MARGIN, Freeze, Used
 from pysequence_api.safeguards.policy import Caller, Limits, Pairs, Policy, Rule, Scope, Windows, account_of
 from pysequence_api.text import quoted
 
 Unit = Literal["cents", "count"]
+GLOBAL_MAXIMUM = "global maximum"
+"""The check of the per-transfer limit of the settings."""
 
 
 class PolicyCode(StrEnum):
@@ -37,14 +39,6 @@ class PolicyCode(StrEnum):
     COUNT_HOUR = "count_hour"
     COUNT_DAY = "count_day"
     OVER_GLOBAL = "over_global"
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What counts in a window: its sum in cents, and how many transfers that are."""
-
-    cents: int = 0
-    count: int = 0
 
 
 class History(Protocol):
@@ -308,7 +302,7 @@ def _approval_check(rule: Rule, order: TransferOrder) -> Check:
     return Check("approval", f"The rule {rule.name} needs approval only {needed}.")
 
 
-_LIMITS: tuple[tuple[str, Window, Unit, PolicyCode], ...] = (
+WINDOW_LIMITS: tuple[tuple[str, Window, Unit, PolicyCode], ...] = (
     ("hour_cents", Window.HOUR, "cents", PolicyCode.OVER_HOUR),
     ("day_cents", Window.DAY, "cents", PolicyCode.OVER_DAY),
     ("month_cents", Window.MONTH, "cents", PolicyCode.OVER_MONTH),
@@ -319,7 +313,7 @@ _LIMITS: tuple[tuple[str, Window, Unit, PolicyCode], ...] = (
 
 
 def _window_checks(kind: str, whose: str, windows: Windows, totals: _Totals) -> Iterator[Check]:
-    for name, window, unit, code in _LIMITS:
+    for name, window, unit, code in WINDOW_LIMITS:
         limit: int | None = getattr(windows, name)
         if limit is not None:
             left, retry_after_seconds = totals.left(window, unit, limit)
@@ -338,7 +332,7 @@ def _global_checks(totals: _Totals, limits: Limits) -> Iterator[Check]:
     refused, allowed = "The gateway's own limits do not allow it now.", "The gateway's own limits allow it."
     day_left, retry_after_seconds = totals.left(Window.DAY, "cents", limits.per_day)
     for name, limit, left, wait in (
-        ("global maximum", limits.per_transfer, limits.per_transfer, None),
+        (GLOBAL_MAXIMUM, limits.per_transfer, limits.per_transfer, None),
         ("global day_cents", limits.per_day, day_left, retry_after_seconds),
     ):
         if totals.amount_cents <= left:

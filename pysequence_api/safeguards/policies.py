@@ -1,7 +1,10 @@
 """The policy in force, as the database has it, read once for each version."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.records.database import Database
 from pysequence_api.records.grants import GrantReader
 from pysequence_api.safeguards.policy import Policy, parse_policy
 
@@ -23,6 +26,30 @@ class CurrentPolicy:
 
     version: int
     policy: Policy
+
+
+class PolicyInForce:
+    """The policy in force, for reads, which go on where the records cannot be read.
+
+    Args:
+        records: the database.
+    """
+
+    def __init__(self, records: Database) -> None:
+        self._records = records
+        self._last: Policy | None = None
+
+    def get(self) -> Policy | None:
+        """Return the policy; the last one that this process knew, if the records cannot be read now."""
+        with suppress(SafeguardsUnavailableError):
+            self._last = self._records.read(policy_in_force)
+        return self._last
+
+
+def policy_in_force(reader: GrantReader) -> Policy | None:
+    """Return the policy in force without its version; ``None`` if none was ever applied."""
+    current = current_policy(reader)
+    return None if current is None else current.policy
 
 
 _read: dict[bytes, Policy] = {}

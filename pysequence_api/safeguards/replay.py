@@ -9,9 +9,9 @@ from enum import StrEnum
 from heapq import heappop, heappush
 
 from pysequence_api.models import AccountType, TransferOrder
-from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt
+from pysequence_api.records.attempts import WINDOW_MARGIN, Attempt, Used
 from pysequence_api.records.states import RULES, TAKEN_STATES, State
-from pysequence_api.safeguards.judge import Judgement, PolicyCode, Used, judge
+from pysequence_api.safeguards.judge import Judgement, PolicyCode, judge
 from pysequence_api.safeguards.policy import Limits, Pairs, Policy, account_id
 
 
@@ -54,7 +54,22 @@ class Replay:
     not_judged: Used
 
 
-def replay(attempts: Iterable[Attempt], policy: Policy, limits: Limits) -> Replay:
+def history_of(attempts: Iterable[Attempt], now: datetime) -> "InMemoryHistory":
+    """Return what counts at a time.
+
+    Args:
+        attempts: as they are recorded, in any order.
+        now: the time; what was requested later does not count.
+    """
+    history = InMemoryHistory()
+    for attempt in attempts:
+        if attempt.created_at <= now and _past(attempt) is _Decision.ALLOWED:
+            history.add(attempt)
+    history.advance(now)
+    return history
+
+
+def replay(attempts: Iterable[Attempt], policy: Policy, limits: Limits, *, since: datetime | None = None) -> Replay:
     """Run recorded attempts through a policy. Budgets accumulate what this policy lets through, and nothing else.
 
     An attempt that was let through counts as its record says. One that was refused, and now is allowed, counts as if
@@ -65,6 +80,7 @@ def replay(attempts: Iterable[Attempt], policy: Policy, limits: Limits) -> Repla
         attempts: oldest first.
         policy: the other policy.
         limits: the global limits.
+        since: earlier attempts only fill the budgets, and are in no result; ``None`` for all.
     """
     history, changed, not_judged = InMemoryHistory(), list[Changed](), Used()
     totals = dict.fromkeys(Change, Used())
@@ -72,8 +88,9 @@ def replay(attempts: Iterable[Attempt], policy: Policy, limits: Limits) -> Repla
     types = {account_id(account): AccountType(account.partition(":")[0]) for account in policy.accounts.values()}
     for attempt in attempts:
         past, order = _past(attempt), _order(attempt, types)
+        is_told = since is None or attempt.created_at >= since
         if past is None or order is None:
-            not_judged = _plus(not_judged, attempt)
+            not_judged = _plus(not_judged, attempt) if is_told else not_judged
             if past is _Decision.ALLOWED:
                 history.add(attempt)
             continue
@@ -82,6 +99,8 @@ def replay(attempts: Iterable[Attempt], policy: Policy, limits: Limits) -> Repla
         now = _decision(judgement)
         if now is _Decision.ALLOWED:
             history.add(attempt, is_made_at_once=past is not _Decision.ALLOWED)
+        if not is_told:
+            continue
         change = Change.SAME if now is past else _CHANGES[now]
         totals[change] = _plus(totals[change], attempt)
         if change is not Change.SAME:

@@ -29,7 +29,7 @@ from pysequence_api.sequence.client import Capabilities, PreparedTransfer
 
 RESEND_SECONDS = 600.0
 """How long after it was announced a transfer is sent again. Sequence knows it for 24 hours."""
-PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)
+PAUSES_SECONDS = (1.0, 2.0, 4.0, 5.0)
 """Pauses before it is sent again; the last one repeats."""
 WAIT_SECONDS = 8.0
 """How long a caller waits for what comes of that, so that callers with a time-out of 30 seconds get an answer."""

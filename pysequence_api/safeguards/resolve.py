@@ -10,6 +10,7 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import accept_attempt
+from pysequence_api.safeguards.enforce import is_resent
 from pysequence_api.safeguards.resend import RESEND_SECONDS
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 
@@ -46,7 +47,7 @@ def resolve_all(records: Database, attempt_ids: Sequence[str], transfer_id: str 
             raise InvalidRequestError(f"Attempt {attempt_id} is in flight; wait for it.")
         if attempt.state is not State.UNKNOWN:
             raise InvalidRequestError(f"The outcome of attempt {attempt_id} is known: {attempt.state}.")
-        if decide.is_resent(attempt, records.owners):
+        if is_resent(attempt, records.owners):
             raise InvalidRequestError(
                 f"Attempt {attempt_id} is being sent again, for at most {RESEND_SECONDS / 60:.0f} minutes; wait for it."
             )

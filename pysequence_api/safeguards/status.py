@@ -11,6 +11,9 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.judge import WINDOW_LIMITS, is_free
+from pysequence_api.safeguards.policies import policy_in_force
+from pysequence_api.safeguards.policy import Caller, Pairs, Scope, Windows
 from pysequence_api.safeguards.scopes import sees_everything
 
 
@@ -57,14 +60,25 @@ class Limits(Result):
     audit_head: str | None = Field(description="The hash of the newest line of the audit trail; note it elsewhere")
 
 
+class CallerWindow(Result):
+    """One limit of the policy, and what a caller has used of it."""
+
+    rule: str | None = Field(description="The rule that it belongs to; null for the caller's own limit")
+    name: str = Field(description="Such as day_cents or hour_count: rolling hours, UTC days, UTC months")
+    limit: int = Field(description="In cents, or in transfers")
+    used: int
+    left: int
+
+
 class CallerLimits(Result):
-    """What a caller has used of this UTC day."""
+    """What a caller has used of this UTC day, and of the limits that the policy sets it."""
 
     caller: str
     frozen: bool = Field(description="Whether transfers of this caller are frozen")
     frozen_reason: str | None = Field(description="Why they are frozen")
     frozen_since: datetime | None = Field(description="Since when they are frozen")
     used_cents: int = Field(description="What of this caller counts today, with everything that has not ended")
+    windows: tuple[CallerWindow, ...] = Field(description="The caller's own limits, then those of its rules")
     date: date
     unsettled: tuple[UnsettledAttempt, ...]
 
@@ -140,6 +154,7 @@ def read_caller_limits(records: Database, caller: str) -> CallerLimits:
             frozen_reason=frozen.reason if frozen else None,
             frozen_since=frozen.since if frozen else None,
             used_cents=used_cents,
+            windows=_windows(reader, caller),
             date=reader.now.date(),
             unsettled=unsettled,
         )
@@ -159,8 +174,15 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         NotFoundError: there is no such attempt, or not one that the caller may see.
         SafeguardsUnavailableError: the records cannot be read.
     """
-    attempt = records.read(lambda reader: reader.attempt(attempt_id))
-    if attempt is None or (caller is not None and caller != attempt.caller and not sees_everything(caller)):
+
+    def ask(reader: Reader) -> Attempt | None:
+        found = reader.attempt(attempt_id)
+        if found is None or caller is None or caller == found.caller:
+            return found
+        return found if sees_everything(policy_in_force(reader), caller, Scope.READ_ACTIVITY) else None
+
+    attempt = records.read(ask)
+    if attempt is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
     return AttemptStatus(
         attempt_id=attempt.id,
@@ -178,6 +200,24 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         ended_at=attempt.ended_at,
         followed_until=attempt.followed_until,
     )
+
+
+def _windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+    policy = policy_in_force(reader)
+    if policy is None or is_free(policy, caller):
+        return ()
+    granted: Caller = policy.caller(caller)
+    tables: list[tuple[str | None, Windows, Pairs | None]] = [(None, granted, None)]
+    tables += [(rule.name, rule, granted.pairs_by_rule[rule.name]) for rule in granted.rules]
+    found = []
+    for rule, windows, pairs in tables:
+        for name, window, unit, _ in WINDOW_LIMITS:
+            limit: int | None = getattr(windows, name)
+            if limit is not None:
+                used = reader.used(caller, pairs, window.begin(reader.now), returned=window.counts_returned)
+                count = used.cents if unit == "cents" else used.count
+                found.append(CallerWindow(rule=rule, name=name, limit=limit, used=count, left=max(0, limit - count)))
+    return tuple(found)
 
 
 def _used_today(

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import (
+    CallerExpiredError,
     ClockError,
     Code,
     FrozenError,
@@ -35,10 +36,12 @@ from pysequence_api.errors import (
     NotAuthorizedError,
     Outcome,
     OutcomeUnknownError,
+    PolicyRefusedError,
     RefusedError,
     Retry,
     SafeguardError,
     SafeguardsUnavailableError,
+    ScopeMissingError,
     SequenceError,
     StoppingError,
     TooManyAttemptsError,
@@ -63,7 +66,11 @@ from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
+from pysequence_api.safeguards.enforce import order_of, trip, warn_of_equal_orders
+from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.matching import describes, matches
+from pysequence_api.safeguards.parties import unknown_account
+from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.resend import Age, Resending
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
@@ -77,7 +84,7 @@ END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
 FREEZE_POLL_SECONDS = 0.2
 """How often a transfer that waits for its turn looks whether it was stopped."""
-STOPS = (FrozenError, KeyRevokedError)
+STOPS = (FrozenError, KeyRevokedError, CallerExpiredError, ScopeMissingError, PolicyRefusedError)
 """They cancel a transfer that waits."""
 
 log = logging.getLogger(__name__)
@@ -202,9 +209,10 @@ class TransferService:
             GatewayError: it would be rejected.
         """
         self._client.check_order(order)
-        await self._check_accounts(order)
-        await self._check_clock()
         attempt = self._new_attempt(order, channel, key, caller)
+        if not self._is_refused(attempt):
+            await self._check_accounts(order, attempt.caller)
+            await self._check_clock()
 
         def ask(reader: Reader) -> Attempt | GatewayError | None:
             earlier = decide.replayed(reader, self._records.owners, attempt)
@@ -241,12 +249,10 @@ class TransferService:
             return self._answer(replay, replayed=True)
         self._client.check_order(order)
         self._admit(attempt.caller)
-        if decide.forbidden_by(attempt) is None:  # or else the refusal must tell nothing about the account
-            await self._check_first(attempt, order)
         owners = self._records.owners
         owners.running.add(attempt.id)
         try:
-            reserved = await self._reserve(attempt)
+            reserved = await self._check_and_reserve(attempt, order)
             if reserved.id != attempt.id:
                 return self._answer(reserved, replayed=True)
             return await self._carry_out(reserved, order)
@@ -255,10 +261,27 @@ class TransferService:
                 owners.running.discard(attempt.id)
             self._sent.discard(attempt.id)
 
+    async def _check_and_reserve(self, attempt: Attempt, order: TransferOrder) -> Attempt:
+        # The refusal of a policy must tell nothing about the account, so that it comes first.
+        if self._is_refused(attempt):
+            earlier = await self._reserve(attempt, is_checked=False)
+            if earlier is not None:
+                return earlier
+        await self._check_first(attempt, order)
+        reserved = await self._reserve(attempt)
+        assert reserved is not None
+        if reserved.id == attempt.id:
+            self._records.read(lambda reader: warn_of_equal_orders(reader, attempt.caller))
+        return reserved
+
+    def _is_refused(self, attempt: Attempt) -> bool:
+        owners = self._records.owners
+        return self._records.read(lambda reader: decide.is_refused(reader, owners, attempt, self._limits))
+
     async def _check_first(self, attempt: Attempt, order: TransferOrder) -> None:
         """Make the checks that may need Sequence."""
         try:
-            await self._check_accounts(order)
+            await self._check_accounts(order, attempt.caller)
         except SequenceError as error:
             await self._record_failed(attempt, error)
             raise
@@ -266,19 +289,26 @@ class TransferService:
         if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
             await self._count_missing()
 
-    async def _check_accounts(self, order: TransferOrder) -> None:
+    async def _check_accounts(self, order: TransferOrder, caller: str) -> None:
         """Check that the account has what the transfer names, in a list that is read again if it is old.
+
+        The caller is told nothing of what it may not read.
 
         Raises:
             UnknownAccountError: it does not.
             SequenceError: the account cannot be read. Nothing was sent.
         """
         accounts, read_at = self._accounts or (None, -math.inf)
-        problem = None if accounts is None else decide.unknown_account(order, accounts)
+        policy = self._records.read(policy_in_force)
+
+        def may_read(kind: AccountType, account_id: str) -> bool:
+            return is_free(policy, caller) or (policy is not None and policy.caller(caller).may_read(kind, account_id))
+
+        problem = None if accounts is None else unknown_account(order, accounts, may_read)
         if accounts is None or (problem is not None and self._clock_seconds() - read_at > ACCOUNTS_SECONDS):
             accounts = await self._client.accounts(balances=False, urgent=True)
             self._accounts = accounts, self._clock_seconds()
-            problem = decide.unknown_account(order, accounts)
+            problem = unknown_account(order, accounts, may_read)
         if problem is not None:
             raise problem
 
@@ -314,10 +344,10 @@ class TransferService:
             raise found
         return found
 
-    async def _reserve(self, attempt: Attempt) -> Attempt:
-        def reserve(writer: Writer) -> Attempt | GatewayError:
+    async def _reserve(self, attempt: Attempt, *, is_checked: bool = True) -> Attempt | None:
+        def reserve(writer: Writer) -> Attempt | GatewayError | None:
             owned = replace(attempt, owner=self._records.owners.own_id())
-            return decide.reserve(writer, self._records.owners, owned, self._limits)
+            return decide.reserve(writer, self._records.owners, owned, self._limits, is_checked=is_checked)
 
         decided = await self._write(reserve)
         if isinstance(decided, GatewayError):
@@ -406,7 +436,13 @@ class TransferService:
         code = error.code.value if isinstance(error, GatewayError) else None
         if isinstance(error, GatewayError):
             error.attempt_id = attempt.id
-        end = partial(decide.end, state=state, error=text, code=code, is_resent=self._is_resent(error))
+        is_resent = self._is_resent(error)
+
+        def end(writer: Writer, current: Attempt) -> Attempt:
+            ended = decide.end(writer, current, state, error=text, code=code, is_resent=is_resent)
+            trip(writer, self._records.owners, attempt.caller)
+            return ended
+
         with anyio.CancelScope(shield=True):
             await self._record_end(attempt, end)
             if isinstance(error, KeyMismatchError):
@@ -437,7 +473,7 @@ class TransferService:
         return True
 
     def check_stopped(self, attempt: Attempt) -> None:
-        """Raise if transfers of the attempt's caller are frozen, or the key that asked for it was revoked."""
+        """Raise if a transfer that waits has to stop; see `decide.stopped_by`."""
         error = self._records.read(lambda reader: decide.stopped_by(reader, attempt))
         if error is not None:
             raise error
@@ -449,6 +485,7 @@ class TransferService:
             current = writer.attempt(attempt.id)
             if current is not None and current.state is State.UNKNOWN:
                 writer.update(current, owner=None)
+                trip(writer, self._records.owners, attempt.caller)
 
         try:
             if receipt is not None:
@@ -632,18 +669,4 @@ def new_attempt(order: TransferOrder, channel: Channel, key: str | None, caller:
         instant=order.instant,
         request_sha256=hashlib.sha256(canonical.encode()).digest(),
         key_sha256=None if key is None else hashlib.sha256(key.encode()).digest(),
-    )
-
-
-def order_of(attempt: Attempt) -> TransferOrder:
-    """Return the order of an attempt, as it was made from it by `new_attempt`."""
-    return TransferOrder(
-        kyc_id=attempt.kyc_id,
-        source_id=attempt.source_id or "",
-        source_type=AccountType(str(attempt.source_type)),
-        destination_id=attempt.destination_id or "",
-        destination_type=AccountType(str(attempt.destination_type)),
-        amount_cents=attempt.amount_cents,
-        description=attempt.description or "",
-        instant=attempt.instant,
     )

@@ -7,7 +7,6 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from fastapi.security import APIKeyHeader
 from starlette.datastructures import Headers
@@ -37,10 +36,6 @@ FORGET_AFTER_SECONDS = 600.0
 MAX_ADDRESSES = 1024
 """So many addresses are remembered. A new one replaces the one that was silent for the longest time."""
 MAX_DELAYED_ANSWERS = 256
-MAX_ABANDONED_ANSWERS = 5
-"""If an address closed its connection before so many delayed answers, it has to wait before a key is looked at."""
-LOOK_DELAY_SECONDS = 2.0
-"""Then it waits for this long. If it leaves earlier, it has not learned whether the key was right."""
 
 CALLER_STATE = "caller"
 """The name of the caller in the ``state`` of an ASGI scope."""
@@ -78,13 +73,14 @@ class KeyCheck:
             await self._app(scope, receive, send)
             return
         try:
-            caller = self._caller(scope) if await self._wrong_keys.may_look(scope) else None
+            caller = self._caller(scope)
         except SafeguardsUnavailableError as error:
             await self._reject(JSONResponse(error.document(about_transfer=False), error.status), scope, receive, send)
             return
         if caller is not None:
             key_was_right()
-            self._wrong_keys.note_right_key(scope)
+            if (connection := _connection(scope)) is not None:
+                connection.has_sent_key = True
             scope.setdefault("state", {})[CALLER_STATE] = caller
             with called_by(caller.name):
                 await self._app(scope, receive, send)
@@ -128,100 +124,44 @@ def _connection(scope: Scope) -> Connection | None:
     return connection if isinstance(connection, Connection) else None
 
 
-@dataclass(slots=True)
-class _Source:
-    """What came from one address.
-
-    Attributes:
-        wrong_at_seconds: when the last wrong key came, by the monotonic clock.
-        wrong: how many wrong keys came.
-        abandoned: how many delayed answers it did not wait for.
-        has_sent_key: whether the right key ever came.
-    """
-
-    wrong_at_seconds: float
-    wrong: int = 0
-    abandoned: int = 0
-    has_sent_key: bool = False
-
-    @property
-    def is_impatient(self) -> bool:
-        return self.abandoned >= MAX_ABANDONED_ANSWERS and not self.has_sent_key
-
-    @property
-    def delay_seconds(self) -> float:
-        doublings = self.wrong - FREE_WRONG_KEYS - 1
-        return 0.0 if doublings < 0 else min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(doublings, 20))
-
-
 class WrongKeys:
-    """Answers wrong keys from one address more and more slowly.
-
-    A guesser need not wait for a delayed answer: it takes the silence for a no, and opens the next connection. So an
-    address that did this is answered only after a delay, whatever key it sends; if it leaves before, its key is not
-    looked at. This never applies to an address, nor to a connection, that has sent the right key.
-    """
+    """Answers wrong keys from one address more and more slowly. A right key is never delayed."""
 
     def __init__(self) -> None:
-        self._sources: OrderedDict[str, _Source] = OrderedDict()
+        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self.delayed = 0
         """How many answers wait now."""
 
     def __len__(self) -> int:
         """Return how many addresses are remembered."""
-        return len(self._sources)
-
-    async def may_look(self, scope: Scope) -> bool:
-        """Wait if the address has to, and say whether to look at the key: the client is still there."""
-        connection = _connection(scope)
-        if (connection is not None and connection.has_sent_key) or not self._source(scope).is_impatient:
-            return True
-        return await self._stays(scope, LOOK_DELAY_SECONDS)
-
-    def note_right_key(self, scope: Scope) -> None:
-        """Remember that the address and the connection have sent the right key."""
-        self._source(scope).has_sent_key = True
-        if (connection := _connection(scope)) is not None:
-            connection.has_sent_key = True
+        return len(self._counts)
 
     async def wait(self, scope: Scope) -> None:
-        """Count a wrong key, and wait before its answer, unless the client disconnects or too many answers wait."""
-        source = self._source(scope)
-        source.wrong += 1
-        source.wrong_at_seconds = time.monotonic()
-        if source.is_impatient or not source.delay_seconds:
-            return  # it has waited already, or need not
-        if not await self._stays(scope, source.delay_seconds):
-            source.abandoned += 1
-
-    async def _stays(self, scope: Scope, delay_seconds: float) -> bool:
-        """Wait, and say whether the client is still connected."""
-        if self.delayed >= MAX_DELAYED_ANSWERS:
-            return True
+        """Wait before the answer to a wrong key, unless the client disconnects or too many answers wait already."""
+        client = scope.get("client")
+        delay_seconds = self._count(network_of(client[0]) if client else "")
+        if not delay_seconds or self.delayed >= MAX_DELAYED_ANSWERS:
+            return
         connection = _connection(scope)
         self.delayed += 1
         try:
             if connection is None:
                 await asyncio.sleep(delay_seconds)
-                return True
-            await asyncio.wait([connection.is_closed], timeout=delay_seconds)
-            return not connection.is_closed.done()
+            else:
+                await asyncio.wait([connection.is_closed], timeout=delay_seconds)
         finally:
             self.delayed -= 1
 
-    def _source(self, scope: Scope) -> _Source:
-        client = scope.get("client")
-        name = network_of(client[0]) if client else ""
-        now_seconds = time.monotonic()
-        source = self._sources.get(name)
-        if source is None:
-            source = self._sources[name] = _Source(now_seconds)
-            if len(self._sources) > MAX_ADDRESSES:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(name)
-        if now_seconds - source.wrong_at_seconds > FORGET_AFTER_SECONDS:
-            source.wrong = source.abandoned = 0
-        return source
+    def _count(self, source: str) -> float:
+        """Count a wrong key, and return how long its answer must wait."""
+        now = time.monotonic()
+        count, counted_at = self._counts.pop(source, (0, now))
+        count = 1 if now - counted_at > FORGET_AFTER_SECONDS else count + 1
+        self._counts[source] = count, now
+        if len(self._counts) > MAX_ADDRESSES:
+            self._counts.popitem(last=False)
+        doublings = count - FREE_WRONG_KEYS - 1
+        return 0.0 if doublings < 0 else min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(doublings, 20))
 
 
 class HostCheck:

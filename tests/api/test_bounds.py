@@ -164,55 +164,6 @@ async def test_wrong_keys_are_remembered_within_bounds(monkeypatch: pytest.Monke
         tasks.cancel_scope.cancel()
 
 
-GUESS = REQUEST.replace(b"sandbox", b"guess")
-MANY_GUESSES = access.FREE_WRONG_KEYS + access.MAX_ABANDONED_ANSWERS + 5
-"""The server notices a little later that a client has left."""
-
-
-async def send_and_leave(port: int, request: bytes, times: int, address: str = "127.0.0.1") -> None:
-    """Send a request on new connections, which are closed before a delayed answer comes."""
-    for _ in range(times):
-        async with await anyio.connect_tcp("127.0.0.1", port, local_host=address) as stream:
-            await stream.send(request)
-            with anyio.move_on_after(0.03):
-                await stream.receive()
-
-
-def count_answered(caplog: pytest.LogCaptureFixture, status: int) -> int:
-    return sum(f"GET /api/limits {status} " in message for message in caplog.messages)
-
-
-async def test_keys_of_those_who_leave_are_not_looked_at(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(access, "LOOK_DELAY_SECONDS", 0.5)
-    caplog.set_level("INFO")
-    async with serving(tmp_path) as port:
-        await send_and_leave(port, GUESS, MANY_GUESSES)
-        await send_and_leave(port, REQUEST, 20)  # the right key, but the guesser cannot know that
-        assert count_answered(caplog, 200) == 0
-        for _ in range(2):  # one who stays gets its answer, from then on at once
-            async with await anyio.connect_tcp("127.0.0.1", port) as patient:
-                assert (await answer_of(patient, REQUEST))[0] == 200
-        monkeypatch.setattr(access, "LOOK_DELAY_SECONDS", 60)
-        async with await anyio.connect_tcp("127.0.0.1", port) as patient:
-            assert (await answer_of(patient, REQUEST))[0] == 200
-
-
-async def test_a_right_key_does_not_wait_because_of_guesses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "LOOK_DELAY_SECONDS", 60)
-    async with serving(tmp_path) as port:
-        await send_and_leave(port, GUESS, MANY_GUESSES, address="127.0.0.2")
-        for _ in range(2):
-            async with await anyio.connect_tcp("127.0.0.1", port) as elsewhere:
-                assert (await answer_of(elsewhere, REQUEST))[0] == 200
-            await send_and_leave(port, GUESS, MANY_GUESSES)  # from the address that has sent the right key
-        async with await anyio.connect_tcp("127.0.0.1", port) as guesser:
-            await guesser.send(GUESS)
-            async with await anyio.connect_tcp("127.0.0.1", port) as caller:
-                assert (await answer_of(caller, REQUEST))[0] == 200
-
-
 async def test_connection_without_a_whole_request_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "SILENCE_SECONDS", 0.1)
     async with serving(tmp_path) as port:

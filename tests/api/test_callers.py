@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -17,14 +18,18 @@ from pysequence_api.errors import SettingsError
 from pysequence_api.records import open_records
 from pysequence_api.records.callers import add, listed, remove, revoke, rotate
 from pysequence_api.records.keys import new_key
-from pysequence_api.safeguards import decide
 from pysequence_api.sandbox import Sandbox
 from tests.api.server import served_sandbox, start_server
 from tests.api.test_metrics import numbers
+from tests.policies import apply_policy
 from tests.world import API_KEY, World, open_world
 
 pytestmark = pytest.mark.anyio
 
+MAY_MOVE = """
+scopes = ["move", "freeze"]
+rules = [{ name = "all", from = ["a"], to = ["b"], max_cents = 1000000 }]
+"""
 READS = [
     "/api/pods",
     "/api/pods/balance",
@@ -42,9 +47,14 @@ READS = [
 
 
 @pytest.fixture
-def _may_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every caller move money, as a policy will."""
-    monkeypatch.setattr(decide, "missing_scope", lambda *_: None)
+def _may_move(world: World) -> None:
+    """Let every caller move money."""
+    let_move(world)
+
+
+def let_move(world: World) -> None:
+    """Apply a policy that lets every caller move money between the two pods of `World.order`."""
+    apply_policy(world, *(f"[callers.{name}]\n{MAY_MOVE}" for name in ("one", "two", "kept", "ended", "default")))
 
 
 @asynccontextmanager
@@ -179,6 +189,7 @@ async def test_a_caller_without_scopes_reads_its_own_limits_and_attempts_only(wo
         "frozen_reason": None,
         "frozen_since": None,
         "used_cents": 0,
+        "windows": [],
         "date": limits["date"],
         "unsettled": [],
     }
@@ -188,7 +199,7 @@ async def test_a_caller_without_scopes_reads_its_own_limits_and_attempts_only(wo
 async def test_a_refused_transfer_is_recorded_and_tells_nothing_about_the_account(world: World) -> None:
     async with caller(world, "one") as client:
         known = await send(client, world, 1_000)
-        unknown = await send_body(client, {"source_id": "a", "destination_id": "b", "amount_cents": 1})
+        unknown = await send_body(client, body(world) | {"source_id": str(uuid4())})
         for answer in (known, unknown):
             assert answer.status_code == 403
             document = answer.json()
@@ -265,17 +276,17 @@ async def test_limits_tell_a_caller_its_own_spending(world: World) -> None:
         world.fail("close", when="after")
         await send(one, world, 2_000, key="lost")
         seen = [(await client.get("/api/limits")).json() for client in (one, two, default)]
-        assert [limits["used_cents"] for limits in seen] == [3_000, 0, 10_000]
-        assert [len(limits["unsettled"]) for limits in seen] == [1, 0, 1]
+        assert [limits["used_cents"] for limits in seen] == [3_000, 0, 7_000]
+        assert [len(limits["unsettled"]) for limits in seen] == [1, 0, 0]
 
 
-@pytest.mark.usefixtures("_may_move")
 async def test_the_rate_belongs_to_the_caller(tmp_path: Path) -> None:
     async with (
         open_world(tmp_path, max_transfer_attempts_per_minute=1) as world,
         caller(world, "one") as one,
         caller(world, "two") as two,
     ):
+        let_move(world)
         statuses = [(await send(client, world, 1, key=None)).status_code for client in (one, two, one, two)]
         assert statuses == [200, 200, 429, 429]
 

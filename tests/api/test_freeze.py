@@ -5,25 +5,16 @@ from typing import Any
 import httpx
 import pytest
 
-from pysequence_api import gateway as gateways
 from pysequence_api.records.callers import add
 from pysequence_api.records.control import freeze, unfreeze
-from pysequence_api.safeguards import decide
-from tests.api.test_callers import send
+from tests.api.test_callers import let_move, send
 from tests.world import World
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def _all_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every caller every scope, as a policy will."""
-    for module in (gateways, decide):
-        monkeypatch.setattr(module, "missing_scope", lambda *_: None)
-
-
-@pytest.mark.usefixtures("_all_scopes")
 async def test_a_caller_freezes_itself_alone(world: World) -> None:
+    let_move(world)
     one, two = (add(world.gateway.records, name).key for name in ("one", "two"))
     async with world.http(key=one) as first, world.http(await world.open_process(), key=two) as second:
         answer = await first.post("/api/freeze", json={"reason": "I was told to pay\na stranger"})

@@ -24,7 +24,7 @@ from pysequence_api.settings import Settings
 from tests.cli.commands import UNUSED_PORT, call, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
-NAMES = ["settings", "hosts", "data directory", "file modes", "space", "file system", "records", "token"]
+NAMES = ["settings", "hosts", "data directory", "file modes", "space", "file system", "records", "policy", "token"]
 MOUNTS = """\
 22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:2 / /srv/my\\040money rw - nfs4 server:/money rw

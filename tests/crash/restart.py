@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.records.check import check
 from pysequence_api.safeguards.status import Limits
+from pysequence_api.sandbox import PLATFORM_PATH
 from pysequence_api.settings import Settings
 from tests.processes import Environment, SandboxProcess
 from tests.world import DataDirectory
@@ -41,7 +44,16 @@ class Restart:
 
     def environment(self) -> Environment:
         """Return the environment of a process on this data directory."""
-        return self.sequence.environment(self.directory, **VARIABLES, SEQUENCE_UPSTREAM=self.upstream)
+        return self.sequence.environment(self.directory, **VARIABLES, **self._upstream_variables)
+
+    @cached_property
+    def _upstream_variables(self) -> dict[str, str]:
+        if self.upstream == "graphql":
+            return {}
+        key = httpx.post(
+            f"{self.sequence.url}/sandbox/platform-keys", json={"requests_per_minute": 1_000_000}, trust_env=False
+        ).json()["key"]
+        return {"SEQUENCE_PLATFORM_URL": f"{self.sequence.url}{PLATFORM_PATH}", "SEQUENCE_PLATFORM_KEY": key}
 
     def moved(self) -> list[dict[str, Any]]:
         """List what really moved."""

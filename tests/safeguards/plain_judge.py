@@ -11,9 +11,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pysequence_api.models import TransferOrder
-from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.attempts import Attempt, Used
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.judge import Used
 from pysequence_api.safeguards.policy import Pairs
 
 ACCOUNTS = {"a": "POD:1", "b": "POD:2", "c": "PORT:3", "d": "ACCOUNT:4"}

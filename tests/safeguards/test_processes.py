@@ -8,14 +8,17 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio
 import pytest
 
 from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
 from pysequence_api.records import open_records
+from pysequence_api.records.attempts import OWNER
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.sandbox import Sandbox
+from tests.policies import NO_BREAKER, apply_policy
 from tests.world import World, open_world, serving, urls_of
 
 pytestmark = pytest.mark.anyio
@@ -23,11 +26,11 @@ LIMIT_CENTS = 2_500_000
 TRANSFERS = """
 import asyncio, json, sys
 from pathlib import Path
-from pysequence_api.errors import LimitExceededError
+from pysequence_api.errors import SafeguardError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.audit import Channel
-from pysequence_api.records.callers import THE_OWNER
+from pysequence_api.records.callers import Caller
 from pysequence_api.settings import Settings
 
 async def main(what):
@@ -36,9 +39,9 @@ async def main(what):
         order = TransferOrder(**what["order"])
         for _ in range(what["count"]):
             try:
-                await gateway.transfers.transfer(order, Channel.CLI, caller=THE_OWNER)
+                await gateway.transfers.transfer(order, Channel.CLI, caller=Caller(what["caller"]))
                 done += 1
-            except LimitExceededError:
+            except SafeguardError:
                 rejected += 1
     print(json.dumps({"done": done, "rejected": rejected}))
 
@@ -46,8 +49,17 @@ asyncio.run(main(json.loads(sys.argv[1])))
 """
 
 
-async def run_process(world: World, url: str, count: int, amount_cents: int) -> dict[str, int]:
+async def run_process(world: World, url: str, count: int, amount_cents: int, caller: str = OWNER) -> dict[str, int]:
     """Make transfers in a process of its own, and return how many were done and rejected."""
+    process = await start(world, url, count, amount_cents, caller)
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    result: dict[str, int] = json.loads(out)
+    return result
+
+
+async def start(world: World, url: str, count: int, amount_cents: int, caller: str) -> asyncio.subprocess.Process:
+    """Start a process that makes transfers."""
     settings = {
         "access_token": world.sandbox.issue_tokens().access_token,
         "data_dir": str(world.files.path),
@@ -58,13 +70,10 @@ async def run_process(world: World, url: str, count: int, amount_cents: int) -> 
         "max_transfer_attempts_per_minute": 1_000,
     } | urls_of(url)
     what = {"settings": settings, "order": world.order(amount_cents).model_dump(mode="json"), "count": count}
-    process = await asyncio.create_subprocess_exec(
+    what["caller"] = caller
+    return await asyncio.create_subprocess_exec(
         sys.executable, "-c", TRANSFERS, json.dumps(what), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    result: dict[str, int] = json.loads(out)
-    return result
 
 
 async def test_four_processes_share_one_limit(tmp_path: Path) -> None:
@@ -76,6 +85,39 @@ async def test_four_processes_share_one_limit(tmp_path: Path) -> None:
         assert world.used_cents() == LIMIT_CENTS
         assert world.gateway.records.trail.verify().intact
         assert sorted(world.states()) == ["accepted"] * 50 + ["rejected"] * 50
+
+
+BUDGET = """
+[callers.bot]
+scopes = ["move"]
+rules = [{ name = "b", from = ["a"], to = ["b"], max_cents = 50000, day_cents = 300000 }]
+"""
+
+
+async def test_four_processes_share_the_budget_of_a_caller(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, serving(world.sandbox) as url:
+        apply_policy(world, NO_BREAKER, BUDGET)
+        results = await asyncio.gather(*(run_process(world, url, 4, 50_000, "bot") for _ in range(4)))
+        assert sum(result["done"] for result in results) == 6
+        assert sum(result["rejected"] for result in results) == 10
+        assert sum(one["amount_cents"] for one in await world.moved()) == 300_000
+
+
+async def test_a_budget_holds_when_processes_are_killed(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, serving(world.sandbox) as url:
+        apply_policy(world, NO_BREAKER, BUDGET)
+        world.fail({"kind": "delay", "seconds": 0.05}, when="after", count=100)
+        killed = [await start(world, url, 20, 20_000, "bot") for _ in range(2)]
+        with anyio.fail_after(30):
+            while len(await world.moved()) < 3:  # noqa: ASYNC110 - other processes move it
+                await asyncio.sleep(0.01)
+        for process in killed:
+            process.kill()
+            await process.communicate()
+        await asyncio.gather(*(run_process(world, url, 20, 30_000, "bot") for _ in range(2)))
+        moved_cents = sum(one["amount_cents"] for one in await world.moved())
+        assert 60_000 < moved_cents <= 300_000
+        assert world.gateway.records.trail.verify().intact
 
 
 async def test_ten_transfers_at_once_through_two_processes(world: World) -> None:

@@ -7,12 +7,12 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.attempts import Attempt, Used
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.judge import Used, judge
+from pysequence_api.safeguards.judge import judge
 from pysequence_api.safeguards.policy import Policy
-from pysequence_api.safeguards.replay import Change, InMemoryHistory, replay
+from pysequence_api.safeguards.replay import Change, InMemoryHistory, history_of, replay
 from tests.safeguards.plain_judge import (
     BOUNDARIES,
     CALLERS,
@@ -172,3 +172,33 @@ def test_the_history_in_memory_adds_up_as_a_list_does(spec: dict[str, object], s
         for pairs in (None, *(each for one in policy.callers.values() for each in one.pairs_by_rule.values())):
             expected = plain.used(caller, pairs, since, returned=returned)
             assert history.used(caller, pairs, since, returned=returned) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(specs(), st.integers(0, 2**32), st.sampled_from(BOUNDARIES), st.booleans())
+def test_the_history_at_a_time_is_what_counted_then(
+    spec: dict[str, object], seed: int, start: datetime, returned: bool
+) -> None:
+    policy, chance = policy_of(as_toml(spec)), Random(seed)
+    attempts = recorded(policy, seed, start)
+    now = chance.choice(attempts).created_at + timedelta(seconds=chance.choice((0, 1, 60, 5000)))
+    plain = PlainHistory([_as_of(one, now) for one in attempts if one.created_at <= now and one.code is None])
+    history = history_of(chance.sample(attempts, len(attempts)), now)
+    since = now - timedelta(seconds=chance.choice((0, 100, 5000, 50_000)))
+    for caller in (None, *CALLERS):
+        for pairs in (None, *(each for one in policy.callers.values() for each in one.pairs_by_rule.values())):
+            expected = plain.used(caller, pairs, since, returned=returned)
+            assert history.used(caller, pairs, since, returned=returned) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(specs(), specs(), st.integers(0, 2**32), st.sampled_from(BOUNDARIES))
+def test_earlier_attempts_only_fill_the_budgets(
+    old: dict[str, object], new: dict[str, object], seed: int, start: datetime
+) -> None:
+    attempts = recorded(policy_of(as_toml(old)), seed, start)
+    since = attempts[20].created_at
+    everything = replay(attempts, policy_of(as_toml(new)), BOUNDS)
+    late = replay(attempts, policy_of(as_toml(new)), BOUNDS, since=since)
+    assert late.changed == tuple(one for one in everything.changed if one.attempt.created_at >= since)
+    assert sum(used.count for used in late.totals.values()) + late.not_judged.count == len(attempts) - 20

@@ -67,6 +67,19 @@ def test_a_token_is_a_way_to_sign_in(way: str, monkeypatch: pytest.MonkeyPatch, 
     assert "SEQUENCE_PASSWORD" not in shown
 
 
+def test_a_caller_is_enough_to_start(real: Environment, tmp_path: Path) -> None:
+    del real["SEQUENCE_API_KEY"]
+    assert "SEQUENCE_API_KEY is not set" in run_process(real, "serve").stderr
+    key = run_process(real, "callers", "add", "bookkeeper").stdout.strip()
+    assert "Listening on" in first_line(real)
+    refused = run_process(real | {"SEQUENCE_API_KEY": key}, "serve")
+    assert refused.returncode == 2
+    assert "is the key of a caller" in refused.stderr
+    assert key not in refused.stderr
+    run_process(real, "callers", "revoke", "bookkeeper", "--yes")
+    assert "SEQUENCE_API_KEY is not set" in run_process(real, "serve").stderr
+
+
 def test_the_first_line_has_limits_address_directory_and_upstream(real: Environment, tmp_path: Path) -> None:
     line = first_line(real)
     for text in ("$10,000.00", "$25,000.00", real["SEQUENCE_SERVER_PORT"], str(tmp_path), "upstream 127.0.0.1:"):

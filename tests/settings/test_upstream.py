@@ -45,7 +45,7 @@ def new_key(sequence: SandboxProcess, **permissions: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("upstream", "key", "uses_platform"),
+    ("chosen", "key", "uses_platform"),
     [
         (None, None, False),
         (None, KEY, True),
@@ -54,11 +54,11 @@ def new_key(sequence: SandboxProcess, **permissions: Any) -> str:
         ("graphql", None, False),
     ],
 )
-def test_a_key_wins_unless_the_upstream_is_set(upstream: str | None, key: str | None, uses_platform: bool) -> None:
-    settings = Settings.load(upstream=upstream, platform_key=key)
+def test_a_key_wins_unless_the_upstream_is_set(chosen: str | None, key: str | None, uses_platform: bool) -> None:
+    settings = Settings.load(upstream=chosen, platform_key=key)
     assert settings.uses_platform is uses_platform
     assert settings.default_organization_id == ("default" if uses_platform else None)
-    assert Settings.load(upstream=upstream, platform_key=key, org_id="mine").default_organization_id == "mine"
+    assert Settings.load(upstream=chosen, platform_key=key, org_id="mine").default_organization_id == "mine"
     assert settings.upstream_url == (settings.platform_url if uses_platform else settings.graphql_url)
 
 

@@ -16,8 +16,8 @@ import pytest
 from pysequence_api.errors import OutcomeUnknownError
 from pysequence_api.records.callers import add
 from tests.api.server import free_port
-from tests.shipping.documented import Block
-from tests.shipping.files import ROOT
+from tests.shipping.documented import Block, blocks_of
+from tests.shipping.files import CALLERS, ROOT
 from tests.world import open_world
 
 KEY = "a-key-of-the-documentation"
@@ -107,6 +107,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         data = directory / "data" / "sandbox"
         data.mkdir(parents=True)
         variables = anyio.run(_prepare, data)
+        [policy, *_] = [block.text for block in blocks_of(CALLERS) if block.language == "toml"]
+        (directory / "policy.toml").write_text(policy)
         port = free_port()
         environment = dict(os.environ) | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",

@@ -17,6 +17,7 @@ CANNOT_RUN_HERE = (
     "python3 -m venv ",  # `.ci/run` runs the README's test command, and creates an environment for the wheel
     "cp .env.example .env ",  # creates the operator's own file
     "pysequence-api init",  # needs a person
+    "pysequence-api policy apply",  # needs a person
     "pysequence-api auth login",  # needs a browser or a person
     "pysequence-api records restore",  # refuses while a server runs
 )
@@ -66,6 +67,16 @@ def shell_blocks(*paths: Path) -> list[object]:
         for path in paths
         for block in blocks_of(path)
         if block.language == "sh" and block.runnable
+    ]
+
+
+def policies(*paths: Path) -> list[object]:
+    """Return all policies of some pages, as parameters of a test."""
+    return [
+        pytest.param(block, id=f"{path.relative_to(ROOT)}:{block.number}")
+        for path in paths
+        for block in blocks_of(path)
+        if block.language == "toml"
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -18,10 +19,13 @@ from pysequence_api.cli import app
 from pysequence_api.cli.program import LazyCommand, LazyGroup
 from pysequence_api.env_files import ENV_FILE
 from pysequence_api.errors import GatewayError
+from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.judge import PolicyCode
+from pysequence_api.safeguards.policy import Breaker, Caller, Policy, Rule, Scope, parse_policy
 from pysequence_api.settings import Settings
 from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
-from tests.shipping.documented import Block, blocks_of, section_of, shell_blocks, table_rows
+from tests.shipping.documented import Block, blocks_of, policies, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
     ARCHITECTURE,
     CALLERS,
@@ -193,6 +197,32 @@ def test_the_functions_of_a_followed_request_exist() -> None:
     assert len(names) >= 20
     for name in names:
         assert pkgutil.resolve_name(f"pysequence_api.{name}") is not None
+
+
+@pytest.mark.parametrize("block", policies(*PAGES))
+def test_a_documented_policy_can_be_applied(block: Block) -> None:
+    limits = MaxCents.of(Settings())
+    policy = parse_policy(block.text, limits)
+    assert policy.callers
+    assert all(caller.rules or Scope.MOVE not in caller.scopes for caller in policy.callers.values())
+
+
+def test_the_policy_page_has_every_field() -> None:
+    documented = {name for row in table_rows(CALLERS, "Fields") for name in re.findall(r"`(\w+)`", row[0])}
+    models: tuple[type[BaseModel], ...] = (Caller, Rule)
+    fields = {field.alias or name for model in models for name, field in model.model_fields.items()}
+    assert documented == fields | {"version"}
+    tables = {row[0] for row in table_rows(CALLERS, "Fields") if "[" in row[0]}
+    assert tables == {f"`[{name}]`" for name in set(Policy.model_fields) - {"version", "callers"}} | {
+        "`[callers.NAME]`"
+    }
+    breaker = {row[0].strip("`"): row[1] for row in table_rows(CALLERS, "Freeze and breaker")}
+    assert breaker == {name: str(field.default) for name, field in Breaker.model_fields.items()}
+
+
+def test_the_policy_page_has_every_code_in_order() -> None:
+    rows = table_rows(CALLERS, "What is refused, and why")
+    assert [code for row in rows for code in re.findall(r"`(\w+)`", row[0])] == [code.value for code in PolicyCode]
 
 
 def test_the_user_of_the_image_is_documented() -> None:

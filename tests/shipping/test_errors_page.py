@@ -3,6 +3,7 @@
 import pytest
 
 from pysequence_api.errors import Code, GatewayError
+from pysequence_api.safeguards.judge import PolicyCode
 from tests.shipping.documented import table_rows
 from tests.shipping.files import ERRORS
 from tests.shipping.test_documentation import error_classes
@@ -12,7 +13,8 @@ OF_THE_LISTENER = {Code.METHOD_NOT_ALLOWED, Code.HOST_NOT_ALLOWED, Code.BODY_TOO
 """Codes without an exception: they are answered before a request reaches the gateway."""
 OF_NO_COMMAND = OF_THE_LISTENER | {Code.NOT_READY}
 """Codes that no command ends with."""
-OF_A_BASE = {Code.OVER_MAX, Code.EQUAL_UNKNOWN}
+OF_THE_POLICY = {Code(code.value) for code in PolicyCode}
+OF_A_BASE = {Code.OVER_MAX, Code.EQUAL_UNKNOWN} | OF_THE_POLICY
 """Codes that share a class with another code."""
 
 
@@ -38,4 +40,4 @@ def test_the_page_has_the_status_and_exit_code_of_a_class(
 def test_every_code_without_a_class_is_known(rows: dict[str, list[str]]) -> None:
     assert {code for code, row in rows.items() if row[1] == NO_VALUE} == OF_NO_COMMAND
     of_classes = {error.code for error in error_classes()}
-    assert set(Code) - of_classes == OF_THE_LISTENER | OF_A_BASE
+    assert set(Code) - of_classes == OF_THE_LISTENER | (OF_A_BASE - of_classes)
