@@ -1,12 +1,14 @@
 """The policy in force, as the database has it, read once for each version."""
 
-from contextlib import suppress
+import logging
 from dataclasses import dataclass
 
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import GrantReader
-from pysequence_api.safeguards.policy import Policy, parse_policy
+from pysequence_api.safeguards.policy import Policy, PolicyError, parse_policy
+
+log = logging.getLogger(__name__)
 
 NOTHING = Policy(version=1)
 """Grants nothing: a restore knows that there is a policy, and not what it says."""
@@ -28,6 +30,10 @@ class CurrentPolicy:
     policy: Policy
 
 
+class UnusablePolicyError(SafeguardsUnavailableError):
+    """The database has a text that is not a policy. Its text is for callers, and tells nothing of the policy."""
+
+
 class PolicyInForce:
     """The policy in force, for reads, which go on where the records cannot be read.
 
@@ -40,9 +46,16 @@ class PolicyInForce:
         self._last: Policy | None = None
 
     def get(self) -> Policy | None:
-        """Return the policy; the last one that this process knew, if the records cannot be read now."""
-        with suppress(SafeguardsUnavailableError):
+        """Return the policy; the last one that this process knew, if the records cannot be read now.
+
+        Raises:
+            UnusablePolicyError: the database has a text that is not a policy.
+        """
+        try:
             self._last = self._records.read(policy_in_force)
+        except SafeguardsUnavailableError as error:
+            if isinstance(error, UnusablePolicyError):  # the records can be read, and what they grant is unknown
+                raise
         return self._last
 
 
@@ -60,7 +73,7 @@ def current_policy(reader: GrantReader) -> CurrentPolicy | None:
     """Return the policy in force; ``None`` if none was ever applied.
 
     Raises:
-        PolicyError: the database has a text that is not a policy.
+        UnusablePolicyError: the database has a text that is not a policy.
     """
     row = reader.policy()
     if row is None:
@@ -69,7 +82,13 @@ def current_policy(reader: GrantReader) -> CurrentPolicy | None:
         return CurrentPolicy(row.version, NOTHING)
     policy = _read.get(row.sha256)
     if policy is None:
-        policy = parse_policy(row.text, _NoLimits())
+        try:
+            policy = parse_policy(row.text, _NoLimits())
+        except PolicyError as error:
+            log.error("version %d in the database cannot be used. %s", row.version, error)
+            raise UnusablePolicyError(
+                "The policy in force cannot be used, so that it allows nothing. The server's log says why."
+            ) from None
         if len(_read) >= MAX_READ:
             _read.clear()
         _read[row.sha256] = policy
