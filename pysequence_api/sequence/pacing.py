@@ -39,7 +39,7 @@ import anyio.to_thread
 
 from pysequence_api.errors import BusyError, LockTimeoutError, StoppingError
 from pysequence_api.files import locked, open_own
-from pysequence_api.sequence.telemetry import Phase, report
+from pysequence_api.sequence.telemetry import Phase, current_caller, report
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,11 @@ FLAG_POLL_SECONDS = 0.05
 MAX_YIELD_TURNS = 2
 """How many turns a process leaves to flags of other processes before it is overdue."""
 MAX_WAITING_REQUESTS = 32
-"""How many different reads of one process may wait for a turn, and as many requests of transfers; more are rejected."""
+"""How many different reads of one caller may wait for a turn, and as many requests of transfers; more are rejected."""
+MAX_WAITING_IN_ALL = 4 * MAX_WAITING_REQUESTS
+"""The same for all callers of one process."""
 MAX_WAIT_TURNS = 2 * MAX_WAITING_REQUESTS
-"""How many turns a request waits at most: a full queue of its own process and one of another."""
+"""How many turns a request waits at most: the places of two callers."""
 MAX_WAIT_EXTRA_SECONDS = 10.0
 """Added to that, for delays such as a lock or a slow disk."""
 GUARD_SECONDS = 0.05
@@ -328,6 +330,8 @@ class Pacer:
         self._shared = SharedPace(directory, name, self._ahead_seconds)
         self._queue: list[_Waiter] = []
         self._numbers = itertools.count()
+        self._laps = dict.fromkeys(Priority, 0)
+        """The lap of the last turn, by priority."""
         self._pace_lock = anyio.Lock()  # one task at a time tries to start or confirms its start
         self._latest: Turn | None = None
         self._latest_at = -math.inf
@@ -354,7 +358,7 @@ class Pacer:
         await anyio.to_thread.run_sync(self._shared.hold, seconds)
 
     async def take(self, priority: Priority) -> Turn:
-        """Wait for a turn. Requests of the same priority are served in order of arrival.
+        """Wait for a turn. With the same priority, callers take turns, and each is served in order of arrival.
 
         Raises:
             BusyError: too many requests are waiting, or the wait took too long, or would. Nothing was sent.
@@ -372,10 +376,7 @@ class Pacer:
             raise self._busy(HELD)
         if held_seconds and priority is Priority.TRANSFER:
             log.warning("A transfer waits for %.0f seconds, because Sequence asked for a pause.", held_seconds)
-        waiter = _Waiter(priority, next(self._numbers))
-        # Reads cannot take the places of transfers.
-        if sum(other.is_read == waiter.is_read for other in self._queue) >= MAX_WAITING_REQUESTS:
-            raise self._busy(f"{MAX_WAITING_REQUESTS} requests to Sequence are already waiting")
+        waiter = self._new_waiter(priority)
         heapq.heappush(self._queue, waiter)
         rank = self._rank_of(priority)
         taken = False
@@ -385,7 +386,7 @@ class Pacer:
                     self._waiting_reads.add(scope)
                 async with self._flag_shown(rank):
                     await self._wait(waiter, turn, rank)
-                taken = True
+                taken = waiter.had_turn = True
         finally:
             self._leave(waiter)
             self._waiting_reads.discard(scope)
@@ -413,7 +414,20 @@ class Pacer:
             if flag is not None:
                 flag.release()
 
+    def _new_waiter(self, priority: Priority) -> "_Waiter":
+        """Return a place in the queue: a caller that waits for more turns than another comes later with the rest."""
+        caller = current_caller()
+        mine = [other for other in self._queue if other.caller == caller]
+        lap = max([self._laps[priority], *(other.lap + 1 for other in mine if other.priority is priority)])
+        waiter = _Waiter(priority, lap, next(self._numbers), caller)
+        # Reads cannot take the places of transfers, nor one caller those of another.
+        for waiting, at_most in ((mine, MAX_WAITING_REQUESTS), (self._queue, MAX_WAITING_IN_ALL)):
+            if sum(other.is_read == waiter.is_read for other in waiting) >= at_most:
+                raise self._busy(f"{at_most} requests to Sequence are already waiting")
+        return waiter
+
     def _leave(self, waiter: "_Waiter") -> None:
+        self._laps[waiter.priority] = max(self._laps[waiter.priority], waiter.lap if waiter.had_turn else 0)
         if self._queue[0] is waiter:
             self._shared.stop_yielding()
         self._queue.remove(waiter)
@@ -500,9 +514,14 @@ def _stopping() -> StoppingError:
 class _Waiter:
     """A place in the queue."""
 
-    def __init__(self, priority: Priority, number: int) -> None:
-        self._rank = (priority, number)
+    def __init__(self, priority: Priority, lap: int, number: int, caller: str) -> None:
+        self._rank = (priority, lap, number)
+        self.priority = priority
+        self.lap = lap
+        """In each lap, every caller has one turn."""
+        self.caller = caller
         self.is_read = priority is Priority.READ
+        self.had_turn = False
         self.woken = anyio.Event()
 
     def __lt__(self, other: "_Waiter") -> bool:

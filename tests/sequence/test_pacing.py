@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
@@ -40,7 +41,7 @@ from pysequence_api.sequence.pacing import (
     Rank,
     SharedPace,
 )
-from pysequence_api.sequence.telemetry import Phase, observed
+from pysequence_api.sequence.telemetry import Phase, called_by, observed
 from tests.sequence.conftest import ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio
@@ -580,3 +581,46 @@ async def test_closing_ends_waiting_reads(world: ClientWorld) -> None:
         await anyio.sleep(0.02)
         await client.aclose()
     assert [type(error) for error in ended] == [NotSentError]
+
+
+async def test_callers_take_turns(tmp_path: Path) -> None:
+    """The instance that failed: one caller's queue of reads made the one read of another wait for all of them."""
+    pacer = Pacer(tmp_path, interval_seconds=0.02, jitter_seconds=0)
+    order: list[str] = []
+
+    async def take(caller: str, number: int) -> None:
+        with called_by(caller):
+            await pacer.take(Priority.READ)
+        order.append(f"{caller}{number}")
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(take, "greedy", number)
+        while len(pacer._queue) < 5:
+            await anyio.lowlevel.checkpoint()
+        for number in range(2):
+            tasks.start_soon(take, "modest", number)
+    assert [one for one in order if one.startswith("greedy")] == [f"greedy{number}" for number in range(6)]
+    assert order.index("modest0") <= 2
+    assert order.index("modest1") <= 4
+
+
+async def test_a_caller_cannot_take_the_places_of_another(tmp_path: Path) -> None:
+    pacer = Pacer(tmp_path, interval_seconds=60, jitter_seconds=0)
+
+    async def take(caller: str) -> None:
+        with called_by(caller):
+            await pacer.take(Priority.READ)
+
+    await take("greedy")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(MAX_WAITING_REQUESTS):
+            tasks.start_soon(take, "greedy")
+        while len(pacer._queue) < MAX_WAITING_REQUESTS:
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(BusyError):
+            await take("greedy")
+        tasks.start_soon(take, "modest")
+        while len(pacer._queue) <= MAX_WAITING_REQUESTS:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
