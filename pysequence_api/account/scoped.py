@@ -86,6 +86,10 @@ class View:
         # These are free texts, which can name either party.
         return transfer.model_copy(update=parties | {"description": None, "error_reason": None})
 
+    def ordered(self, party: Party) -> Party:
+        """Return a party that the caller itself named by its id, without what it may not see of it."""
+        return party if self.has(party.type, party.id) else Party(id=party.id, type=party.type)
+
     def pod(self, pod: PodDetail) -> PodDetail:
         """Return the detail of a pod that may be seen, without what it says of other accounts."""
         if self.reads is None:

@@ -102,7 +102,9 @@ async def make_transfer(
     completed = await gateway.transfers.transfer(order, Channel.API, idempotency_key, caller=caller)
     if completed.replayed:
         response.headers[REPLAYED_HEADER] = "true"
-    return completed
+    view = gateway.view_of(caller)
+    parties = {"source": view.ordered(completed.source), "destination": view.ordered(completed.destination)}
+    return completed.model_copy(update=parties)
 
 
 @router.get("/api/attempts/{attempt_id}", responses=responses(401, 403, 404, 422, 500, 503))

@@ -231,6 +231,21 @@ async def test_whether_an_organization_exists_is_unknown_if_the_list_has_gaps(wo
             assert (status, code) == (502, "unreadable_answer")
 
 
+async def test_the_answer_to_a_transfer_names_no_account_that_may_not_be_seen(world: World) -> None:
+    seen, hidden = pods(world, SEEN, HIDDEN)
+    rule = '{ name = "rent", from = ["seen"], to = ["hidden"], max_cents = 10000 }'
+    order = {"source_id": world.pod_ids[SEEN], "destination_id": world.pod_ids[HIDDEN], "amount_cents": 5_000}
+    async with reader(world, SEEN) as client:
+        words = f'version = 1\n[accounts]\nseen = "{seen}"\nhidden = "{hidden}"\n'
+        apply(world, f'{words}[callers.one]\nscopes = ["move"]\nreads = ["seen"]\nrules = [{rule}]\n')
+        for _ in range(2):  # and its replay
+            answer = await client.post("/api/transfers", json=order, headers={"Idempotency-Key": "rent"})
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["source"]["name"] == SEEN
+            hides = {"id": world.pod_ids[HIDDEN], "type": "POD", "name": None, "icon": None}
+            assert answer.json()["destination"] == hides
+
+
 async def test_the_summary_is_for_those_who_may_see_everything(world: World) -> None:
     async with reader(world, *world.pod_ids) as client:
         before = len(world.requests())
