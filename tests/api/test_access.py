@@ -15,7 +15,7 @@ from pysequence_api.settings import Settings
 from tests.api.server import Server
 from tests.world import API_KEY, World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 ALLOWED_HOSTS = "pods.example.net, 127.0.0.1,[::1]"
 PATHS = [

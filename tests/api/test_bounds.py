@@ -20,7 +20,7 @@ from pysequence_api.web.body import MAX_BODY_BYTES
 from tests.api.server import Server, free_port
 from tests.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 

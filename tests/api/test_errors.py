@@ -11,7 +11,7 @@ from tests.api.calls import post_transfer
 from tests.api.server import Server
 from tests.world import API_KEY, World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 
 async def test_unexpected_error_is_500_without_details(

@@ -12,8 +12,7 @@ from pysequence_api.api import create_app
 from tests.api.calls import post_transfer, transfer_body
 from tests.world import API_KEY, World, open_world
 
-pytestmark = pytest.mark.anyio
-GRAPHQL = pytest.mark.upstream("graphql")
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 GRAPHQL_ERROR = {"kind": "graphql_error", "message": "no"}
 
@@ -48,7 +47,6 @@ async def test_requests_by_route_method_status_and_caller(client: httpx.AsyncCli
     assert found["http_request_seconds_count", template] == 2
 
 
-@GRAPHQL
 async def test_upstream_requests_by_operation_and_outcome(world: World) -> None:
     async with world.http(await world.open_process()) as client:
         await client.get("/api/pods")
@@ -134,7 +132,6 @@ async def test_damaged_database_is_visible(world: World, client: httpx.AsyncClie
     assert ("left_today_cents",) not in found
 
 
-@GRAPHQL
 async def test_token(world: World) -> None:
     process = await world.open_process(access_token=SecretStr(world.sandbox.issue_tokens().access_token))
     async with world.http(process) as client:

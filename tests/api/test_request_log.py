@@ -17,7 +17,7 @@ from tests.api.calls import post_transfer
 from tests.api.server import Server, start_server
 from tests.world import API_KEY, World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 LOGGER_NAME = "pysequence_api.api"
 LINE = re.compile(r"[A-Z]+ \S+ [0-9]{3} [0-9]+ ms \(upstream [0-9]+ ms\) by \S+ from \S+ [A-Za-z0-9._-]+")

@@ -10,7 +10,7 @@ from pysequence_api.settings import Settings
 from tests.api.server import start_server
 from tests.world import open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 ROOT_PATH = "/prefix"
 HOST = "pods.example.net"
 

@@ -9,7 +9,7 @@ import pytest
 from tests.api.calls import transfer_body
 from tests.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 CANARY = "canary-7391"
 JSON = "application/json"
