@@ -29,7 +29,7 @@ MAX_RUNNING_REQUESTS = 512
 """More than there are connections, because a request can go on after its client disconnected."""
 HIDDEN_KEY = "[key]"
 NONE = "none"
-"""Counts all paths that do not exist, and all requests without a right key, so that nobody can add time series."""
+"""Counts all paths that do not exist, and all requests without a right key, so that they add no time series."""
 BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 
 log = logging.getLogger("pysequence_api.api")

@@ -190,7 +190,10 @@ async def test_a_clock_that_is_set_back_gives_no_more_time(
     assert world.attempt(attempt_id).state is State.UNKNOWN
 
 
-async def test_the_time_is_looked_at_again_once_connected(world: World, traveller: time_machine.Traveller) -> None:
+@pytest.mark.parametrize("late", ["time", "freeze"])
+async def test_the_time_and_a_freeze_are_looked_at_again_once_connected(
+    world: World, traveller: time_machine.Traveller, late: str
+) -> None:
     attempt_id = await lose_for_long(world)
     prepare = world.gateway.client.prepare_transfer
     held: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -203,7 +206,10 @@ async def test_the_time_is_looked_at_again_once_connected(world: World, travelle
             async def check_late() -> None:
                 if not held.done():
                     held.set_result(len(sent(world)))
-                    traveller.shift(600)
+                    if late == "freeze":
+                        freeze(world.gateway.records, "stop")
+                    else:
+                        traveller.shift(600)
                 assert check is not None
                 await check()
 
@@ -214,6 +220,9 @@ async def test_the_time_is_looked_at_again_once_connected(world: World, travelle
 
     world.gateway.client.prepare_transfer = prepare_slowly  # type: ignore[method-assign]
     before = await held
+    if late == "freeze":
+        await asyncio.sleep(0.2)  # in which it would be sent
+        world.gateway.stop()
     await until(lambda: is_over(world))
     assert len(sent(world)) == before
     assert world.attempt(attempt_id).state is State.UNKNOWN
