@@ -12,8 +12,8 @@ from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer
-from pysequence_api.web.body import invalid_body, read_json_object
-from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
+from pysequence_api.web.body import invalid_body, json_body, read_json_object
+from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, headers, responses
 
 router = APIRouter(tags=["transfers"])
 
@@ -58,13 +58,23 @@ async def _order(request: Request, gateway: OpenGateway) -> TransferOrder:
         raise invalid_body(error) from None
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": TransferRequest.model_json_schema()}},
+def _links(**parameters: str) -> dict[str, Any]:
+    """Say in which field of an answer the attempt, or the transfer, is named."""
+    operations = {"attempt_id": "get_attempt", "transfer_id": "get_transfer"}
+    return {
+        "links": {
+            operations[name]: {"operationId": operations[name], "parameters": {name: f"$response.body#/{field}"}}
+            for name, field in parameters.items()
+        }
     }
-}
 
+
+_ERRORS = responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503)
+for _status in (400, 403, 409, 502, 503):  # these can name an attempt
+    _ERRORS[_status] |= _links(attempt_id="attempt_id")
+for _status in (409, 502):
+    _ERRORS[_status] |= headers("Retry-After", REPLAYED_HEADER)
+_ANSWERS = {200: headers(REPLAYED_HEADER) | _links(attempt_id="attempt_id", transfer_id="id")} | _ERRORS
 
 IdempotencyKey = Annotated[
     str | None,
@@ -84,9 +94,7 @@ def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None
     return idempotency_key
 
 
-@router.post(
-    "/api/transfers", responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY
-)
+@router.post("/api/transfers", responses=_ANSWERS, openapi_extra=json_body(TransferRequest))
 async def make_transfer(
     gateway: OpenGateway,
     caller: RequestCaller,
@@ -107,7 +115,10 @@ async def make_transfer(
     return completed.model_copy(update=parties)
 
 
-@router.get("/api/attempts/{attempt_id}", responses=responses(401, 403, 404, 422, 500, 503))
+@router.get(
+    "/api/attempts/{attempt_id}",
+    responses=responses(401, 403, 404, 422, 500, 503) | {200: _links(transfer_id="transfer_id")},
+)
 async def get_attempt(
     gateway: OpenGateway,
     caller: RequestCaller,
