@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,12 +14,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pysequence_api.errors import Code, GatewayError, InvalidRequestError, Outcome, Retry
-from pysequence_api.models import MAX_KEY_CHARACTERS
+from pysequence_api.models import FROM_OTHERS, MAX_KEY_CHARACTERS
+from pysequence_api.web.rate_limit import HEADER, POLICY_HEADER, rate_headers
+from pysequence_api.web.root_path import path_to
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"
 IDEMPOTENCY_HEADER = "idempotency-key"
 TRANSFERS_PATH = "/api/transfers"
+ATTEMPTS_PATH = "/api/attempts"
 UNKNOWN_FIELD = "(unknown field)"
 """Replaces the name of a field that does not exist, because the caller chose it."""
 
@@ -40,6 +43,10 @@ HEADERS = {
     ),
     "Retry-After": _header("Where it is known: after how many seconds to try again", type="integer", minimum=0),
     "WWW-Authenticate": _header("`APIKey`: the key belongs into the header `X-API-Key`"),
+    POLICY_HEADER: _header("How many requests of this kind are allowed in how many seconds: `q` in `w`"),
+    HEADER: _header("How many requests of this kind are left now, and in how many seconds one more is: `r`, `t`"),
+    "Location": _header("The path of the attempt", format="uri-reference", type="string"),
+    "Link": _header('The path of the transfer, with `rel="related"`, for callers that may read it'),
     REPLAYED_HEADER: _header(
         "`true` if this is the answer to an earlier request with the same idempotency key", type="string", enum=["true"]
     ),
@@ -61,7 +68,9 @@ class Error(BaseModel):
     What is not known, or not of interest, is left out.
     """
 
-    detail: str = Field(description="What went wrong, and what to do about it")
+    detail: str = Field(
+        description=f"What went wrong, and what to do about it. What it quotes of Sequence: {FROM_OTHERS}"
+    )
     code: Code | Absent = Field(
         None, description="What went wrong, for programs. Every error has one, except 401: its `detail` says it all"
     )
@@ -115,6 +124,12 @@ def headers(*names: str) -> dict[str, Any]:
     return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names if HEADERS[name]}}
 
 
+def add_headers(answers: Responses, statuses: Iterable[int | str], *names: str) -> None:
+    """Name headers of more than one answer."""
+    for status in statuses:
+        answers[status]["headers"] |= headers(*names)["headers"]
+
+
 def add_handlers(app: FastAPI) -> None:
     """Register the error handlers. Errors without a handler here are answered by `RequestLog`."""
     app.add_exception_handler(GatewayError, _answer_gateway_error)
@@ -129,9 +144,11 @@ async def _answer_gateway_error(request: Request, error: Exception) -> JSONRespo
         content |= _nothing_sent(request)
     if error.status == 422:
         content["errors"] = []
-    headers = {}
+    headers = rate_headers(request)
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.attempt_id is not None and _is_about_transfer(request):
+        headers["Location"] = path_to(request, ATTEMPTS_PATH, error.attempt_id)
     if error.replayed:
         headers[REPLAYED_HEADER] = "true"
     if error.status >= 500:
@@ -154,7 +171,7 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     # Each text once: unknown fields all have the same text.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
     answer = Error(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields, **_nothing_sent(request))
-    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422)
+    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422, headers=rate_headers(request))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -166,7 +183,8 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
         detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
     code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
     content = {"detail": detail, "code": code} | _nothing_sent(request)
-    return JSONResponse(content, status_code=error.status_code, headers=error.headers)
+    headers = {**(error.headers or {}), **rate_headers(request)}
+    return JSONResponse(content, status_code=error.status_code, headers=headers)
 
 
 _CODES = {

@@ -106,7 +106,13 @@ async def _record(record: Recorder) -> None:
     await record.call("list_accounts")
     await record.call("get_activity_summary")
     await record.call("list_activity", first=2, directions=["INCOMING"])
-    order = {"source_id": source["id"], "destination_id": destination["id"], "amount_cents": 2500}
+    order = {
+        "source_id": source["id"],
+        "destination_id": destination["id"],
+        "amount_cents": 2500,
+        "reason": "rent for November",
+    }
+    await record.call("preview_transfer", body=order)
     made = await record.call("make_transfer", body=order, idempotency_key="rent-2026-11")
     await record.call("make_transfer", 400, body=order | {"amount_cents": 1_500_000})
     await record.call("make_transfer", 422, body=order | {"amount_cents": "25.00"})
