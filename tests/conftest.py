@@ -1,9 +1,11 @@
 """What all tests share."""
 
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -45,15 +47,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Name a home for each test. ``mktemp`` would read the names of all that there are to find the next one."""
+    directory = tmp_path_factory.mktemp("homes")
+    return (directory / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, _homes: Iterator[Path]) -> None:
     """Keep the developer's own ``SEQUENCE_*`` variables and files out of the tests."""
     for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
         monkeypatch.delenv(name)
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    (home / "cwd").mkdir(parents=True)
+    monkeypatch.chdir(home / "cwd")
 
 
 @pytest.fixture(autouse=True)
