@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import itertools
 import os
 import signal
@@ -13,6 +14,7 @@ from hypothesis import settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has this ignored in what it runs in the background, and every process that a test starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.disable()  # until all tests are collected: nothing is garbage before, and looking for it takes half of that time
 # Every process that a test starts would compile the whole program anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -28,6 +30,12 @@ settings.register_profile("long", max_examples=100_000, deadline=None)  # for ho
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """Run two more than there are cores: often, a test waits for a process that it has started."""
     return (yield) + 2
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, but not what all tests share."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
