@@ -30,7 +30,13 @@ import pysequence_api
 from tests.starter_client import NUMBER_BYTES, STREAMS
 
 ROOT = Path(__file__).parent.parent
-ALSO_IMPORTED = ("anyio._backends._asyncio", "encodings.idna", "importlib.resources.readers", "typer._adapters")
+ALSO_IMPORTED = (
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "importlib.resources.readers",
+    "playwright.async_api",
+    "typer._adapters",
+)
 
 
 @cache
