@@ -13,6 +13,7 @@ from pysequence_api.models import (
     DIRECTIONS,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_KEY_CHARACTERS,
+    MAX_REASON_CHARACTERS,
     TRANSFER_STATUSES,
     AccountType,
     PartyId,
@@ -24,7 +25,6 @@ MAX_CURSOR_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 200
 MAX_PAGE_TRANSFERS = 100
 DEFAULT_PAGE_TRANSFERS = 20
-MAX_REASON_CHARACTERS = 200
 MAX_LISTED_ERRORS = 5
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SUBJECT = re.compile(r"(Value error, )?((Input|String|List|Value) )?")
@@ -96,8 +96,9 @@ class TransferArguments(OrderArguments):
         min_length=1,
         max_length=MAX_KEY_CHARACTERS,
         pattern=r"^[!-~]+$",
-        description="Your own: one for each intended payment, the same when you call again for it, like rent-2026-11",
+        description="Your own, one for each intended payment, the same when you call again for it, like rent-2026-11",
     )
+    reason: Text = Field("", max_length=MAX_REASON_CHARACTERS, description="What it is for, for the owner")
 
 
 class FreezeArguments(Arguments):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pysequence_api.account.preview import Preview, SimilarTransfer
 from pysequence_api.models import (
     Accounts,
     AccountType,
@@ -93,10 +94,41 @@ def compact_transfer(completed: CompletedTransfer) -> Answer:
     )
 
 
+def compact_preview(preview: Preview) -> Answer:
+    """Say what a transfer would do. Checks that it passes are left out; `similar` is, if it is unknown."""
+    document = preview.model_dump(mode="json")
+    kept = ("verdict", "code", "detail", "retry", "retry_after_seconds", "attempt_id")
+    answer: Answer = _without_nothing({name: document[name] for name in kept})
+    for side in ("source", "destination"):
+        answer[side] = _known(
+            **{name: document[side][name] for name in ("name", "balance_cents", "balance_after_cents")}
+        )
+    failed = [check.text for check in preview.checks if not check.passed]
+    answer |= _without_nothing({"failed": failed, "warnings": [*preview.warnings]})
+    answer["daily_remaining_cents"] = preview.daily_remaining_cents
+    if preview.similar is not None:
+        answer["similar"] = [*map(_similar, preview.similar)]
+    return answer | _incomplete(preview.complete)
+
+
+def _similar(transfer: SimilarTransfer) -> Answer:
+    return _known(
+        at=_seconds(transfer.created_at),
+        amount_cents=transfer.amount_cents,
+        status=transfer.status,
+        kind=transfer.activity_type,
+        **{"from": transfer.source.name},
+    )
+
+
 def _without_nothing(fields: Answer) -> Answer:
     """Leave out nulls and empty lists, also in the entries of lists."""
-    kept = {name: [*map(_without_nothing, one)] if isinstance(one, list) else one for name, one in fields.items()}
-    return {name: one for name, one in kept.items() if one is not None and one != []}
+
+    def kept(one: Any) -> Any:
+        return _without_nothing(one) if isinstance(one, dict) else one
+
+    short = {name: [*map(kept, one)] if isinstance(one, list) else one for name, one in fields.items()}
+    return {name: one for name, one in short.items() if one is not None and one != []}
 
 
 def _labels(transfers: tuple[Transfer, ...]) -> dict[tuple[str, str], str]:

@@ -111,11 +111,20 @@ async def get_attempt(call: Call, wanted: AttemptArguments) -> compact.Answer:
     return compact.compact_attempt(read_attempt(call.gateway.records, wanted.attempt_id, call.caller.name))
 
 
+async def preview_transfer(call: Call, wanted: OrderArguments) -> compact.Answer:
+    """Say what a transfer would do."""
+    call.gateway.require_current(call.caller)
+    preview = await call.gateway.preview(_order(call, wanted), Channel.API, caller=call.caller)
+    return compact.compact_preview(preview)
+
+
 async def transfer(call: Call, wanted: TransferArguments) -> compact.Answer:
     """Move money."""
     call.gateway.require_current(call.caller)
     order, gateway = _order(call, wanted), call.gateway
-    completed = await gateway.transfers.transfer(order, Channel.API, wanted.idempotency_key, caller=call.caller)
+    completed = await gateway.transfers.transfer(
+        order, Channel.API, wanted.idempotency_key, caller=call.caller, reason=wanted.reason or None
+    )
     view = gateway.view_of(call.caller)
     parties = {"source": view.ordered(completed.source), "destination": view.ordered(completed.destination)}
     return compact.compact_transfer(completed.model_copy(update=parties))
@@ -161,9 +170,19 @@ TOOLS = (
         None,
     ),
     Tool(
+        "preview_transfer",
+        "What a transfer would do; moves nothing. `similar` are transfers of 35 days to the same destination of about"
+        " that amount, also by rules of Sequence: if there are any, it may be paid already, so ask first. Without"
+        " `similar`, that is unknown.",
+        OrderArguments,
+        preview_transfer,
+        Scope.MOVE,
+        is_decided_by_service=True,
+    ),
+    Tool(
         "transfer",
         "Move money, once for each idempotency_key: if an answer is lost, call again with the same arguments and key."
-        " Look at the activity first if it could have been paid already. Do not split an amount to get below a limit.",
+        " Call preview_transfer first. Do not split an amount to get below a limit.",
         TransferArguments,
         transfer,
         Scope.MOVE,

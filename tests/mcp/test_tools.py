@@ -16,7 +16,7 @@ from tests.world import DESTINATION, SOURCE, World
 
 pytestmark = pytest.mark.anyio
 
-READ_ONLY = {"list_accounts", "list_activity", "get_limits", "get_attempt"}
+READ_ONLY = {"list_accounts", "list_activity", "get_limits", "get_attempt", "preview_transfer"}
 EVERY_TOOL = READ_ONLY | {"transfer", "freeze_me"}
 MAX_TOKENS = 2500
 RULE = """
@@ -73,6 +73,22 @@ async def test_money_moves_once_for_each_key(world: World, mode: Any) -> None:
     assert (found["state"], found["amount_cents"], found["transfer_id"]) == ("accepted", 2500, first["transfer_id"])
     assert None not in found.values()
     assert len(world.attempts()) == 1
+
+
+async def test_a_preview_tells_what_was_paid_already(world: World) -> None:
+    wanted = order(world)
+    del wanted["idempotency_key"]
+    async with connected(world) as client, world.http() as http:
+        before = answer(await client.call_tool("preview_transfer", wanted))
+        answer(await client.call_tool("transfer", order(world, reason="for the landlord")))
+        after = answer(await client.call_tool("preview_transfer", wanted))
+        full = (await http.post("/api/transfers/preview", json=wanted)).json()
+    assert (before["verdict"], before["similar"]) == ("allowed", [])
+    assert before["source"]["balance_after_cents"] == before["source"]["balance_cents"] - 2500
+    [similar] = after["similar"]
+    assert (similar["amount_cents"], similar["from"]) == (2500, SOURCE)
+    assert len(json.dumps(after)) < 0.5 * len(json.dumps(full))
+    assert [one.reason for one in world.attempts()] == ["for the landlord"]
 
 
 async def test_accounts_and_activity_have_what_the_http_api_has(world: World) -> None:
@@ -194,7 +210,7 @@ async def test_a_caller_lists_the_tools_of_its_scopes(world: World) -> None:
         for scope, tools in {
             Scope.READ_ACCOUNTS: {"list_accounts"},
             Scope.READ_ACTIVITY: {"list_activity"},
-            Scope.MOVE: {"transfer"},
+            Scope.MOVE: {"preview_transfer", "transfer"},
             Scope.FREEZE: {"freeze_me"},
         }.items():
             apply_policy(world, f'[callers.one]\nscopes = ["{scope.value}"]\nreads = ["*"]', *rules[scope])
@@ -238,4 +254,9 @@ async def test_a_caller_sees_and_moves_what_its_policy_allows(world: World) -> N
             refusal(await client.call_tool("transfer", order(world, 100, idempotency_key="three")))["code"] == "frozen"
         )
         assert answer(await client.call_tool("get_limits"))["frozen"] is True
+        wanted = order(world, 6000)
+        del wanted["idempotency_key"]
+        preview = answer(await client.call_tool("preview_transfer", wanted))
+        assert (preview["verdict"], preview["code"]) == ("refused", "frozen")
+        assert preview["failed"]
     assert len(await world.moved()) > 0
