@@ -1,10 +1,11 @@
 """Creates the FastAPI application."""
 
-from fastapi import FastAPI, Security
+from fastapi import Security
 from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, freeze, health, limits, metrics, pods, transfers
+from pysequence_api.api.document import DescribedApi
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
@@ -19,8 +20,9 @@ DESCRIPTION = """\
 A gateway to GetSequence for programs: read balances and activity, and transfer money within limits.
 
 Every path except `/api/health` needs an API key in the header `X-API-Key`. Fields that end in `_cents` hold amounts in
-cents; the texts beside them are for people. Times are in UTC. Every answer has an `X-Request-ID`. Every error is
-`{"detail": "..."}`, and says what to do. Caches must not store answers.
+cents; the texts beside them are for people. Times are as RFC 3339 has them: in UTC, with milliseconds and `Z`. Every
+answer has an `X-Request-ID`. Every error is an `Error`: `detail` says what to do, and `code` is for programs. Later
+versions may add fields and codes. Caches must not store answers.
 """
 TAGS = [
     {"name": "pods", "description": "Pods and their balances."},
@@ -34,7 +36,7 @@ TAGS = [
 ]
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+def create_app(gateway: Gateway) -> DescribedApi:
     """Create the application of an open gateway, which the caller closes.
 
     Raises:
@@ -43,12 +45,13 @@ def create_app(gateway: Gateway) -> FastAPI:
     """
     key = _default_key(gateway)
     root_path = gateway.settings.root_path
-    app = FastAPI(
+    app = DescribedApi(
         title="pysequence-api",
         version=__version__,
         description=DESCRIPTION,
+        contact={"name": "Whoever runs this server"},
         openapi_tags=TAGS,
-        servers=[{"url": root_path}] if root_path else None,
+        servers=[{"url": root_path or "/", "description": "This server"}],
         redirect_slashes=False,
         docs_url=None,  # a browser cannot send the key, and these pages load a third-party script
         redoc_url=None,
