@@ -13,7 +13,7 @@ from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
 from pysequence_api.settings import variable
-from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
+from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.request_log import RequestCounts, RequestLog
@@ -66,6 +66,7 @@ def create_app(gateway: Gateway) -> DescribedApi:
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
+    app.add_middleware(OriginCheck, names=gateway.settings.allowed_hosts)
     app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
     app.add_middleware(RequestLog, counts=app.state.request_counts, key=key)
     if root_path:
