@@ -243,7 +243,8 @@ def _link_transfer(
 
 @router.get(
     f"{ATTEMPTS_PATH}/{{attempt_id}}",
-    responses=responses(401, 403, 404, 422, 500, 503) | {200: headers("Link") | _links(transfer_id="transfer_id")},
+    responses=responses(401, 403, 404, 422, 500, 503)
+    | {200: headers("Link", "Retry-After") | _links(transfer_id="transfer_id")},
 )
 async def get_attempt(
     request: Request,

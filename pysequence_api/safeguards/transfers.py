@@ -56,6 +56,7 @@ from pysequence_api.models import (
     ActivityFilter,
     Moment,
     Party,
+    Timestamp,
     Transfer,
     TransferOrder,
     TransferReceipt,
@@ -147,7 +148,7 @@ class PendingTransfer(Result):
     state: Literal[State.AWAITING_APPROVAL] = State.AWAITING_APPROVAL
     amount_cents: int
     rule: str | None = Field(description="The rule of the policy that asks the owner")
-    expires_at: datetime = Field(description="If the owner has not approved it by then, it expires")
+    expires_at: Timestamp = Field(description="If the owner has not approved it by then, it expires")
     detail: str = Field(description="What to do: for people")
     replayed: bool = Field(default=False, exclude=True)
 
