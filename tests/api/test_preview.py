@@ -115,9 +115,13 @@ async def test_it_decides_as_the_transfer_does(world: World) -> None:
                 assert made.status_code == 200, made.text
                 assert all(one["passed"] for one in told["checks"])
                 continue
-            assert made.json()["code"] == told["code"], document
             assert next(one["code"] for one in told["checks"] if not one["passed"]) == told["code"]
-            assert told["verdict"] == ("needs_approval" if told["code"] == "needs_approval" else "refused")
+            if told["verdict"] == "needs_approval":
+                assert told["code"] == "needs_approval"
+                assert made.status_code in {202, 403}
+                continue
+            assert made.json()["code"] == told["code"], document
+            assert told["verdict"] == "refused"
             assert told["source"]["balance_after_cents"] is None
         assert {"day_cents", "hour_count"} == {one["name"] for one in told["windows"]}
         assert all(one["limit"] is one["left"] is None for one in told["checks"] if one["name"].startswith("global"))
