@@ -38,7 +38,7 @@ CALLERS = (Caller("bot", None), THE_DEFAULT, THE_OWNER)
 
 async def test_random_orders_end_as_their_previews_say(tmp_path: Path) -> None:
     chance, seen = random.Random(18), Counter[str]()
-    limits = {"max_daily_transfer_cents": 60_000, "max_transfer_cents": 12_000}
+    limits: dict[str, Any] = {"max_daily_transfer_cents": 60_000, "max_transfer_cents": 12_000}
     async with open_world(tmp_path, max_transfer_attempts_per_minute=1_000, **limits) as world:
         apply_policy(world, NO_BREAKER, RULES)
         request = random_request(world, chance, "first")
