@@ -118,7 +118,9 @@ class Preview(_Shown):
     amount_cents: Cents
     source: PreviewParty
     destination: PreviewParty
-    checks: tuple[PreviewCheck, ...] = Field(description="Every check that applies. The first that failed decides")
+    checks: tuple[PreviewCheck, ...] = Field(
+        description="Every check that applies, none if replayed. The first that failed decides"
+    )
     warnings: tuple[str, ...] = Field(description=f"Why Sequence would refuse it. {FROM_OTHERS}")
     daily_remaining_cents: int = Field(
         description="What is left of your daily limit, in cents: after this transfer, if it would be sent"
