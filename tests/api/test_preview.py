@@ -171,6 +171,21 @@ async def test_what_failed_and_what_went_elsewhere_is_not_similar(world: World, 
     assert len(world.requests()) > before
 
 
+@pytest.mark.parametrize("moved", [True, False])
+async def test_what_sequence_does_not_show_yet_is_similar(
+    world: World, client: httpx.AsyncClient, *, moved: bool
+) -> None:
+    attempt_id = await world.lose(moved=moved, amount_cents=4_321, channel=Channel.CLI)
+    similar = (await preview(client, body(world, 4_400)))["similar"]
+    [unknown] = [one for one in similar if one["id"] is None]
+    assert (unknown["attempt_id"], unknown["amount_cents"]) == (attempt_id, 4_321)
+    assert unknown["source"]["id"] == world.pod_ids[SOURCE]
+    apply_policy(world, f'[callers.one]\nscopes = ["move", "read:activity"]\nreads = ["b"]\n{RULES}')
+    async with caller(world, "one") as other:
+        [unknown] = [one for one in (await preview(other, body(world, 4_400)))["similar"] if one["id"] is None]
+    assert (unknown["attempt_id"], unknown["source"]["id"]) == (None, None), "it is another caller's"
+
+
 async def test_what_sequence_would_refuse_is_a_warning(world: World, client: httpx.AsyncClient) -> None:
     told = await preview(client, body(world, 500, "Empty Envelope"))
     assert (told["verdict"], told["warnings"]) == ("allowed", ["The balance of 'Empty Envelope' is too low."])
