@@ -1,6 +1,6 @@
 """Creates the FastAPI application."""
 
-from fastapi import FastAPI, Security
+from fastapi import Depends, FastAPI, Security
 from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
@@ -12,6 +12,7 @@ from pysequence_api.settings import variable
 from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
+from pysequence_api.web.query import check_query
 from pysequence_api.web.request_log import RequestCounts, RequestLog
 from pysequence_api.web.root_path import WithoutRootPath
 
@@ -53,6 +54,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         docs_url=None,  # a browser cannot send the key, and these pages load a third-party script
         redoc_url=None,
         generate_unique_id_function=_operation_id,
+        dependencies=[Depends(check_query)],
     )
     limit_keyless_lines()
     app.state.gateway = gateway
