@@ -4,7 +4,7 @@ from fastapi import Depends, FastAPI, Security
 from fastapi.routing import APIRoute
 
 from pysequence_api import __version__
-from pysequence_api.api import accounts, activity, freeze, health, limits, metrics, pods, transfers
+from pysequence_api.api import accounts, activity, attempts, freeze, health, limits, metrics, pods, transfers
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
@@ -60,7 +60,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
     app.include_router(health.router)
-    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
+    for module in (pods, accounts, activity, transfers, attempts, limits, freeze, metrics):
         app.include_router(module.router, dependencies=[Security(API_KEY)])
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
