@@ -244,6 +244,7 @@ async def test_activity_filters(shared_world: World, shared_client: httpx.AsyncC
     }
     theirs = await sdk_result(shared_world, "get_activity", ORGANIZATION_ID, **sdk_filter)
     assert theirs["transfers"]
+    del theirs["page_info"]["end_cursor"]  # ours has a checksum
     joined = {key: ",".join(value) if isinstance(value, list) else value for key, value in sdk_filter.items()}
     for params in (joined, sdk_filter):  # comma-separated and repeated
         ours = (await shared_client.get("/api/activity", params=params)).json()
