@@ -3,6 +3,7 @@
 Nothing is reserved, sent or recorded. To Sequence, it is at most one list of the account and `MAX_PAGES` of activity.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -274,16 +275,18 @@ class Previewer:
     def _not_shown_yet(self, order: TransferOrder, sight: Sight, caller: Caller) -> list[SimilarTransfer]:
         """List what was requested here, may have moved, and is not in the activity yet, newest first."""
 
-        def ask(reader: Reader) -> list[Attempt]:
-            return [one for one in reader.open_attempts() + reader.followed_attempts() if one.transfer_id is None]
+        def ask(reader: Reader) -> tuple[list[Attempt], dict[str, str]]:
+            attempts = reader.open_attempts() + reader.followed_attempts()
+            return [one for one in attempts if one.transfer_id is None and one.state in STILL_COUNTS], reader.names()
 
         def shown(attempt: Attempt, transfer: Transfer) -> SimilarTransfer:
             is_told = sight.is_free or attempt.caller == caller.name  # the attempts of others do not exist for it
             ids = {"id": None, "attempt_id": attempt.id if is_told else None}
             return _as_similar(sight.view.transfer(transfer)).model_copy(update=ids)
 
-        attempts = sorted(self.records.read(ask), key=lambda one: one.sent_at, reverse=True)
-        known = [(one, _as_transfer(one)) for one in attempts if one.state in STILL_COUNTS]
+        attempts, names = self.records.read(ask)
+        newest_first = sorted(attempts, key=lambda one: one.sent_at, reverse=True)
+        known = [(one, _as_transfer(one, names)) for one in newest_first]
         return [shown(attempt, transfer) for attempt, transfer in known if is_similar(order, None, transfer)]
 
     def _left(self, reader: Reader, caller: str, amount_cents: int) -> dict[str, Any]:
@@ -369,13 +372,14 @@ def _check(check: Check, *, is_free: bool) -> PreviewCheck:
     )
 
 
-def _as_transfer(attempt: Attempt) -> Transfer:
+def _as_transfer(attempt: Attempt, names: Mapping[str, str]) -> Transfer:
+    source_name = names.get(attempt.source_id or "")
     return Transfer(
         id=attempt.id,
         amount_cents=attempt.amount_cents,
         created_at=attempt.sent_at,
         activity_type=ONE_TIME,
-        source=Party(id=attempt.source_id, type=attempt.source_type),
+        source=Party(id=attempt.source_id, type=attempt.source_type, name=source_name),
         destination=Party(id=attempt.destination_id, type=attempt.destination_type),
     )
 
