@@ -8,10 +8,13 @@ import pytest
 from mcp import MCPError
 
 from pysequence_api.mcp.compact import compact_activity
+from pysequence_api.mcp.tools import TOOLS
 from pysequence_api.models import ActivityPage, PageInfo, Party, Transfer
 from pysequence_api.safeguards.policy import Scope
 from tests.mcp.clients import LEGACY, MODERN, answer, caller, connected, order, refusal
 from tests.policies import apply_policy
+from tests.shipping.documented import table_rows
+from tests.shipping.files import AGENTS
 from tests.world import DESTINATION, SOURCE, World
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +52,11 @@ async def test_the_tools_and_their_annotations(world: World, mode: Any) -> None:
     assert freezes is not None
     assert (freezes.destructive_hint, freezes.idempotent_hint) == (False, True)
     assert "idempotency_key" in tools["transfer"].input_schema["required"]
+
+
+def test_the_page_has_every_tool_with_its_scope() -> None:
+    documented = [(row[0], row[1]) for row in table_rows(AGENTS, "Tools")]
+    assert documented == [(f"`{one.name}`", f"`{one.scope.value}`" if one.scope else "--") for one in TOOLS]
 
 
 @pytest.mark.upstream("graphql")
