@@ -68,7 +68,7 @@ class NotifyEvent(StrEnum):
     RETURNED = "returned"
     POLICY = "policy"
     KEY = "key"
-    OWNER_SECRET = "owner_secret"
+    OWNER = "owner"
     RECORDS = "records"
     SIGN_IN = "sign_in"
     MONTH = "month"

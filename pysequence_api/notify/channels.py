@@ -115,8 +115,8 @@ def open_channels(urls: Sequence[SecretStr]) -> list[Channel]:
         from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - an extra, needed by nobody else
     except ImportError:
         raise SettingsError(
-            f"{variable('notify_urls')} is set, but Apprise is not installed. Install it: pip install"
-            " 'pysequence-api[notify]'"
+            f"{variable('notify_urls')} is set, but Apprise is not installed. Install it, or the extra `notify` of"
+            " pysequence-api: pip install apprise"
         ) from None
     for name in LOGGERS:
         logging.getLogger(name).setLevel(SILENT)

@@ -6,6 +6,7 @@ link, a mention or markup.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from pysequence_api.clock import read_time
 from pysequence_api.money import format_cents
@@ -16,6 +17,7 @@ from pysequence_api.settings import NotifyEvent
 from pysequence_api.text import plain_text
 
 NAME_CHARACTERS = 60
+IF_NOT_YOU = "If that was not you, freeze all transfers: pysequence-api freeze"
 
 _DEFUSED = str.maketrans({"<": "(", ">": ")", "@": " at ", "`": "'", "[": "(", "]": ")", "*": " "})
 
@@ -58,9 +60,8 @@ def about(
         case EventType.RESTORED:
             body = _body(line, "Transfers are frozen until you unfreeze them.", look="pysequence-api limits show")
             return Message(NotifyEvent.RECORDS, "The records were restored", body)
-        case "owner_secret_replaced":
-            body = _body(line, _said("Reason", line.reason), look="pysequence-api audit tail")
-            return Message(NotifyEvent.OWNER_SECRET, "The owner's authenticator secret was replaced", body)
+        case "owner_code_changed" | "owner_password_changed":
+            return _owner(line)
         case _:
             return _transfer(line, names, earlier, above_cents)
 
@@ -73,7 +74,9 @@ def _transfer(
     match line.event_type, line.outcome:
         case "approval_requested", _:
             event, title = NotifyEvent.APPROVAL, "A transfer waits for your approval"
-            details = _said("The caller says", line.reason or line.description)
+            expires_at = read_time(str((line.model_extra or {}).get("expires_at")))
+            until = "" if expires_at is None else f"\nUntil {_shown(expires_at)}"
+            details = _said("The caller says", line.reason) + until
             look = f"pysequence-api approvals show {line.attempt_id}"
         case EventType.FAILED, State.UNKNOWN:
             event, title = NotifyEvent.UNKNOWN, "The outcome of a transfer is unknown"
@@ -165,14 +168,26 @@ def _key(line: Line) -> Message:
     return Message(NotifyEvent.KEY, title, _body(line, look="pysequence-api callers list"))
 
 
+def _owner(line: Line) -> Message:
+    is_lost = (line.model_extra or {}).get("lost") is True
+    how = "As lost: without a code of the one before" if is_lost else ""
+    what = "authenticator was replaced" if line.event_type == "owner_code_changed" else "password was changed"
+    body = _body(line, how, IF_NOT_YOU, look="pysequence-api audit tail")
+    return Message(NotifyEvent.OWNER, f"The owner's {what}", body)
+
+
 def _party(party_id: str | None, names: Mapping[str, str]) -> str:
     return stranger(names.get(party_id or "", party_id or "an unknown account"), NAME_CHARACTERS)
 
 
 def _body(line: Line, *details: str, look: str) -> str:
     moment = read_time(line.timestamp)
-    at = "" if moment is None else f"At {moment:%Y-%m-%d %H:%M:%S} UTC"
+    at = "" if moment is None else f"At {_shown(moment)}"
     return "\n".join(each for each in (*details, at, f"Look: {look}") if each)
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _said(what: str, text: str | None) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -20,7 +21,7 @@ from pysequence_api.records.attempts import Writer
 from pysequence_api.records.audit import Channel, Event, EventType
 from pysequence_api.records.callers import Caller, add, remove, revoke, rotate
 from pysequence_api.records.control import freeze, unfreeze
-from pysequence_api.records.names import MAX_NAME_CHARACTERS
+from pysequence_api.records.names import MAX_NAME_CHARACTERS, known_names
 from pysequence_api.settings import NotifyEvent
 from tests.notify.receiver import TOKEN, Receiver, receiving
 from tests.policies import NO_BREAKER, apply_policy
@@ -62,6 +63,7 @@ async def test_each_event_is_told(world: World) -> None:
     records = world.gateway.records
     with receiving() as receiver:
         await world.transfer(7_700)  # old news
+        await receiver.wait_for(lambda: known_names(records))
         async with telling(world, receiver.url, notify_above_cents=5_999):
             add(records, "one")
             apply_policy(world, NO_BREAKER, POLICY)
@@ -96,6 +98,50 @@ async def test_each_event_is_told(world: World) -> None:
     assert "Reason: laptop lost" in receiver.received[4]["message"]
     assert f"Look: pysequence-api transfers status {attempt_id}" in receiver.received[6]["message"]
     assert "://" not in receiver.bodies
+
+
+async def test_approvals_and_changes_of_the_owners_secrets_are_told(world: World) -> None:
+    order: dict[str, Any] = {
+        "amount_cents": 5_000,
+        "source": world.pod_ids[SOURCE],
+        "destination": world.pod_ids[DESTINATION],
+        "attempt_id": "a-1",
+        "caller": "one",
+    }
+    events: dict[str, dict[str, Any]] = {
+        "approval_requested": order | {"reason": "the rent", "expires_at": "2026-11-23T12:30:00+00:00"},
+        "approval_granted": order,
+        "transfer_failed": order | {"outcome": "failed", "error": "no connection"},
+        "owner_code_changed": {"lost": True},
+        "owner_password_changed": {},
+    }
+    at = world.gateway.records.now()
+
+    def add_events(writer: Writer) -> None:
+        for event_type, more in events.items():
+            line = {"timestamp": at.isoformat(), "event_type": event_type, "prev": writer.audit_head()} | more
+            writer.add_line(json.dumps(line).encode(), at, event_type, more.get("attempt_id"))
+
+    with receiving() as receiver:
+        await receiver.wait_for(lambda: known_names(world.gateway.records))
+        async with telling(world, receiver.url):
+            world.gateway.records.write(add_events)
+            await receiver.wait_for(lambda: len(receiver.received) == 4)
+    assert receiver.titles == [
+        "A transfer waits for your approval",
+        "A transfer that you approved was not sent",
+        "The owner's authenticator was replaced",
+        "The owner's password was changed",
+    ]
+    assert receiver.received[0]["message"].splitlines() == [
+        f"$50.00 from {SOURCE} to {DESTINATION}",
+        "By one",
+        "The caller says: the rent",
+        "Until 2026-11-23 12:30:00 UTC",
+        f"At {at:%Y-%m-%d %H:%M:%S} UTC",
+        "Look: pysequence-api approvals show a-1",
+    ]
+    assert "As lost" in receiver.received[2]["message"]
 
 
 async def test_what_is_not_chosen_is_not_told(world: World) -> None:

@@ -62,7 +62,7 @@ def test_doctor_names_the_channels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_apprise_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(SettingsError, match=r"pip install 'pysequence-api\[notify\]'"):
+    with pytest.raises(SettingsError, match="pip install apprise"):
         open_channels(Settings.load(notify_urls="json://localhost").notify_urls)
 
 
