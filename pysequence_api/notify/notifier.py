@@ -116,6 +116,8 @@ class Notifier:
 
     async def run(self) -> None:
         """Tell the owner, until cancelled. Nothing that fails here gets out."""
+        if self._channels:
+            log.info("notifications go to %s", ", ".join(channel.name for channel in self._channels))
         while self._channels:
             try:
                 with ExitStack() as stack:

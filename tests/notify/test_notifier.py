@@ -15,6 +15,7 @@ import time_machine
 from pydantic import SecretStr
 
 from pysequence_api.errors import PolicyRefusedError
+from pysequence_api.files import read_bytes
 from pysequence_api.notify import Notifier, channels, notifier, open_notifier
 from pysequence_api.notify.told import FILE_NAME
 from pysequence_api.records.attempts import Writer
@@ -43,13 +44,20 @@ async def telling(world: World, *urls: str, **settings: object) -> AsyncIterator
     more = {"notify_urls": tuple(map(SecretStr, urls))} | settings
     telling = open_notifier(world.settings.model_copy(update=more), world.gateway.records)
     task = asyncio.create_task(telling.run())
-    while not (world.files.path / FILE_NAME).exists() or not world.files.read_json(FILE_NAME)["channels"]:  # noqa: ASYNC110 - it is written by a thread
+    while not progress(world):  # noqa: ASYNC110 - a thread writes it
         await asyncio.sleep(0.01)
     try:
         yield telling
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def progress(world: World) -> dict[str, Any]:
+    """Read how far each channel is."""
+    content = read_bytes(world.files.path / FILE_NAME) or b""
+    channels: dict[str, Any] = json.loads(content)["channels"] if content.startswith(b"{") else {}
+    return channels
 
 
 async def begin(world: World, receiver: Receiver) -> None:
@@ -171,6 +179,18 @@ async def test_what_happens_between_two_servers_is_told_once(world: World, trave
     assert receiver.titles == ["The money of a transfer came back", "All transfers are frozen"]
 
 
+@pytest.mark.parametrize("content", [b"x", b'{"channels": {"json://127.0.0.1": {"seq": 999}}}'])
+async def test_a_file_that_does_not_fit_begins_with_what_happens_now(world: World, content: bytes) -> None:
+    freeze(world.gateway.records, "old news")
+    world.files.damage(FILE_NAME, content)
+    with receiving() as receiver:
+        async with telling(world, receiver.url):
+            await receiver.wait_for(lambda: progress(world)["json://127.0.0.1"]["seq"] == 1)
+            unfreeze(world.gateway.records)
+            await receiver.wait_for(lambda: receiver.received)
+    assert receiver.titles == ["All transfers are possible again"]
+
+
 async def test_a_late_transfer_is_told(world: World, traveller: time_machine.Traveller) -> None:
     with receiving() as receiver:
         await begin(world, receiver)
@@ -257,7 +277,7 @@ async def test_a_receiver_that_hangs_delays_nothing_else(world: World, monkeypat
             stopping = time.monotonic()
         assert time.monotonic() - stopping < 2
         assert len(hanging.received) == 1
-        told = world.files.read_json(FILE_NAME)["channels"]
+        told = progress(world)
         assert {name: progress["lost"] for name, progress in told.items()} == {
             "json://127.0.0.1": 1,
             "json://127.0.0.1 (2)": 0,
@@ -275,7 +295,7 @@ async def test_a_timeout_is_not_tried_again(world: World, monkeypatch: pytest.Mo
     with receiving(hangs=True) as hanging:
         async with telling(world, hanging.url):
             freeze(world.gateway.records, "x")
-            await hanging.wait_for(lambda: world.files.read_json(FILE_NAME)["channels"]["json://127.0.0.1"]["lost"])
+            await hanging.wait_for(lambda: progress(world)["json://127.0.0.1"]["lost"])
             hanging.release()
             unfreeze(world.gateway.records)
             await hanging.wait_for(lambda: len(hanging.received) == 2)
@@ -305,7 +325,7 @@ async def test_a_refused_connection_loses_a_message_and_says_so_later(world: Wor
     url = receiver.url
     async with telling(world, url):
         freeze(world.gateway.records, "x")
-        await receiver.wait_for(lambda: world.files.read_json(FILE_NAME)["channels"]["json://127.0.0.1"]["lost"])
+        await receiver.wait_for(lambda: progress(world)["json://127.0.0.1"]["lost"])
     with socket.socket() as listener:  # the port is free again
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
@@ -332,9 +352,7 @@ async def test_a_burst_is_summed_up(world: World) -> None:
             await receiver.wait_for(lambda: receiver.titles[-1].endswith("more messages"))
             told = 1000 - int(receiver.titles[-1].split()[0])
             assert len(receiver.received) == told + 1 <= notifier.MAX_WAITING + 2
-            await receiver.wait_for(
-                lambda: world.files.read_json(FILE_NAME)["channels"]["json://127.0.0.1"]["seq"] == 1000
-            )
+            await receiver.wait_for(lambda: progress(world)["json://127.0.0.1"]["seq"] == 1000)
     assert "x All transfers are frozen" in receiver.bodies
 
 

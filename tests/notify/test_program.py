@@ -11,18 +11,18 @@ from pysequence_api.errors import SettingsError
 from pysequence_api.notify import open_channels
 from pysequence_api.records import open_records
 from pysequence_api.records.control import freeze, unfreeze
+from pysequence_api.sandbox import Sandbox
 from pysequence_api.settings import NotifyEvent, Settings
-from tests.api.server import start_server
+from tests.api.server import served_sandbox, start_server
 from tests.cli.commands import call
 from tests.notify.receiver import TOKEN, receiving
 
 
 @pytest.fixture(autouse=True)
-def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Run the commands in the sandbox, and return its data directory."""
+def _sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run the commands in the sandbox."""
     monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
     monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
-    return tmp_path / "sandbox"
 
 
 def test_notify_test_says_what_worked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,22 +99,31 @@ def test_events_are_names_or_all_or_none() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_server_tells_and_stops_though_a_receiver_hangs(directory: Path) -> None:
-    records = open_records(directory)
+async def test_a_server_tells_and_stops_though_a_receiver_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEQUENCE_SANDBOX")
+    sandbox = Sandbox(tmp_path / "sequence.sqlite")
+    records = open_records(tmp_path)
     freeze(records, "x")
     unfreeze(records)
     records.close()
-    trail = directory / ".audit.jsonl"
+    trail = tmp_path / ".audit.jsonl"
     trail.write_bytes(trail.read_bytes().replace(b'"x"', b'"y"'))
-    files = [directory / name for name in (".notify.json", ".records.db", ".records.db-wal")]
+    files = [tmp_path / name for name in (".notify.json", ".records.db", ".records.db-wal")]
     with receiving() as receiver, receiving(hangs=True) as hanging:
-        variables = {"NOTIFY_URLS": f"{receiver.url} {hanging.url}&rto=60", "NOTIFY_EVENTS": "freeze, records"}
-        async with start_server(directory.parent, SANDBOX="1", **variables) as server:
-            await receiver.wait_for(lambda: receiver.received and hanging.received and files[0].exists())
-            freeze(open_records(directory), "laptop lost")
-            await receiver.wait_for(lambda: len(receiver.received) == 2)
-            stopping = time.monotonic()
-            assert await server.stop() == 0
-            assert time.monotonic() - stopping < 10
-        assert TOKEN not in server.log() + "".join(path.read_text(errors="replace") for path in files if path.exists())
-    assert receiver.titles == ["The records are damaged or were changed", "All transfers are frozen"]
+        variables = {"NOTIFY_URLS": f"{receiver.url} {hanging.url}&rto=60", "NOTIFY_EVENTS": "freeze,records,sign_in"}
+        async with served_sandbox(sandbox) as sequence:
+            variables |= sequence | {"ACCESS_TOKEN": sandbox.issue_tokens(1800).access_token}
+            async with start_server(tmp_path, **variables) as server:
+                await receiver.wait_for(lambda: len(receiver.received) == 2 and hanging.received and files[0].exists())
+                freeze(open_records(tmp_path), "laptop lost")
+                await receiver.wait_for(lambda: len(receiver.received) == 3)
+                stopping = time.monotonic()
+                assert await server.stop() == 0
+                assert time.monotonic() - stopping < 10
+        await sandbox.aclose()
+    assert TOKEN not in server.log() + "".join(path.read_text(errors="replace") for path in files if path.exists())
+    damaged, sign_in = "The records are damaged or were changed", "Signing in to Sequence needs you"
+    assert sorted(receiver.titles) == ["All transfers are frozen", sign_in, damaged]
+    assert "notifications go to json://127.0.0.1, json://127.0.0.1 (2)" in server.log()
