@@ -1,13 +1,15 @@
 """What is known of the attempts, for people and programs: the limits of today, and one attempt."""
 
-from datetime import date, datetime
+from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysequence_api.errors import NotFoundError
+from pysequence_api.errors import InvalidRequestError, NotFoundError
+from pysequence_api.models import FROM_OTHERS, OthersText, PageInfo, Timestamp, TransferStatus
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
+from pysequence_api.records.keys import sha256_of
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
@@ -15,12 +17,17 @@ from pysequence_api.safeguards.judge import WINDOW_LIMITS, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Caller, Pairs, Scope, Windows
 from pysequence_api.safeguards.scopes import sees_everything
+from pysequence_api.sequence.client import NOT_A_CURSOR
+
+MAX_ATTEMPTS_READ = 1000
+"""For one page of a list of attempts. This runs on the event loop."""
 
 
 class Result(BaseModel):
     """The base of what is told."""
 
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class UnsettledAttempt(Result):
@@ -31,16 +38,16 @@ class UnsettledAttempt(Result):
     amount_cents: int
     source_id: str | None
     destination_id: str | None
-    since: datetime
+    since: Timestamp
     running: bool = Field(description="Whether a process works on it now")
-    reason: str | None = Field(description="Why it has not ended")
+    reason: str | None = Field(description=f"Why it has not ended. {FROM_OTHERS}")
 
 
 class FrozenCaller(Result):
     """A caller whose own transfers are frozen."""
 
     caller: str
-    since: datetime
+    since: Timestamp
     reason: str
 
 
@@ -49,7 +56,7 @@ class Limits(Result):
 
     frozen: bool = Field(description="Whether transfers are frozen")
     frozen_reason: str | None = Field(description="Why transfers are frozen")
-    frozen_since: datetime | None = Field(description="Since when transfers are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when transfers are frozen")
     frozen_callers: tuple[FrozenCaller, ...] = Field(description="The callers that are frozen themselves")
     max_transfer_cents: int
     max_daily_cents: int
@@ -76,7 +83,7 @@ class CallerLimits(Result):
     caller: str
     frozen: bool = Field(description="Whether transfers of this caller are frozen")
     frozen_reason: str | None = Field(description="Why they are frozen")
-    frozen_since: datetime | None = Field(description="Since when they are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when they are frozen")
     used_cents: int = Field(description="What of this caller counts today, with everything that has not ended")
     windows: tuple[CallerWindow, ...] = Field(description="The caller's own limits, then those of its rules")
     date: date
@@ -89,17 +96,27 @@ class AttemptStatus(Result):
     attempt_id: str
     state: State
     code: str | None = Field(None, description="Why it was rejected or failed, for programs")
-    error: str | None = None
+    error: OthersText = None
     amount_cents: int
     source_id: str | None
     destination_id: str | None
     transfer_id: str | None = None
-    transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
-    description: str | None = None
-    created_at: datetime
-    announced_at: datetime | None = Field(None, description="When it was sent")
-    ended_at: datetime | None = Field(None, description="When its outcome was known")
-    followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
+    transfer_status: TransferStatus | None = Field(
+        None, description="The newest status of the transfer that Sequence told"
+    )
+    description: OthersText = None
+    reason: str | None = Field(None, description=f"What the caller said it is for. {FROM_OTHERS}")
+    created_at: Timestamp
+    announced_at: Timestamp | None = Field(None, description="When it was sent")
+    ended_at: Timestamp | None = Field(None, description="When its outcome was known")
+    followed_until: Timestamp | None = Field(None, description="It is looked up at Sequence until then")
+
+
+class AttemptList(Result):
+    """Attempts of one caller, newest first."""
+
+    attempts: tuple[AttemptStatus, ...]
+    page_info: PageInfo
 
 
 def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Limits:
@@ -154,7 +171,7 @@ def read_caller_limits(records: Database, caller: str) -> CallerLimits:
             frozen_reason=frozen.reason if frozen else None,
             frozen_since=frozen.since if frozen else None,
             used_cents=used_cents,
-            windows=_windows(reader, caller),
+            windows=caller_windows(reader, caller),
             date=reader.now.date(),
             unsettled=unsettled,
         )
@@ -184,6 +201,59 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
     attempt = records.read(ask)
     if attempt is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
+    return _status(attempt, records)
+
+
+def list_attempts(
+    records: Database,
+    caller: str,
+    *,
+    state: State | None = None,
+    key: str | None = None,
+    limit: int = 10,
+    after: str = "",
+) -> AttemptList:
+    """List the attempts of a caller, newest first.
+
+    At most `MAX_ATTEMPTS_READ` are read for one page. If few of them match, it is short, and has a next one.
+
+    Args:
+        records: the database.
+        caller: whose attempts.
+        state: only those that are in this state now.
+        key: only those with this idempotency key.
+        limit: how many.
+        after: the end cursor of the previous page; empty for the first page.
+
+    Raises:
+        InvalidRequestError: ``after`` is not a cursor of this list.
+        SafeguardsUnavailableError: the records cannot be read.
+    """
+
+    key_sha256 = None if key is None else sha256_of(key.encode())
+
+    def matches(attempt: Attempt) -> bool:
+        has_key = key_sha256 in {None, attempt.key_sha256}
+        return has_key and state in {None, decide.state_now(attempt, records.owners)}
+
+    def ask(reader: Reader) -> AttemptList:
+        before = reader.attempt(after) if after else None
+        if after and (before is None or before.caller != caller):
+            raise InvalidRequestError(NOT_A_CURSOR)
+        is_filtered = state is not None or key is not None
+        read = reader.attempts_of(caller, MAX_ATTEMPTS_READ if is_filtered else limit + 1, before)
+        found = [one for one in read if matches(one)]
+        page = found[:limit]
+        end = page[-1] if len(found) > limit else read[-1] if len(read) == MAX_ATTEMPTS_READ else None
+        return AttemptList(
+            attempts=tuple(_status(one, records) for one in page),
+            page_info=PageInfo(end_cursor="" if end is None else end.id, has_next_page=end is not None),
+        )
+
+    return records.read(ask)
+
+
+def _status(attempt: Attempt, records: Database) -> AttemptStatus:
     return AttemptStatus(
         attempt_id=attempt.id,
         state=decide.state_now(attempt, records.owners),
@@ -195,6 +265,7 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         transfer_id=attempt.transfer_id,
         transfer_status=attempt.upstream_status,
         description=attempt.description,
+        reason=attempt.reason,
         created_at=attempt.created_at,
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
@@ -202,7 +273,8 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
     )
 
 
-def _windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+def caller_windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+    """Say what a caller has used of the limits that the policy sets it; nothing of one that no policy holds."""
     policy = policy_in_force(reader)
     if policy is None or is_free(policy, caller):
         return ()

@@ -33,8 +33,8 @@ def project_requirements(name: str) -> list[Requirement]:
     project = document["project"]
     extras = project["optional-dependencies"]
     texts = {
-        "dependencies": project["dependencies"] + extras["notify"],
-        "browser": project["dependencies"] + extras["notify"] + extras["browser"],
+        "dependencies": project["dependencies"] + extras["mcp"] + extras["notify"],
+        "browser": project["dependencies"] + extras["mcp"] + extras["notify"] + extras["browser"],
         "build": document["build-system"]["requires"],
     }[name]
     return [Requirement(text) for text in texts]
