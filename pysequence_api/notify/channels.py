@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -20,7 +21,7 @@ from pysequence_api.notify.messages import Message
 from pysequence_api.settings import variable
 
 if TYPE_CHECKING:
-    from apprise import NotifyBase
+    from apprise import AppriseAsset, NotifyBase
 
 SEND_SECONDS = 20.0
 """The deadline of a message to a channel. Apprise itself pauses up to 5.5 seconds between two messages."""
@@ -112,7 +113,7 @@ def open_channels(urls: Sequence[SecretStr]) -> list[Channel]:
     if not urls:
         return []
     try:
-        from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - an extra, needed by nobody else
+        from apprise import AppriseAsset  # noqa: PLC0415 - an extra, needed by nobody else
     except ImportError:
         raise SettingsError(
             f"{variable('notify_urls')} is set, but Apprise is not installed. Install it, or the extra `notify` of"
@@ -131,10 +132,7 @@ def open_channels(urls: Sequence[SecretStr]) -> list[Channel]:
     channels: list[Channel] = []
     for number, secret in enumerate(urls, start=1):
         url = secret.get_secret_value()
-        try:
-            plugin = Apprise.instantiate(url, asset=asset)
-        except Exception:  # noqa: BLE001 - its text may hold the URL
-            plugin = None
+        plugin = _plugin_of(url, asset)
         scheme = _SCHEME.match(url)
         if plugin is None:
             which = f"{number} ({scheme[0]})" if scheme else f"{number}"
@@ -146,6 +144,17 @@ def open_channels(urls: Sequence[SecretStr]) -> list[Channel]:
         taken = sum(channel.name.partition(" ")[0] == name for channel in channels)
         channels.append(Channel(f"{name} ({taken + 1})" if taken else name, plugin))
     return channels
+
+
+def _plugin_of(url: str, asset: "AppriseAsset") -> "NotifyBase | None":
+    from apprise import Apprise  # noqa: PLC0415 - see `open_channels`
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the first call imports every service of Apprise
+        try:
+            return Apprise.instantiate(url, asset=asset)
+        except Exception:  # noqa: BLE001 - its text may hold the URL
+            return None
 
 
 def _shown(scheme: str, plugin: "NotifyBase") -> str:
