@@ -48,11 +48,13 @@ class Channel:
     Args:
         name: the scheme and the host of its URL, to be shown.
         plugin: Apprise's part.
+        label: stands before the title of every message.
     """
 
-    def __init__(self, name: str, plugin: "NotifyBase") -> None:
+    def __init__(self, name: str, plugin: "NotifyBase", label: str = "") -> None:
         self.name = name
         self._plugin = plugin
+        self._label = label
         self._sending: asyncio.Future[bool] | None = None
 
     async def send(self, message: Message) -> Outcome:
@@ -89,7 +91,8 @@ class Channel:
 
     def _work(self, message: Message, sending: asyncio.Future[bool]) -> None:
         try:
-            sent = bool(self._plugin.notify(body=message.body, title=message.title, body_format="text"))
+            title = f"{self._label}{message.title}"
+            sent = bool(self._plugin.notify(body=message.body, title=title, body_format="text"))
         except Exception:  # noqa: BLE001 - its text may hold the URL
             sent = False
         with suppress(RuntimeError):  # the program has ended meanwhile
@@ -104,8 +107,12 @@ def _finish(sending: asyncio.Future[bool], sent: bool) -> None:
         sending.set_result(sent)
 
 
-def open_channels(urls: Sequence[SecretStr]) -> list[Channel]:
+def open_channels(urls: Sequence[SecretStr], label: str = "") -> list[Channel]:
     """Open a channel for each URL. This sends nothing.
+
+    Args:
+        urls: the URLs, as Apprise reads them.
+        label: stands before the title of every message.
 
     Raises:
         SettingsError: Apprise is not installed, or cannot use a URL. No URL is in the message.
@@ -142,7 +149,7 @@ def open_channels(urls: Sequence[SecretStr]) -> list[Channel]:
             )
         name = _shown(scheme[0].lower() if scheme else "unknown", plugin)
         taken = sum(channel.name.partition(" ")[0] == name for channel in channels)
-        channels.append(Channel(f"{name} ({taken + 1})" if taken else name, plugin))
+        channels.append(Channel(f"{name} ({taken + 1})" if taken else name, plugin, label))
     return channels
 
 

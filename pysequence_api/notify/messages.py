@@ -4,6 +4,7 @@ Names, reasons and errors come from others. They are bounded, on one line, and w
 link, a mention or markup.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from pysequence_api.settings import NotifyEvent
 from pysequence_api.text import plain_text
 
 NAME_CHARACTERS = 60
+MAX_LISTED = 10
 IF_NOT_YOU = "If that was not you, freeze all transfers: pysequence-api freeze"
 
 _DEFUSED = str.maketrans({"<": "(", ">": ")", "@": " at ", "`": "'", "[": "(", "]": ")", "*": " "})
@@ -69,7 +71,7 @@ def about(
 def _transfer(
     line: Line, names: Mapping[str, str], earlier: tuple[Line, ...], above_cents: int | None
 ) -> Message | None:
-    look = f"pysequence-api transfers status {line.attempt_id}"
+    look = f"pysequence-api transfers status {line.attempt_id}" if line.attempt_id else "pysequence-api audit tail"
     event, details = None, _said("Reason", line.error)
     match line.event_type, line.outcome:
         case "approval_requested", _:
@@ -120,10 +122,10 @@ def of_problem(event: NotifyEvent, problem: str) -> Message:
     return Message(event, title, f"{stranger(problem)}\nLook: {look}")
 
 
-def of_many(counts: Mapping[str, int]) -> Message:
-    """Sum up messages that were too many to send."""
-    listed = "\n".join(f"{count} x {stranger(title)}" for title, count in counts.items())
-    return Message(None, f"{sum(counts.values())} more messages", f"{listed}\nLook: pysequence-api audit tail")
+def of_many(counts: Counter[str]) -> Message:
+    """Sum up messages that were too many to send, by their titles."""
+    listed = "\n".join(f"{count} x {stranger(title)}" for title, count in counts.most_common(MAX_LISTED))
+    return Message(None, f"{counts.total()} more messages", f"{listed}\nLook: pysequence-api audit tail")
 
 
 def with_lost(message: Message, lost: int) -> Message:

@@ -39,6 +39,7 @@ BATCH_EVENTS = 200
 MAX_WAITING = 20
 MONTH_PERCENT = 80
 REFUSAL_TIME = timedelta(hours=1)
+SANDBOX_LABEL = "Sandbox, no real money: "
 
 log = logging.getLogger(__name__)
 
@@ -337,5 +338,5 @@ def open_notifier(settings: Settings, records: Database) -> Notifier:
     Raises:
         SettingsError: Apprise is not installed, or cannot use a URL.
     """
-    channels = open_channels(settings.notify_urls)
+    channels = open_channels(settings.notify_urls, SANDBOX_LABEL if settings.sandbox else "")
     return Notifier(channels, records, frozenset(settings.notify_events), settings.notify_above_cents)

@@ -162,6 +162,14 @@ async def test_what_is_not_chosen_is_not_told(world: World) -> None:
     assert receiver.titles == ["All transfers are frozen"]
 
 
+async def test_what_the_sandbox_tells_says_so(world: World) -> None:
+    with receiving() as receiver:
+        async with telling(world, receiver.url, sandbox=True):
+            freeze(world.gateway.records, "x")
+            await receiver.wait_for(lambda: receiver.received)
+    assert receiver.titles == ["Sandbox, no real money: All transfers are frozen"]
+
+
 async def test_what_happens_between_two_servers_is_told_once(world: World, traveller: time_machine.Traveller) -> None:
     with receiving() as receiver:
         await begin(world, receiver)
