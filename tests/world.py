@@ -26,6 +26,7 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_DEFAULT, THE_OWNER, Caller
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
+from pysequence_api.safeguards.judge import needs_key
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox, serve
@@ -161,6 +162,7 @@ class World:
     ) -> CompletedTransfer:
         """Move money from one pod to another."""
         caller = caller or (THE_OWNER if channel is Channel.CLI else THE_DEFAULT)
+        key = key or (str(uuid4()) if needs_key(caller.name) else None)
         order = self.order(amount_cents, **more)
         return await (process or self.gateway).transfers.transfer(order, channel, key, caller=caller)
 

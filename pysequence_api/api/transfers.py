@@ -1,19 +1,37 @@
-"""Transfers, and the status of each attempt."""
+"""Transfers, what one would do, and the status of each attempt."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from pysequence_api.account.preview import Preview
 from pysequence_api.api.parameters import OpenGateway, RequestCaller
-from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, AccountType, PartyId, TransferOrder
+from pysequence_api.models import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_KEY_CHARACTERS,
+    MAX_REASON_CHARACTERS,
+    AccountType,
+    PartyId,
+    TransferOrder,
+)
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
+from pysequence_api.safeguards.policy import Scope
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.web.body import invalid_body, read_json_object
-from pysequence_api.web.errors import IDEMPOTENCY_HEADER, REPLAYED_HEADER, responses
+from pysequence_api.web.errors import (
+    ATTEMPTS_PATH,
+    IDEMPOTENCY_HEADER,
+    REPLAYED_HEADER,
+    TRANSFERS_PATH,
+    responses,
+)
+from pysequence_api.web.rate_limit import count_by, rate_headers
+from pysequence_api.web.root_path import path_to
 
 router = APIRouter(tags=["transfers"])
 
@@ -47,13 +65,35 @@ class TransferRequest(BaseModel):
     )
     instant: bool = Field(False, description="Whether to use instant transfer")
     kyc_id: PartyId | None = Field(None, description="KYC id; null for the server's default")
+    reason: str | None = Field(
+        None,
+        max_length=MAX_REASON_CHARACTERS,
+        description=(
+            "What the transfer is for, in your own words, for the owner. It is recorded, and not sent to Sequence. A"
+            " retry with the same idempotency key and another reason is the same request"
+        ),
+    )
 
 
-async def _order(request: Request, gateway: OpenGateway) -> TransferOrder:
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The body of a request, read.
+
+    Attributes:
+        order: what to move.
+        reason: what the caller says it is for.
+    """
+
+    order: TransferOrder
+    reason: str | None
+
+
+async def _requested(request: Request, gateway: OpenGateway) -> Requested:
     """Read the body. `read_json_object` is stricter than FastAPI."""
     try:
         body = TransferRequest.model_validate(await read_json_object(request))
-        return TransferOrder(kyc_id=body.kyc_id or gateway.kyc_id, **body.model_dump(exclude={"kyc_id"}))
+        values = body.model_dump(exclude={"kyc_id", "reason"})
+        return Requested(TransferOrder(kyc_id=body.kyc_id or gateway.kyc_id, **values), body.reason)
     except ValidationError as error:
         raise invalid_body(error) from None
 
@@ -72,7 +112,10 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=MAX_KEY_CHARACTERS,
         pattern=r"^[!-~]+$",
-        description="Your own unique key for this transfer. A request with the same key gets the first answer again",
+        description=(
+            "Your own unique key: one for each payment that you intend, and the same one whenever you repeat its"
+            " request. A request with the same key gets the first answer again. Callers with a policy must name one"
+        ),
     ),
 ]
 
@@ -84,14 +127,52 @@ def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None
     return idempotency_key
 
 
+def _count_transfers(request: Request, gateway: OpenGateway, caller: RequestCaller) -> None:
+    count_by(request, gateway.transfers.rate, caller.name)
+
+
+def _count_previews(request: Request, gateway: OpenGateway, caller: RequestCaller) -> None:
+    count_by(request, gateway.preview_rate, caller.name)
+
+
 @router.post(
-    "/api/transfers", responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503), openapi_extra=_BODY
+    f"{TRANSFERS_PATH}/preview",
+    responses=responses(401, 403, 408, 413, 422, 429, 500, 502, 503),
+    openapi_extra=_BODY,
+    dependencies=[Depends(_count_previews)],
 )
-async def make_transfer(
+async def preview_transfer(
+    request: Request,
     gateway: OpenGateway,
     caller: RequestCaller,
     response: Response,
-    order: Annotated[TransferOrder, Depends(_order)],
+    *,
+    requested: Annotated[Requested, Depends(_requested)],
+    idempotency_key: Annotated[str | None, Depends(_key)] = None,
+) -> Preview:
+    """Say what a transfer would do: whether it would be sent, every check, the balances after it, and similar ones.
+
+    It takes the same body as `POST /api/transfers`. Nothing is reserved, sent or recorded. A transfer that the policy
+    would refuse is answered with 200, too: `verdict` and `code` say so.
+    """
+    preview = await gateway.preview(requested.order, Channel.API, idempotency_key, caller=caller)
+    response.headers.update(rate_headers(request))
+    return preview
+
+
+@router.post(
+    TRANSFERS_PATH,
+    dependencies=[Depends(_count_transfers)],
+    responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503),
+    openapi_extra=_BODY,
+)
+async def make_transfer(
+    request: Request,
+    gateway: OpenGateway,
+    caller: RequestCaller,
+    response: Response,
+    *,
+    requested: Annotated[Requested, Depends(_requested)],
     idempotency_key: Annotated[str | None, Depends(_key)] = None,
 ) -> CompletedTransfer:
     """Transfer money between pods, ports and external accounts, within the limits.
@@ -99,7 +180,12 @@ async def make_transfer(
     The transfer is sent to Sequence once. If `detail` says that the outcome is unknown, the money may have moved: do
     not send the transfer again with another key. Get the attempt instead.
     """
-    completed = await gateway.transfers.transfer(order, Channel.API, idempotency_key, caller=caller)
+    completed = await gateway.transfers.transfer(
+        requested.order, Channel.API, idempotency_key, caller=caller, reason=requested.reason
+    )
+    response.headers.update(rate_headers(request))
+    response.headers["Location"] = path_to(request, ATTEMPTS_PATH, completed.attempt_id)
+    _link_transfer(request, response, gateway, caller, completed.id)
     if completed.replayed:
         response.headers[REPLAYED_HEADER] = "true"
     view = gateway.view_of(caller)
@@ -107,11 +193,23 @@ async def make_transfer(
     return completed.model_copy(update=parties)
 
 
-@router.get("/api/attempts/{attempt_id}", responses=responses(401, 403, 404, 422, 500, 503))
+def _link_transfer(
+    request: Request, response: Response, gateway: OpenGateway, caller: RequestCaller, transfer_id: str | None
+) -> None:
+    """Link to the transfer that an attempt became, for who may read it."""
+    if transfer_id is not None and gateway.may(caller, Scope.READ_ACTIVITY):
+        response.headers["Link"] = f'<{path_to(request, TRANSFERS_PATH, transfer_id)}>; rel="related"'
+
+
+@router.get(f"{ATTEMPTS_PATH}/{{attempt_id}}", responses=responses(401, 403, 404, 422, 500, 503))
 async def get_attempt(
+    request: Request,
     gateway: OpenGateway,
     caller: RequestCaller,
+    response: Response,
     attempt_id: Annotated[str, Path(description="The `attempt_id` of the answer, or the id in `detail`")],
 ) -> AttemptStatus:
     """Get the status of an attempt to transfer money."""
-    return read_attempt(gateway.records, attempt_id, caller.name)
+    status = read_attempt(gateway.records, attempt_id, caller.name)
+    _link_transfer(request, response, gateway, caller, status.transfer_id)
+    return status

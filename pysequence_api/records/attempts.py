@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, Self
 
 from pysequence_api.clock import from_micros, to_micros
+from pysequence_api.records.approvals import APPROVAL_COLUMNS, Approval, ApprovalReader, Decision, stored
 from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType, Line
-from pysequence_api.records.grants import GrantReader, apply
+from pysequence_api.records.grants import apply
 from pysequence_api.records.states import OPEN_STATES, TAKEN_STATES, State
 
 WINDOW_MARGIN = timedelta(minutes=2)
@@ -202,7 +203,7 @@ class PairSet(Protocol):
         """From each of these to any destination."""
 
 
-class Reader(GrantReader):
+class Reader(ApprovalReader):
     """Questions to the database. A connection that reads sees one moment of it in each call.
 
     Args:
@@ -465,6 +466,37 @@ class Writer(Reader):
             self._connection.execute(f"UPDATE attempt SET {assignments} WHERE id = ?", (*values, attempt.id))
             self.changed_attempts = True
         return changed
+
+    def add_approval(self, approval: Approval) -> None:
+        """Note what the owner is asked about an attempt that waits.
+
+        Raises:
+            sqlite3.IntegrityError: it does not wait, or the owner was asked already.
+        """
+        marks = ", ".join("?" * len(APPROVAL_COLUMNS))
+        values = [stored(getattr(approval, name)) for name in APPROVAL_COLUMNS]
+        self._connection.execute(f"INSERT INTO approval({', '.join(APPROVAL_COLUMNS)}) VALUES({marks})", values)
+
+    def decide_approval(self, attempt_id: str, decision: Decision, channel: Channel) -> None:
+        """Note what the owner decided about an attempt that waits.
+
+        Raises:
+            sqlite3.IntegrityError: it does not wait, was decided before, or it is too late to approve it.
+        """
+        self._connection.execute(
+            "UPDATE approval SET decision = ?, decided_at = ?, decided_via = ? WHERE attempt_id = ?",
+            (decision, to_micros(self.now), channel.value, attempt_id),
+        )
+
+    def set_owner_secrets(self, **changes: Any) -> None:
+        """Change how the owner proves who it is; see `OwnerSecrets`.
+
+        Raises:
+            sqlite3.IntegrityError: a code was used already, or a session was signed out.
+        """
+        self._connection.execute("INSERT INTO owner(one) VALUES(1) ON CONFLICT(one) DO NOTHING")
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        self._connection.execute(f"UPDATE owner SET {assignments}", [stored(value) for value in changes.values()])
 
     def add_event(self, event: Event) -> None:
         """Add an audit event, after one that sums up repeated rejections, if there were any."""

@@ -39,8 +39,8 @@ FILE_NAME = ".records.db"
 NEW_FILE_NAME = ".records.db.new"
 LOCK_FILE_NAME = ".lock"
 APPLICATION_ID = 0x50534751
-VERSION = 2
-MIGRATIONS = {1: "to_version_2.sql"}
+VERSION = 3
+MIGRATIONS = {1: "to_version_2.sql", 2: "to_version_3.sql"}
 """The file with the SQL that brings a version to the next one, by the version that it begins from."""
 BUSY_TIMEOUT_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
--- .records.db, version 2: the only truth about transfers. Times are microseconds since 1970, UTC; hashes are 32 raw bytes.
+-- .records.db, version 3: the only truth about transfers. Times are microseconds since 1970, UTC; hashes are 32 raw bytes.
 -- STRICT tables need SQLite 3.37. The connection sets recursive_triggers, or INSERT OR REPLACE would pass a delete trigger.
 PRAGMA application_id = 0x50534751;
 
@@ -51,6 +51,9 @@ CREATE INDEX attempt_counted
 CREATE INDEX attempt_followed ON attempt(followed_until) WHERE followed_until IS NOT NULL;
 CREATE INDEX attempt_created ON attempt(created_at);
 CREATE INDEX attempt_never ON attempt(caller, created_at) WHERE code = 'never_allowed';
+CREATE INDEX attempt_of_caller ON attempt(caller, created_at, id);
+CREATE INDEX attempt_awaiting ON attempt(caller, created_at, id) WHERE state = 'awaiting_approval';
+CREATE INDEX attempt_denied ON attempt(caller, ended_at) WHERE state = 'denied';
 
 CREATE TABLE idempotency(                             -- a key names its newest attempt, for ever
   caller TEXT NOT NULL,
@@ -117,6 +120,52 @@ CREATE TRIGGER policy_follows BEFORE INSERT ON policy
 CREATE TRIGGER policy_fixed BEFORE UPDATE ON policy BEGIN SELECT RAISE(ABORT, 'policies never change'); END;
 CREATE TRIGGER policy_kept BEFORE DELETE ON policy BEGIN SELECT RAISE(ABORT, 'policies are kept'); END;
 
+CREATE TABLE approval(                                -- one for each attempt that the owner was asked about
+  attempt_id TEXT NOT NULL PRIMARY KEY REFERENCES attempt(id),
+  bound_sha256 BLOB NOT NULL CHECK(length(bound_sha256) = 32),  -- of what the owner is shown, and decides about
+  expires_at INTEGER NOT NULL,
+  decided_at INTEGER,
+  decision TEXT CHECK(decision IN ('approved', 'denied')),
+  decided_via TEXT,                                   -- the channel on which the owner decided
+  CHECK((decision IS NULL) = (decided_at IS NULL) AND (decision IS NULL) = (decided_via IS NULL)),
+  CHECK(decision IS NOT 'approved' OR decided_at < expires_at)) STRICT, WITHOUT ROWID;
+CREATE TRIGGER approval_asked BEFORE INSERT ON approval
+  WHEN NOT EXISTS(SELECT 1 FROM attempt WHERE id = NEW.attempt_id AND state = 'awaiting_approval')
+  BEGIN SELECT RAISE(ABORT, 'only an attempt that waits has an approval'); END;
+CREATE TRIGGER approval_fixed BEFORE UPDATE OF attempt_id, bound_sha256, expires_at ON approval
+  BEGIN SELECT RAISE(ABORT, 'what the owner decides about never changes'); END;
+CREATE TRIGGER approval_decided BEFORE UPDATE ON approval WHEN OLD.decision IS NOT NULL
+  OR NOT EXISTS(SELECT 1 FROM attempt WHERE id = NEW.attempt_id AND state = 'awaiting_approval')
+  BEGIN SELECT RAISE(ABORT, 'an approval is decided once'); END;
+CREATE TRIGGER approval_kept BEFORE DELETE ON approval BEGIN SELECT RAISE(ABORT, 'approvals are kept'); END;
+CREATE TRIGGER attempt_approved BEFORE UPDATE OF state ON attempt
+  WHEN OLD.state = 'awaiting_approval' AND NEW.state = 'reserved'
+  AND NOT EXISTS(SELECT 1 FROM approval WHERE attempt_id = OLD.id AND decision = 'approved')
+  BEGIN SELECT RAISE(ABORT, 'only an approved attempt goes on'); END;
+
+CREATE TABLE owner(                                   -- at most one row: how the owner proves who it is
+  one INTEGER PRIMARY KEY CHECK(one = 1),
+  totp_secret TEXT,                                   -- in base32; NULL if there is none here
+  totp_set_at INTEGER,
+  totp_step INTEGER NOT NULL DEFAULT 0,               -- of the newest code that was used: 30 seconds each, since 1970
+  totp_failures INTEGER NOT NULL DEFAULT 0,           -- wrong codes since the last right one
+  totp_not_before INTEGER NOT NULL DEFAULT 0,         -- the next code is looked at then
+  password_hash TEXT,                                 -- of the owner's page: scrypt$n$r$p$salt$hash
+  password_set_at INTEGER,
+  password_failures INTEGER NOT NULL DEFAULT 0,
+  password_not_before INTEGER NOT NULL DEFAULT 0,
+  session_secret BLOB CHECK(length(session_secret) = 32),  -- signs the cookies of the page
+  session_generation INTEGER NOT NULL DEFAULT 0,      -- cookies of an earlier one are signed out
+  CHECK((totp_secret IS NULL) = (totp_set_at IS NULL)),
+  CHECK((password_hash IS NULL) = (password_set_at IS NULL))) STRICT;
+CREATE TRIGGER owner_code_used BEFORE UPDATE OF totp_step ON owner
+  WHEN NEW.totp_step < OLD.totp_step AND NEW.totp_set_at IS OLD.totp_set_at
+  BEGIN SELECT RAISE(ABORT, 'a code is used once'); END;
+CREATE TRIGGER owner_signed_out BEFORE UPDATE OF session_generation ON owner
+  WHEN NEW.session_generation < OLD.session_generation
+  BEGIN SELECT RAISE(ABORT, 'a session that was signed out stays so'); END;
+CREATE TRIGGER owner_kept BEFORE DELETE ON owner BEGIN SELECT RAISE(ABORT, 'the owner is kept'); END;
+
 CREATE TABLE audit(
   seq INTEGER PRIMARY KEY,
   start INTEGER NOT NULL,                             -- byte offset of the line in .audit.jsonl
@@ -137,4 +186,4 @@ CREATE TRIGGER audit_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audi
 CREATE TABLE name(                                    -- for screens; decides nothing
   id TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

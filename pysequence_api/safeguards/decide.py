@@ -30,7 +30,7 @@ from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
 from pysequence_api.safeguards.enforce import AT_ONCE, day_limit, is_resent, judged, refusal, trip
-from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.judge import Judgement, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.scopes import expired
 from pysequence_api.settings import Settings
@@ -104,7 +104,8 @@ def _add_rejected(writer: Writer, attempt: Attempt, rejection: SafeguardError) -
     rejected = _as_rejected(attempt, rejection, writer.now)
     is_repeated = writer.is_repeated(rejected, REPEATED)
     if not is_repeated:
-        writer.add_event(rejected.event(EventType.REJECTED, writer.now, error=rejected.error, code=rejected.code))
+        why = {"error": rejected.error, "code": rejected.code, "reason": stated(rejected)}
+        writer.add_event(rejected.event(EventType.REJECTED, writer.now, **why))
     writer.add_attempt(rejected)
     rejection.attempt_id = rejection.attempt_id or rejected.id
     return rejected
@@ -149,6 +150,12 @@ def rejected_by(
 ) -> SafeguardError | None:
     """Say what rejects a transfer now; see `decided`."""
     return decided(reader, owners, attempt, limits, own=own)[1]
+
+
+def judgement_of(reader: Reader, attempt: Attempt, limits: MaxCents) -> Judgement:
+    """Make every check of the policy and the limits for an attempt that does not exist yet."""
+    limits = limits.lowered_by(reader.recorded_limits())
+    return judged(reader, attempt, limits, frozen=frozen_for(reader, attempt.caller), own=False)[1]
 
 
 def decided(
@@ -307,6 +314,7 @@ def requested(attempt: Attempt, now: datetime, **more: bool) -> Event:
         EventType.REQUESTED,
         now,
         description=bounded(attempt.description) if attempt.description else None,
+        reason=stated(attempt),
         request_sha256=None if attempt.request_sha256 is None else attempt.request_sha256.hex(),
         key_sha256=None if attempt.key_sha256 is None else attempt.key_sha256.hex(),
         upstream=None if attempt.sent_through == FIRST_UPSTREAM else attempt.sent_through,
@@ -393,6 +401,11 @@ def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:
         " outcome is known. Do not send it again.",
         attempt_id=attempt_id,
     )
+
+
+def stated(attempt: Attempt) -> str | None:
+    """Return the caller's reason for an attempt, as it goes into the first audit event of the attempt."""
+    return bounded(attempt.reason) if attempt.reason else None
 
 
 def bounded(text: str) -> str:

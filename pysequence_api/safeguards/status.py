@@ -5,7 +5,7 @@ from datetime import date, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError
-from pysequence_api.models import PageInfo
+from pysequence_api.models import FROM_OTHERS, OthersText, PageInfo
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
@@ -39,7 +39,7 @@ class UnsettledAttempt(Result):
     destination_id: str | None
     since: datetime
     running: bool = Field(description="Whether a process works on it now")
-    reason: str | None = Field(description="Why it has not ended")
+    reason: str | None = Field(description=f"Why it has not ended. {FROM_OTHERS}")
 
 
 class FrozenCaller(Result):
@@ -95,13 +95,14 @@ class AttemptStatus(Result):
     attempt_id: str
     state: State
     code: str | None = Field(None, description="Why it was rejected or failed, for programs")
-    error: str | None = None
+    error: OthersText = None
     amount_cents: int
     source_id: str | None
     destination_id: str | None
     transfer_id: str | None = None
     transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
-    description: str | None = None
+    description: OthersText = None
+    reason: str | None = Field(None, description=f"What the caller said it is for. {FROM_OTHERS}")
     created_at: datetime
     announced_at: datetime | None = Field(None, description="When it was sent")
     ended_at: datetime | None = Field(None, description="When its outcome was known")
@@ -167,7 +168,7 @@ def read_caller_limits(records: Database, caller: str) -> CallerLimits:
             frozen_reason=frozen.reason if frozen else None,
             frozen_since=frozen.since if frozen else None,
             used_cents=used_cents,
-            windows=_windows(reader, caller),
+            windows=caller_windows(reader, caller),
             date=reader.now.date(),
             unsettled=unsettled,
         )
@@ -261,6 +262,7 @@ def _status(attempt: Attempt, records: Database) -> AttemptStatus:
         transfer_id=attempt.transfer_id,
         transfer_status=attempt.upstream_status,
         description=attempt.description,
+        reason=attempt.reason,
         created_at=attempt.created_at,
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
@@ -268,7 +270,8 @@ def _status(attempt: Attempt, records: Database) -> AttemptStatus:
     )
 
 
-def _windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+def caller_windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+    """Say what a caller has used of the limits that the policy sets it; nothing of one that no policy holds."""
     policy = policy_in_force(reader)
     if policy is None or is_free(policy, caller):
         return ()

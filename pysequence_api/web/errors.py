@@ -13,13 +13,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pysequence_api.errors import Code, GatewayError, InvalidRequestError, Outcome, Retry
-from pysequence_api.models import MAX_KEY_CHARACTERS
+from pysequence_api.models import FROM_OTHERS, MAX_KEY_CHARACTERS
 from pysequence_api.text import plain_text
+from pysequence_api.web.rate_limit import rate_headers
+from pysequence_api.web.root_path import path_to
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"
 IDEMPOTENCY_HEADER = "idempotency-key"
 TRANSFERS_PATH = "/api/transfers"
+ATTEMPTS_PATH = "/api/attempts"
 MAX_FIELD_CHARACTERS = 40
 """How much of the name of a field that does not exist is repeated: the caller chose it."""
 
@@ -35,7 +38,9 @@ class Unauthorized(BaseModel):
 class Error(BaseModel):
     """An error. About a transfer, it says whether money can have moved, and whether to request it again."""
 
-    detail: str = Field(description="What went wrong, and what to do about it")
+    detail: str = Field(
+        description=f"What went wrong, and what to do about it. What it quotes of Sequence: {FROM_OTHERS}"
+    )
     code: Code = Field(description="What went wrong, for programs")
     attempt_id: str | None = Field(None, description="The attempt to transfer that this is about")
     outcome: Outcome | None = Field(None, description="Whether the transfer can have moved money")
@@ -106,9 +111,11 @@ async def _answer_gateway_error(request: Request, error: Exception) -> JSONRespo
         content |= _nothing_sent(request)
     if error.status == 422:
         content["errors"] = []
-    headers = {}
+    headers = rate_headers(request)
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.attempt_id is not None and _is_about_transfer(request):
+        headers["Location"] = path_to(request, ATTEMPTS_PATH, error.attempt_id)
     if error.replayed:
         headers[REPLAYED_HEADER] = "true"
     if error.status >= 500:
@@ -131,7 +138,7 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     # Each text once: the shortened names of two unknown fields can be the same.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
     answer = InvalidRequest(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields, **_nothing_sent(request))
-    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422)
+    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422, headers=rate_headers(request))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -143,7 +150,8 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
         detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
     code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
     content = {"detail": detail, "code": code} | _nothing_sent(request)
-    return JSONResponse(content, status_code=error.status_code, headers=error.headers)
+    headers = {**(error.headers or {}), **rate_headers(request)}
+    return JSONResponse(content, status_code=error.status_code, headers=headers)
 
 
 _CODES = {

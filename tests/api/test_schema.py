@@ -45,6 +45,7 @@ ROUTES = {
     ("get", "/api/transfers/{transfer_id}"),
     ("get", "/api/activity/{org_id}/{transfer_id}"),
     ("post", "/api/transfers"),
+    ("post", "/api/transfers/preview"),
     ("get", "/api/limits"),
     ("get", "/metrics"),
     FREEZE,

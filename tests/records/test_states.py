@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from pysequence_api.clock import utc_now
+from pysequence_api.records.approvals import Approval
 from pysequence_api.records.attempts import Attempt, Writer
 from pysequence_api.records.audit import Channel, EventType, Line
 from pysequence_api.records.callers import THE_DEFAULT
@@ -22,6 +24,7 @@ from tests.shipping.files import ARCHITECTURE
 from tests.world import World
 
 NOT_USED = "not used yet"
+SOON = utc_now() + timedelta(hours=1)
 ROWS = {row[0].strip("`"): row[1:] for row in table_rows(ARCHITECTURE, "The states of an attempt")}
 
 
@@ -44,6 +47,14 @@ def attempt_in(state: State, attempt_id: str) -> Attempt:
     return Attempt(
         id=attempt_id, caller="default", channel="api", state=state, amount_cents=1, created_at=now, announced_at=now
     )
+
+
+def approve(writer: Writer, attempt: Attempt) -> None:
+    """Have the owner approve an attempt, without which it does not go on."""
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.move(attempt, State.RESERVED)
+    writer.add_approval(Approval(attempt_id=attempt.id, bound_sha256=bytes(32), expires_at=SOON))
+    writer.decide_approval(attempt.id, "approved", Channel.CLI)
 
 
 def test_the_table_has_every_state_in_order() -> None:
@@ -79,10 +90,43 @@ def test_the_schema_allows_the_same_moves(writer: Writer, before: State) -> None
         attempt = attempt_in(before, after.value)
         writer.add_attempt(attempt)
         if before in RULES[after].comes_from:
+            if (before, after) == (State.AWAITING_APPROVAL, State.RESERVED):
+                approve(writer, attempt)
             writer.move(attempt, after)
             continue
         with pytest.raises(sqlite3.IntegrityError):
             writer.move(attempt, after)
+
+
+def test_an_approval_is_decided_once_and_only_while_its_attempt_waits(writer: Writer) -> None:
+    waiting, other = attempt_in(State.AWAITING_APPROVAL, "waiting"), attempt_in(State.ACCEPTED, "other")
+    writer.add_attempt(waiting)
+    writer.add_attempt(other)
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.add_approval(Approval(attempt_id="other", bound_sha256=bytes(32), expires_at=SOON))
+    writer.add_approval(Approval(attempt_id="waiting", bound_sha256=bytes(32), expires_at=SOON))
+    for change in ("UPDATE approval SET bound_sha256 = zeroblob(32)", "DELETE FROM approval"):
+        with pytest.raises(sqlite3.IntegrityError):
+            writer._connection.execute(change)
+    writer.decide_approval("waiting", "denied", Channel.CLI)
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.decide_approval("waiting", "approved", Channel.CLI)
+
+
+def test_nothing_is_approved_once_it_has_expired(writer: Writer) -> None:
+    writer.add_attempt(attempt_in(State.AWAITING_APPROVAL, "waiting"))
+    writer.add_approval(Approval(attempt_id="waiting", bound_sha256=bytes(32), expires_at=writer.now))
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.decide_approval("waiting", "approved", Channel.CLI)
+    writer.decide_approval("waiting", "denied", Channel.CLI)
+
+
+def test_a_code_is_not_used_again_unless_there_is_a_new_secret(writer: Writer) -> None:
+    writer.set_owner_secrets(totp_secret="A" * 32, totp_set_at=writer.now, totp_step=5)
+    with pytest.raises(sqlite3.IntegrityError):
+        writer.set_owner_secrets(totp_step=4)
+    writer.set_owner_secrets(totp_secret="B" * 32, totp_set_at=SOON, totp_step=0)
+    assert writer.owner_secrets().totp_step == 0
 
 
 @pytest.mark.parametrize("state", State)

@@ -19,6 +19,7 @@ from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records import database as databases
 from pysequence_api.records import open_records, read_records
 from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.audit import Channel
 from pysequence_api.records.check import check
 from pysequence_api.records.database import VERSION, Database, connect, create_tables
 from pysequence_api.records.owners import Owners
@@ -26,8 +27,7 @@ from pysequence_api.records.upkeep import back_up, restore
 from pysequence_api.safeguards.follow_up import LONG_AGO
 from tests.world import open_world
 
-VERSION_1 = Path(__file__).parent / "version_1"
-KEPT = ".records.db.version-1"
+VERSIONS = (1, 2)
 STATES = ["accepted", "refused", "rejected", "rejected", "unknown", "accepted"]
 PROGRAM = """
 import sys
@@ -38,21 +38,28 @@ open_records(Path(sys.argv[1])).write(lambda _: None)
 CALLS = ("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "unlink", "openat")
 
 
-def put_version_1(directory: Path) -> Path:
-    """Make a data directory as version 1 left it."""
+def put_version(version: int, directory: Path) -> Path:
+    """Make a data directory as an earlier version left it."""
     directory.mkdir(exist_ok=True)
+    left = Path(__file__).parent / f"version_{version}"
     with closing(sqlite3.connect(directory / ".records.db")) as connection:
-        connection.executescript((VERSION_1 / "records.sql").read_text())
+        connection.executescript((left / "records.sql").read_text())
         connection.execute("PRAGMA journal_mode = WAL")
     (directory / ".records.db").chmod(0o600)
-    shutil.copyfile(VERSION_1 / "audit.jsonl", directory / ".audit.jsonl")
+    shutil.copyfile(left / "audit.jsonl", directory / ".audit.jsonl")
     return directory
 
 
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> int:
+    """An earlier version."""
+    return int(request.param)
+
+
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A data directory of version 1."""
-    return put_version_1(tmp_path / "data")
+def directory(tmp_path: Path, version: int) -> Path:
+    """A data directory of that version."""
+    return put_version(version, tmp_path / "data")
 
 
 @pytest.fixture
@@ -79,14 +86,17 @@ def migrate_in_process(directory: Path, *before: str) -> int:
     return subprocess.run(command, env=environment, timeout=120, check=False).returncode
 
 
-def test_the_first_write_migrates_and_keeps_the_version_before(directory: Path, records: Database) -> None:
+def test_the_first_write_migrates_and_keeps_the_versions_before(
+    directory: Path, records: Database, version: int
+) -> None:
     before = attempts_in(records)
     assert [attempt.state.value for attempt in before] == STATES
-    assert version_of(directory / ".records.db") == 1
+    assert version_of(directory / ".records.db") == version
     records.write(lambda _: None)
     assert version_of(directory / ".records.db") == VERSION
-    assert version_of(directory / KEPT) == 1
-    assert (directory / KEPT).stat().st_mode & 0o777 == 0o600
+    kept = {number: directory / f".records.db.version-{number}" for number in range(version, VERSION)}
+    assert {number: version_of(path) for number, path in kept.items()} == {number: number for number in kept}
+    assert {path.stat().st_mode & 0o777 for path in kept.values()} == {0o600}
     assert attempts_in(records) == before
     assert check(records).problems == ()
     names = {path.name for path in directory.iterdir()}
@@ -110,7 +120,7 @@ def _schema(connection: sqlite3.Connection) -> dict[str, Any]:
 @pytest.mark.anyio
 async def test_transfers_go_on_after_the_migration(directory: Path) -> None:
     async with open_world(directory) as world:
-        done = await world.transfer(900)
+        done = await world.transfer(900, channel=Channel.CLI)
         assert world.states() == [*STATES, "accepted"]
         assert world.files.trail()[-1]["attempt_id"] == done.attempt_id
 
@@ -121,7 +131,7 @@ def test_two_processes_at_once_migrate_once(directory: Path) -> None:
     processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, errors
-    assert sum("was brought to version" in error for error in errors) == 1
+    assert sum(f"was brought to version {VERSION}" in error for error in errors) == 1
     assert check(open_records(directory)).intact
 
 
@@ -131,7 +141,7 @@ def failing(*_: object, **__: object) -> None:
 
 def half_a_script(connection: sqlite3.Connection, _version: int) -> int:
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("ALTER TABLE attempt ADD COLUMN rule TEXT")
+    connection.execute("ALTER TABLE attempt ADD COLUMN half TEXT")
     raise KeyboardInterrupt
 
 
@@ -140,7 +150,7 @@ def half_a_script(connection: sqlite3.Connection, _version: int) -> int:
     [("back_up", failing), ("put_in_place", failing), ("migrate_once", failing), ("migrate_once", half_a_script)],
 )
 def test_interrupted_anywhere_the_next_start_begins_again(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, function: str, replacement: Callable[..., Any]
+    directory: Path, monkeypatch: pytest.MonkeyPatch, version: int, function: str, replacement: Callable[..., Any]
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(databases, function, replacement)
@@ -148,7 +158,7 @@ def test_interrupted_anywhere_the_next_start_begins_again(
         with pytest.raises(KeyboardInterrupt):
             interrupted.write(lambda _: None)
         interrupted.abandon()
-    assert version_of(directory / ".records.db") == 1
+    assert version_of(directory / ".records.db") == version
     records = open_records(directory)
     records.write(lambda _: None)
     assert [attempt.state.value for attempt in attempts_in(records)] == STATES
@@ -160,14 +170,16 @@ def test_interrupted_anywhere_the_next_start_begins_again(
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_any_call_the_next_start_begins_again(tmp_path: Path, call: str) -> None:
-    counted, trace = put_version_1(tmp_path / "counted"), tmp_path / "trace"
+    before = VERSIONS[-1]
+    counted, trace = put_version(before, tmp_path / "counted"), tmp_path / "trace"
     watched = f"trace={','.join(CALLS)}"
     assert migrate_in_process(counted, "strace", "-f", "-qq", "-P", str(counted), "-o", str(trace), "-e", watched) == 0
     count = Counter(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))[call]
     for number in range(1, count + 1):
-        killed = put_version_1(tmp_path / f"killed-{number}")
+        killed = put_version(before, tmp_path / f"killed-{number}")
         inject = f"inject={call}:signal=SIGKILL:when={number}"
-        paths = ("-P", str(killed / ".records.db"), "-P", str(killed / f"{KEPT}.new"), "-P", str(killed))
+        kept = killed / f".records.db.version-{before}.new"
+        paths = ("-P", str(killed / ".records.db"), "-P", str(kept), "-P", str(killed))
         migrate_in_process(killed, "strace", "-f", "-qq", "-o", os.devnull, *paths, "-e", inject)
         assert migrate_in_process(killed) == 0
         records = open_records(killed)
@@ -187,7 +199,7 @@ def test_a_process_of_the_earlier_version_must_end_first(directory: Path) -> Non
     records.close()
 
 
-def test_reading_migrates_nothing_and_follows_what_the_earlier_version_writes(directory: Path) -> None:
+def test_reading_migrates_nothing_and_follows_what_the_earlier_version_writes(directory: Path, version: int) -> None:
     records = read_records(directory)
     assert len(attempts_in(records)) == len(STATES)
     assert check(records).problems == ()
@@ -198,17 +210,17 @@ def test_reading_migrates_nothing_and_follows_what_the_earlier_version_writes(di
         )
         connection.commit()
     assert len(attempts_in(records)) == len(STATES) + 1
-    assert version_of(directory / ".records.db") == 1
+    assert version_of(directory / ".records.db") == version
     records.close()
 
 
-def test_backups_of_both_versions_are_restored(directory: Path, records: Database, tmp_path: Path) -> None:
-    back_up(records, tmp_path / "from-1.db")
-    shutil.copyfile(directory / ".records.db", tmp_path / "version-1.db")
+def test_backups_of_all_versions_are_restored(directory: Path, records: Database, tmp_path: Path) -> None:
+    back_up(records, tmp_path / "before.db")
+    shutil.copyfile(directory / ".records.db", tmp_path / "copied.db")
     records.write(lambda _: None)
-    back_up(records, tmp_path / "from-2.db")
+    back_up(records, tmp_path / "after.db")
     records.close()
-    for name in ("from-1.db", "version-1.db", "from-2.db"):
+    for name in ("before.db", "copied.db", "after.db"):
         restore(directory, tmp_path / name)
         restored = open_records(directory)
         assert len(attempts_in(restored)) == len(STATES)
@@ -216,11 +228,11 @@ def test_backups_of_both_versions_are_restored(directory: Path, records: Databas
         restored.close()
 
 
-@pytest.mark.parametrize("version", [0, VERSION + 1])
-def test_a_version_that_is_not_known_is_refused(directory: Path, records: Database, version: int) -> None:
+@pytest.mark.parametrize("unknown", [0, VERSION + 1])
+def test_a_version_that_is_not_known_is_refused(directory: Path, records: Database, unknown: int) -> None:
     with closing(sqlite3.connect(directory / ".records.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA user_version = {unknown}")
     for use in (records.write, records.read):
         with pytest.raises(SafeguardsUnavailableError):
             use(lambda _: None)
-    assert version_of(directory / ".records.db") == version
+    assert version_of(directory / ".records.db") == unknown

@@ -26,6 +26,7 @@ LIMIT_CENTS = 2_500_000
 TRANSFERS = """
 import asyncio, json, sys
 from pathlib import Path
+from uuid import uuid4
 from pysequence_api.errors import SafeguardError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.models import TransferOrder
@@ -39,7 +40,8 @@ async def main(what):
         order = TransferOrder(**what["order"])
         for _ in range(what["count"]):
             try:
-                await gateway.transfers.transfer(order, Channel.CLI, caller=Caller(what["caller"]))
+                key = str(uuid4())
+                await gateway.transfers.transfer(order, Channel.CLI, key, caller=Caller(what["caller"]))
                 done += 1
             except SafeguardError:
                 rejected += 1
