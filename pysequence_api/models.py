@@ -373,8 +373,8 @@ class ActivitySummary(_Model):
 
 TRANSFER_STATUSES = ("PENDING", "PROCESSING", "COMPLETE", "FAILED", "CANCELLED")
 DIRECTIONS = ("INTERNAL", "INCOMING", "OUTGOING")
-ACTIVITY_TYPES = ("ONE_TIME_TRANSFER", "RULE", "DIRECT_DEPOSIT", "ACH")
-"""What Sequence is known to have. It may have more."""
+ACTIVITY_TYPES = ("ONE_TIME_TRANSFER", "RULE", "DIRECT_DEPOSIT", "ACH", "CHECK_DEPOSIT", "CASHBACK")
+"""What Sequence is known to have, the last two with the Platform API. It may have more."""
 Capitals = Annotated[str, StringConstraints(to_upper=True)]
 
 
