@@ -18,12 +18,14 @@ from pysequence_api.models import (
     Accounts,
     AccountType,
     ActivityFilter,
+    ActivityType,
     Cents,
     Moment,
     OthersText,
     Party,
     Transfer,
     TransferOrder,
+    TransferStatus,
 )
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import Reader
@@ -58,7 +60,7 @@ class Verdict(StrEnum):
 
 
 class _Shown(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class PreviewParty(_Shown):
@@ -89,9 +91,11 @@ class SimilarTransfer(_Shown):
 
     id: str
     amount_cents: Cents
-    status: str | None
+    status: TransferStatus | None
     created_at: Moment | None
-    activity_type: str | None = Field(description="What made it: RULE, a rule at Sequence; ONE_TIME_TRANSFER; others")
+    activity_type: ActivityType | None = Field(
+        description="What made it: RULE, a rule at Sequence; ONE_TIME_TRANSFER; others"
+    )
     source: Party
 
     @computed_field(description="Amount for people")  # type: ignore[prop-decorator]

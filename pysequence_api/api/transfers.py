@@ -22,15 +22,18 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.safeguards.policy import Scope
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer
-from pysequence_api.web.body import invalid_body, read_json_object
+from pysequence_api.web.body import invalid_body, json_body, read_json_object
 from pysequence_api.web.errors import (
     ATTEMPTS_PATH,
     IDEMPOTENCY_HEADER,
     REPLAYED_HEADER,
     TRANSFERS_PATH,
+    Responses,
+    add_headers,
+    headers,
     responses,
 )
-from pysequence_api.web.rate_limit import count_by, rate_headers
+from pysequence_api.web.rate_limit import HEADER, POLICY_HEADER, count_by, rate_headers
 from pysequence_api.web.root_path import path_to
 
 router = APIRouter(tags=["transfers"])
@@ -98,13 +101,31 @@ async def _requested(request: Request, gateway: OpenGateway) -> Requested:
         raise invalid_body(error) from None
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": TransferRequest.model_json_schema()}},
+def _links(**parameters: str) -> dict[str, Any]:
+    """Say in which field of an answer the attempt, or the transfer, is named."""
+    operations = {"attempt_id": "get_attempt", "transfer_id": "get_transfer"}
+    return {
+        "links": {
+            operations[name]: {"operationId": operations[name], "parameters": {name: f"$response.body#/{field}"}}
+            for name, field in parameters.items()
+        }
     }
-}
 
+
+_WITHOUT_RATE = {401, 500}
+"""These are answered before, or after, it is known which rate a request counts for."""
+_WITH_ATTEMPT = (400, 403, 409, 502, 503)
+"""The errors that can name an attempt."""
+_PREVIEWED: Responses = {200: headers()}
+_PREVIEWED |= responses(401, 403, 408, 413, 422, 429, 500, 502, 503)
+add_headers(_PREVIEWED, _PREVIEWED.keys() - _WITHOUT_RATE, POLICY_HEADER, HEADER)
+_TRANSFERRED: Responses = {200: headers("Link") | _links(attempt_id="attempt_id", transfer_id="id")}
+_TRANSFERRED |= responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503)
+for _status in _WITH_ATTEMPT:
+    _TRANSFERRED[_status] |= _links(attempt_id="attempt_id")
+add_headers(_TRANSFERRED, _TRANSFERRED.keys() - _WITHOUT_RATE, POLICY_HEADER, HEADER)
+add_headers(_TRANSFERRED, (200, *_WITH_ATTEMPT), "Location")
+add_headers(_TRANSFERRED, (200, 409, 502), REPLAYED_HEADER)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -137,8 +158,8 @@ def _count_previews(request: Request, gateway: OpenGateway, caller: RequestCalle
 
 @router.post(
     f"{TRANSFERS_PATH}/preview",
-    responses=responses(401, 403, 408, 413, 422, 429, 500, 502, 503),
-    openapi_extra=_BODY,
+    responses=_PREVIEWED,
+    openapi_extra=json_body(TransferRequest),
     dependencies=[Depends(_count_previews)],
 )
 async def preview_transfer(
@@ -163,8 +184,8 @@ async def preview_transfer(
 @router.post(
     TRANSFERS_PATH,
     dependencies=[Depends(_count_transfers)],
-    responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503),
-    openapi_extra=_BODY,
+    responses=_TRANSFERRED,
+    openapi_extra=json_body(TransferRequest),
 )
 async def make_transfer(
     request: Request,
@@ -201,7 +222,10 @@ def _link_transfer(
         response.headers["Link"] = f'<{path_to(request, TRANSFERS_PATH, transfer_id)}>; rel="related"'
 
 
-@router.get(f"{ATTEMPTS_PATH}/{{attempt_id}}", responses=responses(401, 403, 404, 422, 500, 503))
+@router.get(
+    f"{ATTEMPTS_PATH}/{{attempt_id}}",
+    responses=responses(401, 403, 404, 422, 500, 503) | {200: headers("Link") | _links(transfer_id="transfer_id")},
+)
 async def get_attempt(
     request: Request,
     gateway: OpenGateway,

@@ -1,11 +1,11 @@
 """What is known of the attempts, for people and programs: the limits of today, and one attempt."""
 
-from datetime import date, datetime
+from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError
-from pysequence_api.models import FROM_OTHERS, OthersText, PageInfo
+from pysequence_api.models import FROM_OTHERS, OthersText, PageInfo, Timestamp, TransferStatus
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
@@ -26,7 +26,8 @@ MAX_ATTEMPTS_READ = 1000
 class Result(BaseModel):
     """The base of what is told."""
 
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class UnsettledAttempt(Result):
@@ -37,7 +38,7 @@ class UnsettledAttempt(Result):
     amount_cents: int
     source_id: str | None
     destination_id: str | None
-    since: datetime
+    since: Timestamp
     running: bool = Field(description="Whether a process works on it now")
     reason: str | None = Field(description=f"Why it has not ended. {FROM_OTHERS}")
 
@@ -46,7 +47,7 @@ class FrozenCaller(Result):
     """A caller whose own transfers are frozen."""
 
     caller: str
-    since: datetime
+    since: Timestamp
     reason: str
 
 
@@ -55,7 +56,7 @@ class Limits(Result):
 
     frozen: bool = Field(description="Whether transfers are frozen")
     frozen_reason: str | None = Field(description="Why transfers are frozen")
-    frozen_since: datetime | None = Field(description="Since when transfers are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when transfers are frozen")
     frozen_callers: tuple[FrozenCaller, ...] = Field(description="The callers that are frozen themselves")
     max_transfer_cents: int
     max_daily_cents: int
@@ -82,7 +83,7 @@ class CallerLimits(Result):
     caller: str
     frozen: bool = Field(description="Whether transfers of this caller are frozen")
     frozen_reason: str | None = Field(description="Why they are frozen")
-    frozen_since: datetime | None = Field(description="Since when they are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when they are frozen")
     used_cents: int = Field(description="What of this caller counts today, with everything that has not ended")
     windows: tuple[CallerWindow, ...] = Field(description="The caller's own limits, then those of its rules")
     date: date
@@ -100,13 +101,15 @@ class AttemptStatus(Result):
     source_id: str | None
     destination_id: str | None
     transfer_id: str | None = None
-    transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
+    transfer_status: TransferStatus | None = Field(
+        None, description="The newest status of the transfer that Sequence told"
+    )
     description: OthersText = None
     reason: str | None = Field(None, description=f"What the caller said it is for. {FROM_OTHERS}")
-    created_at: datetime
-    announced_at: datetime | None = Field(None, description="When it was sent")
-    ended_at: datetime | None = Field(None, description="When its outcome was known")
-    followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
+    created_at: Timestamp
+    announced_at: Timestamp | None = Field(None, description="When it was sent")
+    ended_at: Timestamp | None = Field(None, description="When its outcome was known")
+    followed_until: Timestamp | None = Field(None, description="It is looked up at Sequence until then")
 
 
 class AttemptList(Result):

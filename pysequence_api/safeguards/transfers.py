@@ -56,6 +56,7 @@ from pysequence_api.models import (
     Transfer,
     TransferOrder,
     TransferReceipt,
+    TransferStatus,
 )
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import Attempt, Reader, Writer
@@ -102,7 +103,7 @@ class CompletedTransfer(Result):
     """A transfer that Sequence took."""
 
     id: str | None = Field(description="Null if Sequence does not show it yet; it is added later")
-    status: str | None = Field(description="The newest status that Sequence told")
+    status: TransferStatus | None = Field(description="The newest status that Sequence told")
     state: State = Field(description="accepted: Sequence took it; arrived; returned: the money came back")
     amount_cents: int
     source: Party

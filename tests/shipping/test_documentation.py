@@ -27,6 +27,7 @@ from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, policies, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
+    AGENTS,
     ARCHITECTURE,
     CALLERS,
     DOCKERFILE,
@@ -41,7 +42,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, AGENTS, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
@@ -138,8 +139,7 @@ async def test_the_readme_has_every_route(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_the_readme_has_every_field_of_a_transfer(tmp_path: Path) -> None:
-    post = (await _schema(tmp_path))["paths"]["/api/transfers"]["post"]
-    body = post["requestBody"]["content"]["application/json"]["schema"]
+    body = (await _schema(tmp_path))["components"]["schemas"]["TransferRequest"]
     fields = {name for row in table_rows(README, "Move money") for name in re.findall(r"`(\w+)`", row[0])}
     assert fields == set(body["properties"])
 
