@@ -208,7 +208,7 @@ class FoundAccount(_Balance):
 
     id: str
     type: AccountType
-    name: str | None
+    name: OthersText
     organization_id: str
     can_be_source: bool | None = Field(None, description="Whether money can come from it, where Sequence says")
     matched: Match = Field(
@@ -384,7 +384,7 @@ class CounterpartyTotal(_Amount):
         None, description="Null if it is outside Sequence and has none, or if the caller may not see it"
     )
     type: str = Field(description="ACCOUNT, MERCHANT, EXTERNAL_ENTITY")
-    name: str | None = None
+    name: OthersText = None
     transfer_count: int
 
 
