@@ -146,12 +146,12 @@ class _Amount(_Model):
 
 
 class Pod(_Balance):
-    """A pod in a list (upstream-graphql, SelectSourceAndDestination)."""
+    """A pod in a list."""
 
     id: str
     name: str | None
     organization_id: str
-    type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as STANDARD or LIABILITY")
 
 
 class Port(_Balance):
@@ -168,8 +168,8 @@ class ExternalAccount(_Balance):
     id: str
     name: OthersText
     organization_id: str
-    type: str | None = None
-    provider_type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as DEPOSITORY_ACCOUNT or DEPOSITORY")
+    provider_type: str | None = Field(None, description="How Sequence is connected to it, such as PLAID")
     institution: OthersText = None
     can_be_source: bool | None = None
     account_number: str | None = Field(None, description="Masked to its last four digits")
@@ -311,7 +311,7 @@ class Liability(_Model):
 
 
 class PodDetail(_Balance):
-    """A pod with what its own page shows (upstream-graphql, PodDrawerContent)."""
+    """A pod with its details and its latest transfers."""
 
     id: str
     name: str | None
