@@ -63,6 +63,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     HOST_NOT_ALLOWED = "host_not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_READY = "not_ready"
     BODY_TOO_LATE = "body_too_late"
     BODY_TOO_LARGE = "body_too_large"

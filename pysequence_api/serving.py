@@ -27,6 +27,7 @@ from pysequence_api.errors import (
     SignInError,
 )
 from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.mcp.route import add_mcp
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
@@ -81,6 +82,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         tls = tls_context(settings)
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
+        add_mcp(app)
         await anyio.to_thread.run_sync(_open_records, gateway)
         await anyio.to_thread.run_sync(_open_policy, gateway)
         await _check_account(gateway)

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from pysequence_api.api import create_app
 from pysequence_api.errors import OutcomeUnknownError
 from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.mcp.route import add_mcp
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.audit import Channel
@@ -256,7 +257,9 @@ class World:
     @asynccontextmanager
     async def http(self, process: Gateway | None = None, key: str = API_KEY) -> AsyncIterator[httpx.AsyncClient]:
         """Call the HTTP API of a process, with a key."""
-        transport = httpx.ASGITransport(create_app(process or self.gateway))
+        app = create_app(process or self.gateway)
+        add_mcp(app)
+        transport = httpx.ASGITransport(app)
         headers = {"X-API-Key": key}
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
             yield client

@@ -1,7 +1,10 @@
 """Creates the FastAPI application."""
 
-from fastapi import Security
+from functools import cache
+
+from fastapi import APIRouter, Security
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, freeze, health, limits, metrics, pods, transfers
@@ -10,7 +13,7 @@ from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
 from pysequence_api.settings import variable
-from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
+from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.request_log import RequestCounts, RequestLog
@@ -55,22 +58,30 @@ def create_app(gateway: Gateway) -> DescribedApi:
         redirect_slashes=False,
         docs_url=None,  # a browser cannot send the key, and these pages load a third-party script
         redoc_url=None,
-        generate_unique_id_function=_operation_id,
     )
     limit_keyless_lines()
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
-    app.include_router(health.router)
-    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
-        app.include_router(module.router, dependencies=[Security(API_KEY)])
+    app.router.routes.extend(_routes())
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
+    app.add_middleware(OriginCheck, names=gateway.settings.allowed_hosts)
     app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
     app.add_middleware(RequestLog, counts=app.state.request_counts, key=key)
     if root_path:
         app.add_middleware(WithoutRootPath, root_path=root_path)  # before the checks: they and the routes see one path
     return app
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Put the routes together, once for all applications of this process: they take longer than the rest of one."""
+    router = APIRouter(generate_unique_id_function=_operation_id)
+    router.include_router(health.router)
+    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
+        router.include_router(module.router, dependencies=[Security(API_KEY)])
+    return tuple(router.routes)
 
 
 def _default_key(gateway: Gateway) -> str | None:

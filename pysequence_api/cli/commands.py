@@ -61,6 +61,7 @@ COMMANDS = (
     Command("auth status", "Show the sign-in status.", "auth:status"),
     Command("auth logout", "Remove the stored tokens.", "auth:logout"),
     Command("serve", "Run the HTTP server.", "serve:serve"),
+    Command("mcp", "Serve the MCP of a running server over standard input.", "mcp:mcp"),
     Command("health", "Check whether a server is healthy.", "health:health"),
     Command("open", "Open Sequence's own page in a browser, and print its address.", "open:open_page"),
     Command("doctor", "Find problems and say how to fix them.", "doctor:doctor"),

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy
+from tests.starter import python
 from tests.world import World, open_world, serving, urls_of
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def start(world: World, url: str, count: int, amount_cents: int, caller: s
     what = {"settings": settings, "order": world.order(amount_cents).model_dump(mode="json"), "count": count}
     what["caller"] = caller
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", TRANSFERS, json.dumps(what), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *python(), "-c", TRANSFERS, json.dumps(what), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 

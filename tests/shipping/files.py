@@ -9,6 +9,7 @@ README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 CALLERS = ROOT / "docs" / "callers.md"
 SECURITY = ROOT / "docs" / "security.md"
+AGENTS = ROOT / "docs" / "agents.md"
 ERRORS = ROOT / "docs" / "errors.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 UPSTREAM = (ROOT / "docs" / "upstream-graphql.md", ROOT / "docs" / "upstream-platform.md")

@@ -27,6 +27,7 @@ from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, policies, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
+    AGENTS,
     ARCHITECTURE,
     CALLERS,
     DOCKERFILE,
@@ -41,7 +42,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, AGENTS, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
