@@ -379,12 +379,12 @@ class PodDetail(_Balance):
 class CounterpartyTotal(_Amount):
     """What was completed with one counterparty in one direction."""
 
-    direction: str = Field(description="INCOMING: from it; OUTGOING: to it")
+    direction: Direction = Field(description="INCOMING: from it; OUTGOING: to it")
     id: str | None = Field(
         None, description="Null if it is outside Sequence and has none, or if the caller may not see it"
     )
-    type: str = Field(description="ACCOUNT, MERCHANT, EXTERNAL_ENTITY")
-    name: str | None = None
+    type: PartyType
+    name: OthersText = None
     transfer_count: int
 
 
