@@ -241,9 +241,11 @@ def list_attempts(
         if after and (before is None or before.caller != caller):
             raise InvalidRequestError(NOT_A_CURSOR)
         overdue = reader.overdue_approvals()
+        named = None if key_sha256 is None else reader.attempt_by_key(caller, key_sha256)
 
         def matches(attempt: Attempt) -> bool:
-            has_key = key_sha256 in {None, attempt.key_sha256}
+            # An order that waited for the owner can have more keys than its first one.
+            has_key = key_sha256 in {None, attempt.key_sha256} or (named is not None and attempt.id == named.id)
             return has_key and state in {None, decide.state_now(attempt, records.owners, overdue)}
 
         is_filtered = state is not None or key is not None
