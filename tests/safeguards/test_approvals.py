@@ -277,6 +277,9 @@ def _source(world: World) -> Any:
 async def test_the_name_that_is_shown_is_the_one_of_now(world: World) -> None:
     asked = await world.ask(caller=BOT)
     assert (await world.gateway.transfers.pending_one(asked.attempt_id)).destination.name == DESTINATION
+    renamed = {"kind": "values", "paths": ["me.memberships.*.organization.pods.*.name"], "value": "Renamed"}
+    world.fail(renamed, operation="SelectSourceAndDestination", when="after")
+    assert (await world.gateway.transfers.pending_one(asked.attempt_id)).destination.name == "Renamed"
     world.fail("close", operation="SelectSourceAndDestination")
     assert (await world.gateway.transfers.pending_one(asked.attempt_id)).destination.name is None
 
