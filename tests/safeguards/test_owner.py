@@ -9,10 +9,11 @@ import pyotp
 import pytest
 from pydantic import SecretStr
 
-from pysequence_api.errors import InvalidRequestError, WrongCodeError, WrongPasswordError
+from pysequence_api.errors import InvalidRequestError, SettingsError, WrongCodeError, WrongPasswordError
 from pysequence_api.records import open_records
 from pysequence_api.records.database import Database
 from pysequence_api.safeguards.owner import Owner, address_of, new_secret
+from pysequence_api.settings import Settings
 from tests.approvals import TOTP_SECRET
 
 PASSWORD = "correct horse battery"
@@ -159,3 +160,26 @@ def test_a_lost_authenticator_is_told(records: Database, clock: Clock, caplog: p
     assert "replaced as lost" in caplog.text
     assert owner.session().generation == generation + 1
     assert first not in caplog.text + str(lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (TOTP_SECRET, TOTP_SECRET),
+        ("jbsw y3dp-ehpk 3pxp jbsw y3dp ehpk 3pxp=", TOTP_SECRET),
+        (address_of(TOTP_SECRET), TOTP_SECRET),
+        ("123456", None),
+        ("JBSWY3DPEHPK3PXP", None),
+        (f"otpauth://totp/x?secret={TOTP_SECRET}&digits=8", None),
+        (f"otpauth://totp/x?secret={TOTP_SECRET}&algorithm=SHA256", None),
+    ],
+)
+def test_the_setting_is_a_secret_that_an_authenticator_can_use(given: str, kept: str | None) -> None:
+    if kept is None:
+        with pytest.raises(SettingsError, match="SEQUENCE_OWNER_TOTP") as error:
+            Settings.load(owner_totp=given)
+        assert given not in str(error.value)
+        return
+    found = Settings.load(owner_totp=given).owner_totp
+    assert found is not None
+    assert found.get_secret_value() == kept
