@@ -8,21 +8,13 @@ from fastapi import Request, Response
 from pydantic import Field
 
 from pysequence_api.models import PageInfo
+from pysequence_api.web.errors import Responses, headers
 from pysequence_api.web.root_path import path_to
 
 NEXT: Any = Field(
     description="Path and query of the next page, with the same filters; null if there is none. `Link` has it, too"
 )
-WITH_LINK: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "Link": {
-                "description": '`<...>; rel="next"`: the next page, as a path and a query; missing if there is none',
-                "schema": {"type": "string"},
-            }
-        }
-    }
-}
+WITH_LINK: Responses = {200: headers("Link")}
 
 
 def link_next(

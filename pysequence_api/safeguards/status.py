@@ -10,6 +10,7 @@ from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.keys import sha256_of
+from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
@@ -110,6 +111,8 @@ class AttemptStatus(Result):
     announced_at: Timestamp | None = Field(None, description="When it was sent")
     ended_at: Timestamp | None = Field(None, description="When its outcome was known")
     followed_until: Timestamp | None = Field(None, description="It is looked up at Sequence until then")
+    expires_at: Timestamp | None = Field(None, description="If the owner has not approved it by then, it expires")
+    decided_at: Timestamp | None = Field(None, description="When the owner approved or denied it")
 
 
 class AttemptList(Result):
@@ -192,16 +195,17 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         SafeguardsUnavailableError: the records cannot be read.
     """
 
-    def ask(reader: Reader) -> Attempt | None:
+    def ask(reader: Reader) -> AttemptStatus | None:
         found = reader.attempt(attempt_id)
-        if found is None or caller is None or caller == found.caller:
-            return found
-        return found if sees_everything(policy_in_force(reader), caller, Scope.READ_ACTIVITY) else None
+        is_own = found is not None and caller in {None, found.caller}
+        if found is None or not (is_own or sees_everything(policy_in_force(reader), str(caller), Scope.READ_ACTIVITY)):
+            return None
+        return _status_of(reader, found, records.owners)
 
-    attempt = records.read(ask)
-    if attempt is None:
+    status = records.read(ask)
+    if status is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
-    return _status(attempt, records)
+    return status
 
 
 def list_attempts(
@@ -231,21 +235,22 @@ def list_attempts(
     """
 
     key_sha256 = None if key is None else sha256_of(key.encode())
-    # What is recorded as one of the last two can be another state by now.
-    recorded = None if state is None else {state, State.RESERVED, State.SENDING}
+    # What is recorded as one of the last three can be another state by now.
+    recorded = None if state is None else {state, State.RESERVED, State.SENDING, State.AWAITING_APPROVAL}
 
     def ask(reader: Reader) -> AttemptList:
         before = reader.attempt(after) if after else None
         if after and (before is None or before.caller != caller):
             raise InvalidRequestError(NOT_A_CURSOR)
+        overdue = reader.overdue_approvals()
         count = limit + 1 if state is None and key is None else MAX_ATTEMPTS_READ
         listed = reader.outlines_of(caller, count, before)
         found: list[AttemptStatus] = []
         for one in listed:
             if key_sha256 in {None, one.key_sha256} and (recorded is None or one.state in recorded):
                 attempt = reader.attempt(one.id)
-                if attempt is not None and state in {None, decide.state_now(attempt, records.owners)}:
-                    found.append(_status(attempt, records))
+                if attempt is not None and state in {None, decide.state_now(attempt, records.owners, overdue)}:
+                    found.append(_status_of(reader, attempt, records.owners))
             if len(found) > limit:
                 break
         end = ""
@@ -258,10 +263,12 @@ def list_attempts(
     return records.read(ask)
 
 
-def _status(attempt: Attempt, records: Database) -> AttemptStatus:
+def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatus:
+    approval = reader.approval(attempt.id)
+    state = decide.state_now(attempt, owners, reader.overdue_approvals())
     return AttemptStatus(
         attempt_id=attempt.id,
-        state=decide.state_now(attempt, records.owners),
+        state=state,
         code=attempt.code,
         error=attempt.error,
         amount_cents=attempt.amount_cents,
@@ -275,6 +282,8 @@ def _status(attempt: Attempt, records: Database) -> AttemptStatus:
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
         followed_until=attempt.followed_until,
+        expires_at=None if approval is None else approval.expires_at,
+        decided_at=None if approval is None else approval.decided_at,
     )
 
 
