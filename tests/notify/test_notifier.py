@@ -261,10 +261,11 @@ async def test_the_first_refusal_in_an_hour_is_told(world: World, traveller: tim
 
 async def test_text_from_others_is_one_short_line_without_markup(world: World) -> None:
     reason = "pay\nnow: [here](https://evil.example) @everyone `x` *y* " + "z" * 500
-    with receiving() as receiver:
-        async with telling(world, receiver.url):
+    with receiving() as receiver, receiving() as with_html:
+        async with telling(world, receiver.url, f"{with_html.url}&format=html"):
             freeze(world.gateway.records, reason)
-            await receiver.wait_for(lambda: receiver.received)
+            await receiver.wait_for(lambda: receiver.received and with_html.received)
+    assert "&apos;x&apos;" in with_html.bodies
     [line] = [line for line in receiver.bodies.splitlines() if line.startswith("Reason")]
     assert line.startswith("Reason: pay now: (here)(https: //evil.example) at everyone 'x' y z")
     assert len(line) <= len("Reason: ") + MAX_NAME_CHARACTERS
