@@ -224,7 +224,10 @@ class Settings(BaseSettings):
         2_500_000, ge=0, le=10**15, description="Daily limit in cents, over all transfers of a UTC day."
     )
     max_transfer_attempts_per_minute: int = Field(
-        60, ge=1, le=10_000, description="Transfers that may be asked for in a minute; beyond it 429."
+        60,
+        ge=1,
+        le=10_000,
+        description="Transfers, and as many previews, that each caller may ask for in a minute; beyond it 429.",
     )
     policy_file: ExpandedPath | None = Field(
         None, description="File with the policy; the start of the server applies it if it was changed."
