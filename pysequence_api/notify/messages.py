@@ -76,9 +76,10 @@ def _transfer(
     match line.event_type, line.outcome:
         case "approval_requested", _:
             event, title = NotifyEvent.APPROVAL, "A transfer waits for your approval"
-            expires_at = read_time(str((line.model_extra or {}).get("expires_at")))
-            until = "" if expires_at is None else f"\nUntil {_shown(expires_at)}"
-            details = _said("The caller says", line.reason) + until
+            expires_at = read_time(getattr(line, "expires_at", None))
+            until = "" if expires_at is None else f"Until {_shown(expires_at)}"
+            said = _said("The caller says", line.reason), _said("Description", line.description)
+            details = "\n".join(each for each in (*said, until) if each)
             look = f"pysequence-api approvals show {line.attempt_id}"
         case EventType.FAILED, State.UNKNOWN:
             event, title = NotifyEvent.UNKNOWN, "The outcome of a transfer is unknown"
@@ -171,8 +172,7 @@ def _key(line: Line) -> Message:
 
 
 def _owner(line: Line) -> Message:
-    is_lost = (line.model_extra or {}).get("lost") is True
-    how = "As lost: without a code of the one before" if is_lost else ""
+    how = "As lost: without a code of the one before" if getattr(line, "lost", None) is True else ""
     what = "authenticator was replaced" if line.event_type == "owner_code_changed" else "password was changed"
     body = _body(line, how, IF_NOT_YOU, look="pysequence-api audit tail")
     return Message(NotifyEvent.OWNER, f"The owner's {what}", body)
