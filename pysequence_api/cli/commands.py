@@ -24,7 +24,7 @@ COMMANDS = (
     Command("pods show", "Show one pod.", "pods:show"),
     Command("accounts", "List pods, ports and external accounts.", "accounts:list_accounts"),
     Command("activity", "List transfers, newest first.", "activity:list_activity"),
-    Command("activity summary", "Show the totals of this month.", "activity:summary"),
+    Command("activity summary", "Show this month in numbers, over all organizations.", "activity:summary"),
     Command("transfer", "Move money, after a confirmation.", "transfer:transfer"),
     Command("transfers", "Look up one transfer."),
     Command("transfers show", "Show one transfer and its payments.", "transfers:show"),
