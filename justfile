@@ -102,7 +102,8 @@ audit:
 # Update the pinned dependencies of the image; needs uv
 lock:
     for extra in "" browser; do \
-        uv pip compile {{ lock_options }} --extra mcp ${extra:+--extra $extra} pyproject.toml --output-file requirements/${extra:-runtime}.txt; \
+        uv pip compile {{ lock_options }} --extra mcp --extra notify ${extra:+--extra $extra} pyproject.toml \
+            --output-file requirements/${extra:-runtime}.txt; \
     done
     echo hatchling | uv pip compile {{ lock_options }} - --output-file requirements/build.txt
 

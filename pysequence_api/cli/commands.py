@@ -56,6 +56,8 @@ COMMANDS = (
     Command("policy replay", "Run recorded transfers through another policy.", "policy:replay"),
     Command("freeze", "Freeze all transfers, or those of one caller.", "freeze:freeze"),
     Command("unfreeze", "Unfreeze transfers, or those of one caller.", "freeze:unfreeze"),
+    Command("notify", "Tell you what happens."),
+    Command("notify test", "Send a test message to each of SEQUENCE_NOTIFY_URLS.", "notify:test"),
     Command("auth", "Sign in to GetSequence."),
     Command("auth login", "Sign in and store the tokens.", "auth:login"),
     Command("auth status", "Show the sign-in status.", "auth:status"),

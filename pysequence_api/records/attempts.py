@@ -346,6 +346,20 @@ class Reader(ApprovalReader):
         rows = self._connection.execute("SELECT line FROM audit WHERE attempt_id = ? ORDER BY seq", (attempt_id,))
         return [line for (line,) in rows]
 
+    def newest_event(self) -> int:
+        """Return the number of the newest audit event; 0 if there is none."""
+        return int(self._value("SELECT coalesce(max(seq), 0) FROM audit"))
+
+    def events_after(self, seq: int, count: int) -> list[tuple[int, bytes]]:
+        """List the audit events after one, oldest first: the number and the line of each.
+
+        Args:
+            seq: the number of that event.
+            count: how many to list at most.
+        """
+        question = "SELECT seq, line FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self._connection.execute(question, (seq, count)).fetchall()
+
     def freeze(self) -> Freeze | None:
         """Return why transfers are frozen, if they are."""
         since, reason, callers_only = self._connection.execute(
