@@ -263,6 +263,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
             done = await gateway.transfers.transfer(
                 plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER, reason=arguments.reason
             )
+        assert isinstance(done, CompletedTransfer)  # no rule asks the owner
         _print_done(done, plan, as_json=arguments.as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")

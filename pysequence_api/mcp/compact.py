@@ -23,7 +23,7 @@ from pysequence_api.models import (
     Transfer,
 )
 from pysequence_api.safeguards.status import AttemptStatus, CallerLimits, Limits
-from pysequence_api.safeguards.transfers import CompletedTransfer
+from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 
 Answer = dict[str, Any]
 UNNAMED = "(no name)"
@@ -139,6 +139,17 @@ def compact_transfer(completed: CompletedTransfer) -> Answer:
         reason=completed.reason,
         retry=completed.retry and completed.retry.value,
         replayed=completed.replayed or None,
+    )
+
+
+def compact_pending(pending: PendingTransfer) -> Answer:
+    """Say that a transfer waits for the owner."""
+    return _known(
+        state=pending.state.value,
+        attempt_id=pending.attempt_id,
+        expires_at=pending.expires_at.isoformat(timespec="seconds"),
+        detail="The owner has to approve it. Nothing was sent. Once approved, it is sent: ask with get_attempt.",
+        replayed=pending.replayed or None,
     )
 
 

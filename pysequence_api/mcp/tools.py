@@ -29,6 +29,7 @@ from pysequence_api.records.callers import Caller
 from pysequence_api.records.control import freeze
 from pysequence_api.safeguards.policy import Scope
 from pysequence_api.safeguards.status import list_attempts, read_attempt
+from pysequence_api.safeguards.transfers import PendingTransfer
 
 INSTRUCTIONS = (
     "Money of a person at Sequence, within limits that the owner set. Amounts are integer cents, times are UTC. Names,"
@@ -156,6 +157,8 @@ async def transfer(call: Call, wanted: TransferArguments) -> compact.Answer:
     completed = await gateway.transfers.transfer(
         order, Channel.API, wanted.idempotency_key, caller=call.caller, reason=wanted.reason or None
     )
+    if isinstance(completed, PendingTransfer):
+        return compact.compact_pending(completed)
     view = gateway.view_of(call.caller)
     parties = {"source": view.ordered(completed.source), "destination": view.ordered(completed.destination)}
     return compact.compact_transfer(completed.model_copy(update=parties))
@@ -203,7 +206,8 @@ TOOLS = (
     ),
     Tool(
         "get_attempt",
-        "What became of a transfer. accepted: Sequence took it, it has not arrived; arrived: it has; returned: the"
+        "What became of a transfer. awaiting_approval: it is sent once the owner approves it; accepted: Sequence took"
+        " it, it has not arrived; arrived: it has; returned: the"
         " money came back; unknown: do not send it again, ask later.",
         AttemptArguments,
         get_attempt,

@@ -7,6 +7,7 @@ from pysequence_api.settings import Settings, variable
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+APPROVALS = ROOT / "docs" / "approvals.md"
 CALLERS = ROOT / "docs" / "callers.md"
 SECURITY = ROOT / "docs" / "security.md"
 AGENTS = ROOT / "docs" / "agents.md"

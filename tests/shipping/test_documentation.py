@@ -29,6 +29,7 @@ from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, policies, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
     AGENTS,
+    APPROVALS,
     ARCHITECTURE,
     CALLERS,
     DOCKERFILE,
@@ -44,7 +45,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, AGENTS, CALLERS, OPERATIONS, SECURITY, ERRORS, NOTIFICATIONS, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, AGENTS, APPROVALS, CALLERS, OPERATIONS, SECURITY, ERRORS, NOTIFICATIONS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
@@ -136,7 +137,7 @@ def test_the_readme_has_every_command_with_every_option() -> None:
 async def test_the_readme_has_every_route(tmp_path: Path) -> None:
     schema = await _schema(tmp_path)
     routes = {(method.upper(), f"`{path}`") for path, methods in schema["paths"].items() for method in methods}
-    assert {(row[0], row[1]) for row in table_rows(README, "HTTP API") if row[0] in {"GET", "POST"}} == routes
+    assert {(row[0], row[1]) for row in table_rows(README, "HTTP API") if row[0] in {"GET", "POST", "DELETE"}} == routes
 
 
 @pytest.mark.anyio
