@@ -3,16 +3,88 @@
 Where the service may leave something out, the field is ``None``, and stays so: an unknown balance is never 0.
 """
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    computed_field,
+    model_validator,
+)
+from typing_extensions import TypeAliasType
 
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents
 
-Moment = datetime | date
+_TIME_SCHEMA = {"type": "string", "format": "date-time"}
+_TIME_EXAMPLE = "2026-11-23T10:00:00.000Z"
+
+
+def rfc3339(moment: datetime | date) -> str:
+    """Write a time as every answer has it: in UTC, with milliseconds and ``Z``. A date stays a date."""
+    if not isinstance(moment, datetime):
+        return moment.isoformat()
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = TypeAliasType(
+    "Timestamp",
+    Annotated[
+        datetime,
+        PlainSerializer(rfc3339, return_type=str, when_used="json"),
+        WithJsonSchema(
+            _TIME_SCHEMA
+            | {"description": "A time as RFC 3339 has it: in UTC, with milliseconds", "examples": [_TIME_EXAMPLE]}
+        ),
+    ],
+)
+"""A time in UTC."""
+Moment = TypeAliasType(
+    "Moment",
+    Annotated[
+        datetime | date,
+        PlainSerializer(rfc3339, return_type=str, when_used="json"),
+        WithJsonSchema(
+            {
+                "description": "A time as RFC 3339 has it: in UTC, with milliseconds. A date, if Sequence says no more",
+                "anyOf": [_TIME_SCHEMA, {"type": "string", "format": "date"}],
+                "examples": [_TIME_EXAMPLE, "2026-11-23"],
+            }
+        ),
+    ],
+)
 """A time in UTC, or only a date, where the service says no more."""
+
+
+def _open_words(description: str, *known: str) -> WithJsonSchema:
+    """Describe words of which Sequence may have more. Generated clients know these, and accept any other."""
+    words = {"type": "string", "enum": [*known]}
+    text = f"{description}. Open: Sequence may send other words, which a client must accept"
+    return WithJsonSchema({"description": text, "anyOf": [words, {"type": "string"}]})
+
+
+TRANSFER_STATUSES = ("PENDING", "PROCESSING", "COMPLETE", "FAILED", "CANCELLED")
+DIRECTIONS = ("INTERNAL", "INCOMING", "OUTGOING")
+ACTIVITY_TYPES = ("ONE_TIME_TRANSFER", "RULE", "DIRECT_DEPOSIT", "ACH", "CHECK_DEPOSIT", "CASHBACK")
+"""What Sequence is known to have. It may have more."""
+TransferStatus = TypeAliasType(
+    "TransferStatus", Annotated[str, _open_words("How far a transfer or payment has come", *TRANSFER_STATUSES)]
+)
+Direction = TypeAliasType(
+    "Direction", Annotated[str, _open_words("Where money goes, as seen from the account", *DIRECTIONS)]
+)
+ActivityType = TypeAliasType("ActivityType", Annotated[str, _open_words("What made a transfer", *ACTIVITY_TYPES)])
+PartyType = TypeAliasType(
+    "PartyType",
+    Annotated[
+        str, _open_words("What one side of a transfer is", "POD", "PORT", "ACCOUNT", "MERCHANT", "EXTERNAL_ENTITY")
+    ],
+)
 Cents = Annotated[int, Field(strict=True)]
 MAX_KEY_CHARACTERS = 255
 """The length of an idempotency key: visible ASCII characters, without spaces."""
@@ -31,7 +103,8 @@ COMPLETE = "False if Sequence left out a list or an entry, or sent something tha
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class AccountType(StrEnum):
@@ -73,12 +146,12 @@ class _Amount(_Model):
 
 
 class Pod(_Balance):
-    """A pod in a list (upstream-graphql, SelectSourceAndDestination)."""
+    """A pod in a list."""
 
     id: str
     name: str | None
     organization_id: str
-    type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as STANDARD or LIABILITY")
 
 
 class Port(_Balance):
@@ -95,8 +168,8 @@ class ExternalAccount(_Balance):
     id: str
     name: OthersText
     organization_id: str
-    type: str | None = None
-    provider_type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as DEPOSITORY_ACCOUNT or DEPOSITORY")
+    provider_type: str | None = Field(None, description="How Sequence is connected to it, such as PLAID")
     institution: OthersText = None
     can_be_source: bool | None = None
     account_number: str | None = Field(None, description="Masked to its last four digits")
@@ -113,6 +186,61 @@ class Accounts(_Model):
     complete: bool = Field(description=COMPLETE)
     kyc_ids: tuple[str, ...] | None = Field(None, exclude=True)
     """The KYC ids of all organizations; ``None`` if Sequence does not list them."""
+
+    def find(self, kind: AccountType, identifier: str) -> Pod | Port | ExternalAccount | None:
+        """Find a pod, port or account by its type and id."""
+        lists: dict[AccountType, tuple[Pod | Port | ExternalAccount, ...]] = {
+            AccountType.POD: self.pods,
+            AccountType.PORT: self.ports,
+            AccountType.ACCOUNT: self.accounts,
+        }
+        return next((one for one in lists[kind] if one.id == identifier), None)
+
+
+class Match(StrEnum):
+    """How what was asked for names a pod, port or account, best first."""
+
+    ID = "id"
+    EXACT = "exact"
+    CASE = "case"
+    PART = "part"
+    SIMILAR = "similar"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is an id or a full name. Anything else is only a suggestion."""
+        return self in {Match.ID, Match.EXACT, Match.CASE}
+
+
+class FoundAccount(_Balance):
+    """A pod, port or account that a name can mean."""
+
+    id: str
+    type: AccountType
+    name: OthersText
+    organization_id: str
+    can_be_source: bool | None = Field(None, description="Whether money can come from it, where Sequence says")
+    matched: Match = Field(
+        description=(
+            "How it was found: by its `id`; by its full name, `exact` or in another letter `case`; by a `part` of its"
+            " name; or, if nothing else was found, because its name is `similar`"
+        )
+    )
+
+
+class FoundAccounts(_Model):
+    """Everything that a name can mean."""
+
+    match: str | None = Field(
+        description=(
+            "The id of the candidate that is meant: the only one with this id or full name. If it is null, the"
+            " candidates are suggestions: do not use one for a transfer before a person chose it"
+        )
+    )
+    candidates: tuple[FoundAccount, ...] = Field(
+        description="Best first; empty if nothing was found. With the Platform API, only the first 5 have balances"
+    )
+    complete: bool = Field(description=COMPLETE)
 
 
 class PodReference(_Model):
@@ -142,7 +270,7 @@ class Party(_Model):
 
     id: str | None = None
     name: OthersText = None
-    type: str | None = Field(None, description="POD, PORT, ACCOUNT, MERCHANT, EXTERNAL_ENTITY")
+    type: PartyType | None = None
     icon: str | None = None
 
 
@@ -151,14 +279,14 @@ class Transfer(_Amount):
 
     id: str
     type: str | None = None
-    status: str | None = None
+    status: TransferStatus | None = None
     error_reason: str | None = Field(None, description=f"Null if the caller may not see both parties. {FROM_OTHERS}")
     created_at: Moment | None = None
     updated_at: Moment | None = None
     source: Party
     destination: Party
-    direction: str | None = None
-    activity_type: str | None = None
+    direction: Direction | None = None
+    activity_type: ActivityType | None = None
     description: str | None = Field(None, description=f"Null if the caller may not see both parties. {FROM_OTHERS}")
     upstream_status: str | None = Field(None, description="The status in Sequence's own word")
     upstream_direction: str | None = Field(None, description="The direction in Sequence's own word")
@@ -185,7 +313,7 @@ class ActivityPage(_Model):
 class PaymentStatus(_Model):
     """How far one payment of a transfer has come."""
 
-    status: str | None = None
+    status: TransferStatus | None = None
     created_at: Moment | None = None
     completed_at: Moment | None = None
     expected_completion: Moment | None = None
@@ -238,7 +366,7 @@ class Liability(_Model):
 
 
 class PodDetail(_Balance):
-    """A pod with what its own page shows (upstream-graphql, PodDrawerContent)."""
+    """A pod with its details and its latest transfers."""
 
     id: str
     name: str | None
@@ -257,12 +385,65 @@ class PodDetail(_Balance):
         return None if self.goal_cents is None else format_cents(self.goal_cents)
 
 
-class ActivitySummary(_Model):
-    """This month in numbers."""
+class CounterpartyTotal(_Amount):
+    """What was completed with one counterparty in one direction."""
 
-    transfer_count: int | None
-    rule_executions: int | None
-    total_incoming_cents: Cents | None
+    direction: Direction = Field(description="INCOMING: from it; OUTGOING: to it")
+    id: str | None = Field(
+        None, description="Null if it is outside Sequence and has none, or if the caller may not see it"
+    )
+    type: PartyType
+    name: OthersText = None
+    transfer_count: int
+
+
+class LeftOut(_Model):
+    """What totals of the activity leave out."""
+
+    not_complete: int = Field(description="Transfers with third parties that are pending, failed or cancelled")
+    unreadable: int = Field(description="Transfers without an amount, a direction or a counterparty that can be read")
+    has_older: bool = Field(description="Whether older transfers of these days were not read; choose fewer days")
+
+
+class ActivityTotals(_Model):
+    """What came in and went out of one organization: completed transfers with third parties, by counterparty.
+
+    A third party is whoever is not a pod or port: external accounts too, of which some can be the owner's own.
+    """
+
+    organization_id: str
+    date_start: date = Field(description="The first day, in UTC; transfers count on the day on which they were created")
+    date_end: date = Field(description="The last day")
+    incoming_cents: Cents
+    outgoing_cents: Cents
+    counterparties: tuple[CounterpartyTotal, ...] = Field(description="Biggest first, of both directions")
+    left_out: LeftOut
+    complete: bool = Field(description="False if the totals leave out anything but what is not complete")
+
+    @computed_field(description="What came in, for people")  # type: ignore[prop-decorator]
+    @property
+    def incoming(self) -> str:
+        """What came in, for people."""
+        return format_cents(self.incoming_cents)
+
+    @computed_field(description="What went out, for people")  # type: ignore[prop-decorator]
+    @property
+    def outgoing(self) -> str:
+        """What went out, for people."""
+        return format_cents(self.outgoing_cents)
+
+
+class ActivitySummary(_Model):
+    """This UTC month in numbers, over all organizations of the account. The activity covers one organization."""
+
+    transfer_count: int | None = Field(description="Transfers of all organizations, as Sequence counts them")
+    rule_executions: int | None = Field(description="How often rules of all organizations ran")
+    total_incoming_cents: Cents | None = Field(
+        description=(
+            "Incoming funds of all organizations, as Sequence adds them up. They can include what went on from a port"
+            " to a pod; `/api/activity/totals` does not count that"
+        )
+    )
     complete: bool = Field(True, description=COMPLETE)
 
     @computed_field(description="Incoming funds for people")  # type: ignore[prop-decorator]
@@ -272,10 +453,6 @@ class ActivitySummary(_Model):
         return None if self.total_incoming_cents is None else format_cents(self.total_incoming_cents)
 
 
-TRANSFER_STATUSES = ("PENDING", "PROCESSING", "COMPLETE", "FAILED", "CANCELLED")
-DIRECTIONS = ("INTERNAL", "INCOMING", "OUTGOING")
-ACTIVITY_TYPES = ("ONE_TIME_TRANSFER", "RULE", "DIRECT_DEPOSIT", "ACH")
-"""What Sequence is known to have. It may have more."""
 Capitals = Annotated[str, StringConstraints(to_upper=True)]
 
 

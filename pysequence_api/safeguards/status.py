@@ -1,14 +1,16 @@
 """What is known of the attempts, for people and programs: the limits of today, and one attempt."""
 
-from datetime import date, datetime
+from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysequence_api.errors import NotFoundError
-from pysequence_api.models import FROM_OTHERS, OthersText
+from pysequence_api.errors import InvalidRequestError, NotFoundError
+from pysequence_api.models import FROM_OTHERS, OthersText, PageInfo, Timestamp, TransferStatus
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
+from pysequence_api.records.keys import sha256_of
+from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
@@ -16,12 +18,17 @@ from pysequence_api.safeguards.judge import WINDOW_LIMITS, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Caller, Pairs, Scope, Windows
 from pysequence_api.safeguards.scopes import sees_everything
+from pysequence_api.sequence.client import NOT_A_CURSOR
+
+MAX_ATTEMPTS_READ = 1000
+"""For one page of a list of attempts. This runs on the event loop."""
 
 
 class Result(BaseModel):
     """The base of what is told."""
 
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class UnsettledAttempt(Result):
@@ -32,7 +39,7 @@ class UnsettledAttempt(Result):
     amount_cents: int
     source_id: str | None
     destination_id: str | None
-    since: datetime
+    since: Timestamp
     running: bool = Field(description="Whether a process works on it now")
     reason: str | None = Field(description=f"Why it has not ended. {FROM_OTHERS}")
 
@@ -41,7 +48,7 @@ class FrozenCaller(Result):
     """A caller whose own transfers are frozen."""
 
     caller: str
-    since: datetime
+    since: Timestamp
     reason: str
 
 
@@ -50,7 +57,7 @@ class Limits(Result):
 
     frozen: bool = Field(description="Whether transfers are frozen")
     frozen_reason: str | None = Field(description="Why transfers are frozen")
-    frozen_since: datetime | None = Field(description="Since when transfers are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when transfers are frozen")
     frozen_callers: tuple[FrozenCaller, ...] = Field(description="The callers that are frozen themselves")
     max_transfer_cents: int
     max_daily_cents: int
@@ -77,7 +84,7 @@ class CallerLimits(Result):
     caller: str
     frozen: bool = Field(description="Whether transfers of this caller are frozen")
     frozen_reason: str | None = Field(description="Why they are frozen")
-    frozen_since: datetime | None = Field(description="Since when they are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when they are frozen")
     used_cents: int = Field(description="What of this caller counts today, with everything that has not ended")
     windows: tuple[CallerWindow, ...] = Field(description="The caller's own limits, then those of its rules")
     date: date
@@ -95,13 +102,24 @@ class AttemptStatus(Result):
     source_id: str | None
     destination_id: str | None
     transfer_id: str | None = None
-    transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
+    transfer_status: TransferStatus | None = Field(
+        None, description="The newest status of the transfer that Sequence told"
+    )
     description: OthersText = None
     reason: str | None = Field(None, description=f"What the caller said it is for. {FROM_OTHERS}")
-    created_at: datetime
-    announced_at: datetime | None = Field(None, description="When it was sent")
-    ended_at: datetime | None = Field(None, description="When its outcome was known")
-    followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
+    created_at: Timestamp
+    announced_at: Timestamp | None = Field(None, description="When it was sent")
+    ended_at: Timestamp | None = Field(None, description="When its outcome was known")
+    followed_until: Timestamp | None = Field(None, description="It is looked up at Sequence until then")
+    expires_at: Timestamp | None = Field(None, description="If the owner has not approved it by then, it expires")
+    decided_at: Timestamp | None = Field(None, description="When the owner approved or denied it")
+
+
+class AttemptList(Result):
+    """Attempts of one caller, newest first."""
+
+    attempts: tuple[AttemptStatus, ...]
+    page_info: PageInfo
 
 
 def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Limits:
@@ -177,18 +195,76 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         SafeguardsUnavailableError: the records cannot be read.
     """
 
-    def ask(reader: Reader) -> Attempt | None:
+    def ask(reader: Reader) -> AttemptStatus | None:
         found = reader.attempt(attempt_id)
-        if found is None or caller is None or caller == found.caller:
-            return found
-        return found if sees_everything(policy_in_force(reader), caller, Scope.READ_ACTIVITY) else None
+        is_own = found is not None and caller in {None, found.caller}
+        if found is None or not (is_own or sees_everything(policy_in_force(reader), str(caller), Scope.READ_ACTIVITY)):
+            return None
+        return _status_of(reader, found, records.owners)
 
-    attempt = records.read(ask)
-    if attempt is None:
+    status = records.read(ask)
+    if status is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
+    return status
+
+
+def list_attempts(
+    records: Database,
+    caller: str,
+    *,
+    state: State | None = None,
+    key: str | None = None,
+    limit: int = 10,
+    after: str = "",
+) -> AttemptList:
+    """List the attempts of a caller, newest first.
+
+    At most `MAX_ATTEMPTS_READ` are read for one page. If few of them match, it is short, and has a next one.
+
+    Args:
+        records: the database.
+        caller: whose attempts.
+        state: only those that are in this state now.
+        key: only those with this idempotency key.
+        limit: how many.
+        after: the end cursor of the previous page; empty for the first page.
+
+    Raises:
+        InvalidRequestError: ``after`` is not a cursor of this list.
+        SafeguardsUnavailableError: the records cannot be read.
+    """
+
+    key_sha256 = None if key is None else sha256_of(key.encode())
+
+    def ask(reader: Reader) -> AttemptList:
+        before = reader.attempt(after) if after else None
+        if after and (before is None or before.caller != caller):
+            raise InvalidRequestError(NOT_A_CURSOR)
+        overdue = reader.overdue_approvals()
+
+        def matches(attempt: Attempt) -> bool:
+            has_key = key_sha256 in {None, attempt.key_sha256}
+            return has_key and state in {None, decide.state_now(attempt, records.owners, overdue)}
+
+        is_filtered = state is not None or key is not None
+        read = reader.attempts_of(caller, MAX_ATTEMPTS_READ if is_filtered else limit + 1, before)
+        found = [one for one in read if matches(one)]
+        page = found[:limit]
+        end = page[-1] if len(found) > limit else read[-1] if len(read) == MAX_ATTEMPTS_READ else None
+        return AttemptList(
+            attempts=tuple(_status_of(reader, one, records.owners) for one in page),
+            page_info=PageInfo(end_cursor="" if end is None else end.id, has_next_page=end is not None),
+        )
+
+    return records.read(ask)
+
+
+def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatus:
+    approval = reader.approval(attempt.id)
+    state = decide.state_now(attempt, owners, reader.overdue_approvals())
     return AttemptStatus(
         attempt_id=attempt.id,
-        state=decide.state_now(attempt, records.owners),
+        state=state,
         code=attempt.code,
         error=attempt.error,
         amount_cents=attempt.amount_cents,
@@ -202,6 +278,8 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
         followed_until=attempt.followed_until,
+        expires_at=None if approval is None else approval.expires_at,
+        decided_at=None if approval is None else approval.decided_at,
     )
 
 
