@@ -25,9 +25,11 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
+from pysequence_api.safeguards.asking import expire
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Scope
@@ -77,6 +79,7 @@ class Gateway:
         follow_up: finds out what became of transfers.
         records: the database.
         callers: finds the caller of a key.
+        owner: checks the codes and the password of the owner.
         policy: what the callers may do.
         max_cents: the limits of this process.
         default_organization_id: for routes that name no organization.
@@ -92,6 +95,7 @@ class Gateway:
     follow_up: FollowUp
     records: Database
     callers: Callers
+    owner: Owner
     policy: PolicyInForce
     max_cents: MaxCents
     default_organization_id: str | None
@@ -243,10 +247,12 @@ async def open_gateway(
         client: SequenceClient = upstream.open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
+        owner = Owner(records, settings.owner_totp)
         transfers = TransferService(
             client,
             records,
             names,
+            owner,
             max_cents,
             organization_id=settings.default_organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
@@ -267,6 +273,7 @@ async def open_gateway(
             follow_up,
             records,
             callers,
+            owner,
             PolicyInForce(records),
             max_cents,
             default_organization_id=settings.default_organization_id,
@@ -340,6 +347,8 @@ def _sum_up_and_sync(records: Database) -> None:
     try:
         if records.read(lambda reader: reader.repeated_rejections()):
             records.write(lambda writer: writer.sum_up_rejections())
+        if records.read(lambda reader: reader.overdue_approvals()):
+            records.write(expire)
         records.sync_trail()
     except SafeguardsUnavailableError as error:
         log.error("%s", error)

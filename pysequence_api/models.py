@@ -146,12 +146,12 @@ class _Amount(_Model):
 
 
 class Pod(_Balance):
-    """A pod in a list (upstream-graphql, SelectSourceAndDestination)."""
+    """A pod in a list."""
 
     id: str
     name: str | None
     organization_id: str
-    type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as STANDARD or LIABILITY")
 
 
 class Port(_Balance):
@@ -168,8 +168,8 @@ class ExternalAccount(_Balance):
     id: str
     name: OthersText
     organization_id: str
-    type: str | None = None
-    provider_type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as DEPOSITORY_ACCOUNT or DEPOSITORY")
+    provider_type: str | None = Field(None, description="How Sequence is connected to it, such as PLAID")
     institution: OthersText = None
     can_be_source: bool | None = None
     account_number: str | None = Field(None, description="Masked to its last four digits")
@@ -186,6 +186,15 @@ class Accounts(_Model):
     complete: bool = Field(description=COMPLETE)
     kyc_ids: tuple[str, ...] | None = Field(None, exclude=True)
     """The KYC ids of all organizations; ``None`` if Sequence does not list them."""
+
+    def find(self, kind: AccountType, identifier: str) -> Pod | Port | ExternalAccount | None:
+        """Find a pod, port or account by its type and id."""
+        lists: dict[AccountType, tuple[Pod | Port | ExternalAccount, ...]] = {
+            AccountType.POD: self.pods,
+            AccountType.PORT: self.ports,
+            AccountType.ACCOUNT: self.accounts,
+        }
+        return next((one for one in lists[kind] if one.id == identifier), None)
 
 
 class Match(StrEnum):
@@ -208,7 +217,7 @@ class FoundAccount(_Balance):
 
     id: str
     type: AccountType
-    name: str | None
+    name: OthersText
     organization_id: str
     can_be_source: bool | None = Field(None, description="Whether money can come from it, where Sequence says")
     matched: Match = Field(
@@ -357,7 +366,7 @@ class Liability(_Model):
 
 
 class PodDetail(_Balance):
-    """A pod with what its own page shows (upstream-graphql, PodDrawerContent)."""
+    """A pod with its details and its latest transfers."""
 
     id: str
     name: str | None
@@ -379,12 +388,12 @@ class PodDetail(_Balance):
 class CounterpartyTotal(_Amount):
     """What was completed with one counterparty in one direction."""
 
-    direction: str = Field(description="INCOMING: from it; OUTGOING: to it")
+    direction: Direction = Field(description="INCOMING: from it; OUTGOING: to it")
     id: str | None = Field(
         None, description="Null if it is outside Sequence and has none, or if the caller may not see it"
     )
-    type: str = Field(description="ACCOUNT, MERCHANT, EXTERNAL_ENTITY")
-    name: str | None = None
+    type: PartyType
+    name: OthersText = None
     transfer_count: int
 
 

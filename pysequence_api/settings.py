@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +35,10 @@ from pysequence_api.env_files import (
 from pysequence_api.errors import SettingsError
 from pysequence_api.money import MAX_AMOUNT_CENTS
 
+OTP_SECRET_CHARACTERS = 32
+"""The length of a new secret of the owner's authenticator: 160 bits."""
+MIN_OTP_SECRET_CHARACTERS = 26
+"""128 bits, which RFC 4226 demands."""
 SHORT_API_KEY_CHARACTERS = 16
 """A shorter key can be guessed."""
 PLATFORM_KEY_BEGIN = "sk_"
@@ -56,6 +61,25 @@ _LINK = re.compile(r"SEQUENCE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|U
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _warned: set[Path] = set()
 Required = Callable[[Mapping[str, Any]], Iterable[str]]
+
+
+class NotifyEvent(StrEnum):
+    """What the owner can be told about."""
+
+    APPROVAL = "approval"
+    FREEZE = "freeze"
+    UNKNOWN = "unknown"
+    RETURNED = "returned"
+    POLICY = "policy"
+    KEY = "key"
+    OWNER = "owner"
+    RECORDS = "records"
+    SIGN_IN = "sign_in"
+    MONTH = "month"
+    REFUSAL = "refusal"
+
+
+MAX_NOTIFY_URLS = 10
 
 SANDBOX_DEFAULTS: dict[str, Any] = {
     "api_key": "sandbox",
@@ -107,6 +131,23 @@ def _platform_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _otp_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if text.lower().startswith("otpauth://"):
+        query = parse_qs(urlsplit(text).query)
+        if any(query.get(name, [usual]) != [usual] for name, usual in _OTP_DEFAULTS.items()):
+            raise ValueError("must make codes of six digits every 30 seconds, with SHA1")
+        text = query.get("secret", [""])[0]
+    plain = re.sub(r"[\s-]", "", text).rstrip("=").upper()
+    if _BASE32.fullmatch(plain) is None or len(plain) < MIN_OTP_SECRET_CHARACTERS:
+        raise ValueError(
+            f"must be a secret in base32 of at least {MIN_OTP_SECRET_CHARACTERS} characters, or an otpauth:// address"
+        )
+    return SecretStr(plain[: len(plain) - (len(plain) % 8 in {1, 3, 6})])
+
+
+_OTP_DEFAULTS = {"period": "30", "digits": "6", "algorithm": "SHA1"}
+_BASE32 = re.compile(r"[A-Z2-7]+")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
@@ -117,6 +158,29 @@ def _host_names(hosts: object) -> object:
     if not all(_HOST.fullmatch(name) for name in names):
         raise ValueError("must be host names like pods.example.net, with commas between them, without ports")
     return names
+
+
+_BETWEEN_URLS = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9]*://)")
+"""A comma can also be part of a URL, so it separates two only where another one begins."""
+
+
+def _urls(urls: object) -> object:
+    if not isinstance(urls, str):
+        return urls
+    found = _BETWEEN_URLS.split(urls.strip(", \t\r\n"))
+    if len(found) > MAX_NOTIFY_URLS:
+        raise ValueError(f"must be at most {MAX_NOTIFY_URLS} URLs")
+    return tuple(map(SecretStr, found))
+
+
+def _notify_events(events: object) -> object:
+    if not isinstance(events, str):
+        return events
+    names = [name.strip().lower() for name in events.split(",") if name.strip()]
+    if not set(names) <= {*NotifyEvent, "all", "none"} or ({"all", "none"} & set(names) and len(names) > 1):
+        raise ValueError(f"must be all, none, or some of these with commas between them: {', '.join(NotifyEvent)}")
+    chosen = {"all": [*NotifyEvent], "none": []}.get(names[0], names) if names else []
+    return tuple(NotifyEvent(name) for name in chosen)
 
 
 def _safe_root_path(path: str) -> str:
@@ -138,6 +202,8 @@ def _without_tilde(path: Path) -> Path:
 
 
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+NotifyUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
+NotifyEvents = Annotated[tuple[NotifyEvent, ...], NoDecode, BeforeValidator(_notify_events)]
 RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
@@ -179,12 +245,33 @@ class Settings(BaseSettings):
         2_500_000, ge=0, le=10**15, description="Daily limit in cents, over all transfers of a UTC day."
     )
     max_transfer_attempts_per_minute: int = Field(
-        60, ge=1, le=10_000, description="Transfers that may be asked for in a minute; beyond it 429."
+        60,
+        ge=1,
+        le=10_000,
+        description="Transfers, and as many previews, that each caller may ask for in a minute; beyond it 429.",
     )
     policy_file: ExpandedPath | None = Field(
         None, description="File with the policy; the start of the server applies it if it was changed."
     )
     data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
+
+    # Telling the owner, and asking the owner.
+    notify_urls: NotifyUrls = Field(
+        (), description="Where the server tells you what happens: URLs of Apprise, with commas or spaces between them."
+    )
+    notify_events: NotifyEvents = Field(
+        tuple(NotifyEvent), description="What it tells: all, none, or some events with commas between them."
+    )
+    notify_above_cents: int | None = Field(
+        None, ge=0, le=MAX_AMOUNT_CENTS, description="It also tells every transfer of more than this many cents."
+    )
+    owner_totp: Annotated[SecretStr, AfterValidator(_otp_secret)] | None = Field(
+        None,
+        description=(
+            "Secret of the owner's own authenticator (base32 or otpauth://), for approvals; without it, the one of"
+            " `owner setup`."
+        ),
+    )
 
     # The account at Sequence.
     platform_key: Annotated[SecretStr, AfterValidator(_platform_key)] | None = Field(

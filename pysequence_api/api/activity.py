@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -127,6 +127,7 @@ async def get_activity_totals(
 async def list_activity(
     gateway: OpenGateway,
     reads: Reads,
+    request: Request,
     response: Response,
     *,
     first: First = DEFAULT_PAGE_TRANSFERS,
@@ -159,7 +160,7 @@ async def list_activity(
     organization_id = org_id or gateway.organization_id
     page = await reads.activity(organization_id, first=first, after=after, only=only, is_named=org_id is not None)
     query = {"first": first, "org_id": org_id} | only.model_dump(mode="json")
-    following = link_next(response, page.page_info, f"{gateway.settings.root_path}{ACTIVITY_PATH}", after, query)
+    following = link_next(request, response, page.page_info, path=ACTIVITY_PATH, after=after, query=query)
     return ActivityListing(**dict(page), next=following)
 
 

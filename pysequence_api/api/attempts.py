@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
@@ -53,6 +53,7 @@ class AttemptListing(AttemptList):
 async def list_own_attempts(
     gateway: OpenGateway,
     caller: RequestCaller,
+    request: Request,
     response: Response,
     *,
     state: OnlyState = None,
@@ -67,5 +68,5 @@ async def list_own_attempts(
     """
     page = list_attempts(gateway.records, caller.name, state=state, key=key, limit=limit, after=after)
     query = {"state": state, "key": key, "limit": limit}
-    following = link_next(response, page.page_info, f"{gateway.settings.root_path}{ATTEMPTS_PATH}", after, query)
+    following = link_next(request, response, page.page_info, path=ATTEMPTS_PATH, after=after, query=query)
     return AttemptListing(**dict(page), next=following)

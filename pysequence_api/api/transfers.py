@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from pysequence_api.account.preview import Preview
@@ -19,9 +20,10 @@ from pysequence_api.models import (
 )
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.states import State
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.safeguards.status import AttemptStatus, read_attempt
-from pysequence_api.safeguards.transfers import CompletedTransfer
+from pysequence_api.safeguards.status import AttemptStatus
+from pysequence_api.safeguards.transfers import MAX_WAIT_SECONDS, CompletedTransfer, PendingTransfer
 from pysequence_api.web.body import invalid_body, json_body, read_json_object
 from pysequence_api.web.errors import (
     ATTEMPTS_PATH,
@@ -35,6 +37,9 @@ from pysequence_api.web.errors import (
 )
 from pysequence_api.web.rate_limit import HEADER, POLICY_HEADER, count_by, rate_headers
 from pysequence_api.web.root_path import path_to
+
+PENDING_RETRY_SECONDS = 5
+"""When to ask again for an attempt that waits for the owner; `wait_seconds` is better."""
 
 router = APIRouter(tags=["transfers"])
 
@@ -120,13 +125,20 @@ _PREVIEWED: Responses = {200: headers()}
 _PREVIEWED |= responses(401, 403, 408, 413, 422, 429, 500, 502, 503)
 add_headers(_PREVIEWED, _PREVIEWED.keys() - _WITHOUT_RATE, POLICY_HEADER, HEADER)
 _TRANSFERRED: Responses = {200: headers("Link") | _links(attempt_id="attempt_id", transfer_id="id")}
+_TRANSFERRED[202] = {
+    "model": PendingTransfer,
+    "description": "It waits for the owner's approval. Nothing was sent",
+    **headers("Retry-After"),
+    **_links(attempt_id="attempt_id"),
+}
 _TRANSFERRED |= responses(400, 401, 403, 408, 409, 413, 422, 429, 500, 502, 503)
 for _status in _WITH_ATTEMPT:
     _TRANSFERRED[_status] |= _links(attempt_id="attempt_id")
 add_headers(_TRANSFERRED, _TRANSFERRED.keys() - _WITHOUT_RATE, POLICY_HEADER, HEADER)
-add_headers(_TRANSFERRED, (200, *_WITH_ATTEMPT), "Location")
-add_headers(_TRANSFERRED, (200, 409, 502), REPLAYED_HEADER)
+add_headers(_TRANSFERRED, (200, 202, *_WITH_ATTEMPT), "Location")
+add_headers(_TRANSFERRED, (200, 202, 409, 502), REPLAYED_HEADER)
 
+AttemptId = Annotated[str, Path(description="The `attempt_id` of the answer, or the id in `detail`")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -185,6 +197,7 @@ async def preview_transfer(
     TRANSFERS_PATH,
     dependencies=[Depends(_count_transfers)],
     responses=_TRANSFERRED,
+    response_model=CompletedTransfer,
     openapi_extra=json_body(TransferRequest),
 )
 async def make_transfer(
@@ -195,8 +208,11 @@ async def make_transfer(
     *,
     requested: Annotated[Requested, Depends(_requested)],
     idempotency_key: Annotated[str | None, Depends(_key)] = None,
-) -> CompletedTransfer:
+) -> CompletedTransfer | JSONResponse:
     """Transfer money between pods, ports and external accounts, within the limits.
+
+    If a rule of the policy asks the owner first, the answer is 202, and nothing was sent. Once the owner approves it,
+    it is sent: do not request it again. Get the attempt instead.
 
     The transfer is sent to Sequence once. If `detail` says that the outcome is unknown, the money may have moved: do
     not send the transfer again with another key. Get the attempt instead.
@@ -206,9 +222,12 @@ async def make_transfer(
     )
     response.headers.update(rate_headers(request))
     response.headers["Location"] = path_to(request, ATTEMPTS_PATH, completed.attempt_id)
-    _link_transfer(request, response, gateway, caller, completed.id)
     if completed.replayed:
         response.headers[REPLAYED_HEADER] = "true"
+    if isinstance(completed, PendingTransfer):
+        response.headers["Retry-After"] = str(PENDING_RETRY_SECONDS)
+        return JSONResponse(completed.model_dump(mode="json"), 202, dict(response.headers))
+    _link_transfer(request, response, gateway, caller, completed.id)
     view = gateway.view_of(caller)
     parties = {"source": view.ordered(completed.source), "destination": view.ordered(completed.destination)}
     return completed.model_copy(update=parties)
@@ -224,16 +243,35 @@ def _link_transfer(
 
 @router.get(
     f"{ATTEMPTS_PATH}/{{attempt_id}}",
-    responses=responses(401, 403, 404, 422, 500, 503) | {200: headers("Link") | _links(transfer_id="transfer_id")},
+    responses=responses(401, 403, 404, 422, 500, 503)
+    | {200: headers("Link", "Retry-After") | _links(transfer_id="transfer_id")},
 )
 async def get_attempt(
     request: Request,
     gateway: OpenGateway,
     caller: RequestCaller,
     response: Response,
-    attempt_id: Annotated[str, Path(description="The `attempt_id` of the answer, or the id in `detail`")],
+    *,
+    attempt_id: AttemptId,
+    wait_seconds: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Answer once the state changes, or after this time. If many requests wait, at once",
+        ),
+    ] = 0,
 ) -> AttemptStatus:
-    """Get the status of an attempt to transfer money."""
-    status = read_attempt(gateway.records, attempt_id, caller.name)
+    """Get the status of an attempt to transfer money. Makes no call to Sequence."""
+    status = await gateway.transfers.wait_for_change(attempt_id, caller, wait_seconds)
+    if status.state is State.AWAITING_APPROVAL:
+        response.headers["Retry-After"] = str(PENDING_RETRY_SECONDS)
     _link_transfer(request, response, gateway, caller, status.transfer_id)
     return status
+
+
+@router.delete(f"{ATTEMPTS_PATH}/{{attempt_id}}", responses=responses(401, 403, 404, 409, 422, 500, 503))
+async def cancel_attempt(gateway: OpenGateway, caller: RequestCaller, attempt_id: AttemptId) -> AttemptStatus:
+    """Cancel an attempt that waits for the owner's approval. To cancel it again changes nothing."""
+    return await gateway.transfers.cancel(attempt_id, caller)

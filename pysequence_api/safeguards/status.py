@@ -10,6 +10,7 @@ from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.keys import sha256_of
+from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
@@ -110,6 +111,8 @@ class AttemptStatus(Result):
     announced_at: Timestamp | None = Field(None, description="When it was sent")
     ended_at: Timestamp | None = Field(None, description="When its outcome was known")
     followed_until: Timestamp | None = Field(None, description="It is looked up at Sequence until then")
+    expires_at: Timestamp | None = Field(None, description="If the owner has not approved it by then, it expires")
+    decided_at: Timestamp | None = Field(None, description="When the owner approved or denied it")
 
 
 class AttemptList(Result):
@@ -192,16 +195,17 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         SafeguardsUnavailableError: the records cannot be read.
     """
 
-    def ask(reader: Reader) -> Attempt | None:
+    def ask(reader: Reader) -> AttemptStatus | None:
         found = reader.attempt(attempt_id)
-        if found is None or caller is None or caller == found.caller:
-            return found
-        return found if sees_everything(policy_in_force(reader), caller, Scope.READ_ACTIVITY) else None
+        is_own = found is not None and caller in {None, found.caller}
+        if found is None or not (is_own or sees_everything(policy_in_force(reader), str(caller), Scope.READ_ACTIVITY)):
+            return None
+        return _status_of(reader, found, records.owners)
 
-    attempt = records.read(ask)
-    if attempt is None:
+    status = records.read(ask)
+    if status is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
-    return _status(attempt, records)
+    return status
 
 
 def list_attempts(
@@ -232,31 +236,35 @@ def list_attempts(
 
     key_sha256 = None if key is None else sha256_of(key.encode())
 
-    def matches(attempt: Attempt) -> bool:
-        has_key = key_sha256 in {None, attempt.key_sha256}
-        return has_key and state in {None, decide.state_now(attempt, records.owners)}
-
     def ask(reader: Reader) -> AttemptList:
         before = reader.attempt(after) if after else None
         if after and (before is None or before.caller != caller):
             raise InvalidRequestError(NOT_A_CURSOR)
+        overdue = reader.overdue_approvals()
+
+        def matches(attempt: Attempt) -> bool:
+            has_key = key_sha256 in {None, attempt.key_sha256}
+            return has_key and state in {None, decide.state_now(attempt, records.owners, overdue)}
+
         is_filtered = state is not None or key is not None
         read = reader.attempts_of(caller, MAX_ATTEMPTS_READ if is_filtered else limit + 1, before)
         found = [one for one in read if matches(one)]
         page = found[:limit]
         end = page[-1] if len(found) > limit else read[-1] if len(read) == MAX_ATTEMPTS_READ else None
         return AttemptList(
-            attempts=tuple(_status(one, records) for one in page),
+            attempts=tuple(_status_of(reader, one, records.owners) for one in page),
             page_info=PageInfo(end_cursor="" if end is None else end.id, has_next_page=end is not None),
         )
 
     return records.read(ask)
 
 
-def _status(attempt: Attempt, records: Database) -> AttemptStatus:
+def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatus:
+    approval = reader.approval(attempt.id)
+    state = decide.state_now(attempt, owners, reader.overdue_approvals())
     return AttemptStatus(
         attempt_id=attempt.id,
-        state=decide.state_now(attempt, records.owners),
+        state=state,
         code=attempt.code,
         error=attempt.error,
         amount_cents=attempt.amount_cents,
@@ -270,6 +278,8 @@ def _status(attempt: Attempt, records: Database) -> AttemptStatus:
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
         followed_until=attempt.followed_until,
+        expires_at=None if approval is None else approval.expires_at,
+        decided_at=None if approval is None else approval.decided_at,
     )
 
 

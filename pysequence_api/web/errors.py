@@ -47,7 +47,9 @@ HEADERS = {
     POLICY_HEADER: _header("How many requests of this kind are allowed in how many seconds: `q` in `w`"),
     HEADER: _header("How many requests of this kind are left now, and in how many seconds one more is: `r`, `t`"),
     "Location": _header("The path of the attempt", format="uri-reference", type="string"),
-    "Link": _header('The path of the transfer, with `rel="related"`, for callers that may read it'),
+    "Link": _header(
+        'Paths: `rel="next"`, the next page; `rel="related"`, the transfer of an attempt, if the caller may read it'
+    ),
     REPLAYED_HEADER: _header(
         "`true` if this is the answer to an earlier request with the same idempotency key", type="string", enum=["true"]
     ),

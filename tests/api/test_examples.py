@@ -17,7 +17,8 @@ import time_machine
 
 from pysequence_api.api.document import EXAMPLES_PATH
 from pysequence_api.api.schema import openapi_schema
-from tests.world import open_world
+from tests.policies import apply_policy
+from tests.world import World, open_world
 
 pytestmark = pytest.mark.upstream("graphql")
 
@@ -25,6 +26,13 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MAX_LISTED = 2
 """So many entries of a list are shown."""
 METRICS = re.compile(r"(?:# \w+ )?pysequence_(?:safeguards_available|used_today_cents|left_today_cents)\b")
+ASKS = """
+[callers.default]
+scopes = ["move", "freeze"]
+reads = ["*"]
+rules = [{ name = "rent", from = ["c"], to = ["b"], max_cents = 50000, approve_above_cents = 2000 }]
+"""
+"""A policy under which the caller has to ask."""
 RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """Other ids of the sandbox are the same in every run, so that readers can use them there."""
 HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -45,7 +53,7 @@ class Recorder:
             for method, operation in methods.items()
         }
 
-    async def call(self, name: str, status: int = 200, *, body: Any = None, **parameters: Any) -> Any:
+    async def call(self, name: str, status: int = 200, /, *, body: Any = None, **parameters: Any) -> Any:
         """Call a route, whose answer must have this status, and return the answer.
 
         The first request of a route is its example, and so is the first answer of each status.
@@ -93,7 +101,7 @@ def _steady(examples: dict[str, Any]) -> str:
     return HASH.sub("0" * 64, RANDOM.sub(lambda match: ids[match.group()], text))
 
 
-async def _record(record: Recorder) -> None:
+async def _record(record: Recorder, world: World) -> None:
     await record.call("check_health")
     pods = {pod["name"]: pod for pod in await record.call("list_pods")}
     source, destination = pods["Groceries"], pods["Rent"]
@@ -104,8 +112,11 @@ async def _record(record: Recorder) -> None:
     await record.call("get_pod_detail", pod_id=source["id"])
     await record.call("get_pod_detail_of_organization", pod_id=source["id"], **organization)
     await record.call("list_accounts")
+    await record.call("find_account", name="groceries")
     await record.call("get_activity_summary")
+    await record.call("get_activity_totals", **{"from": "2026-11-01", "to": "2026-11-23"})
     await record.call("list_activity", first=2, directions=["INCOMING"])
+    await record.call("list_activity", 422, after="nothing like it")
     order = {
         "source_id": source["id"],
         "destination_id": destination["id"],
@@ -116,11 +127,16 @@ async def _record(record: Recorder) -> None:
     made = await record.call("make_transfer", body=order, idempotency_key="rent-2026-11")
     await record.call("make_transfer", 400, body=order | {"amount_cents": 1_500_000})
     await record.call("make_transfer", 422, body=order | {"amount_cents": "25.00"})
+    await record.call("list_own_attempts", key="rent-2026-11")
     await record.call("get_attempt", attempt_id=made["attempt_id"])
     await record.call("get_transfer", transfer_id=made["id"])
     await record.call("get_transfer_of_organization", transfer_id=made["id"], **organization)
     await record.call("get_limits")
     await record.call("read_metrics")
+    apply_policy(world, ASKS)
+    pending = await record.call("make_transfer", 202, body=order, idempotency_key="rent-2026-12")
+    await record.call("cancel_attempt", attempt_id=pending["attempt_id"])
+    await record.call("cancel_attempt", 409, attempt_id=made["attempt_id"])
     await record.call("freeze_transfers", body={"reason": "an unexpected transfer"})
     await record.call("make_transfer", 403, body=order)
 
@@ -130,7 +146,7 @@ async def test_examples_are_what_the_sandbox_answers(tmp_path: Path) -> None:
     with time_machine.travel(NOON, tick=False):
         async with open_world(tmp_path) as world, world.http() as client:
             recorder = Recorder(client)
-            await _record(recorder)
+            await _record(recorder, world)
     text = _steady(recorder.examples)
     if os.environ.get("REWRITE_SNAPSHOTS"):
         EXAMPLES_PATH.write_text(text)

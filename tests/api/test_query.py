@@ -103,6 +103,19 @@ async def test_an_unknown_word_of_sequence_passes_through_in_answers(world: Worl
     assert answer.json()["transfers"][0]["status"] == "BRAND_NEW"
 
 
+async def test_every_word_of_the_documentation_is_known(shared_client: httpx.AsyncClient) -> None:
+    document = (await shared_client.get("/openapi.json")).json()
+    parameters = document["paths"]["/api/activity"]["get"]["parameters"]
+    words = {one["name"]: one["schema"]["items"]["enum"] for one in parameters if "items" in one["schema"]}
+    assert set(words) == {"statuses", "directions", "activity_types"}
+    assert {"COMPLETE", "INCOMING", "CASHBACK"} <= {word for known in words.values() for word in known}
+    for name, known in words.items():
+        for word in known:
+            page = (await shared_client.get(f"/api/activity?first=3&{name}={word}")).json()
+            field = {"statuses": "status", "directions": "direction", "activity_types": "activity_type"}[name]
+            assert {one[field] for one in page["transfers"]} <= {word}
+
+
 @pytest.mark.parametrize("cursor", ["abc", "2", "5", "%00", "a" * 2000, "dDoxNzk1ODgxMDMzNzgyOjUxMA=="])
 async def test_a_guessed_cursor_is_refused_without_a_call(
     shared_world: World, shared_client: httpx.AsyncClient, cursor: str
