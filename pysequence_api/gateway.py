@@ -32,7 +32,7 @@ from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
-from pysequence_api.safeguards.policy import Scope
+from pysequence_api.safeguards.policy import Policy, Scope
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.scopes import expired, missing_scope
 from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
@@ -136,8 +136,8 @@ class Gateway:
             ScopeMissingError: it may not.
             SafeguardsUnavailableError: the policy cannot be read.
         """
-        self.require_current(caller)
-        error = missing_scope(self.policy.get(), caller.name, scope)
+        policy = self.policy.get()
+        error = expired(policy, caller.name, self.records.now()) or missing_scope(policy, caller.name, scope)
         if error is not None:
             raise error
 
@@ -157,10 +157,7 @@ class Gateway:
 
     def view_of(self, caller: Caller) -> View:
         """Say what a caller may see of the account."""
-        policy = self.policy.get()
-        if is_free(policy, caller.name):
-            return View()
-        return View.of(Grants() if policy is None else policy.caller(caller.name))
+        return _view(self.policy.get(), caller)
 
     async def preview(
         self,
@@ -202,8 +199,15 @@ class Gateway:
             caller: who reads.
             again: whether an answer that is young enough may be used again.
             on_age: called with the age in seconds of each answer that is used again.
+
+        Raises:
+            CallerExpiredError: the time of the caller is over.
         """
-        return ScopedReads(self.client, self.view_of(caller), self.fresh, again, on_age)
+        policy = self.policy.get()
+        error = expired(policy, caller.name, self.records.now())
+        if error is not None:
+            raise error
+        return ScopedReads(self.client, _view(policy, caller), self.fresh, again, on_age)
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today."""
@@ -214,6 +218,12 @@ class Gateway:
     def limits(self) -> Limits:
         """Say what is used and left today; see `read_limits`."""
         return read_limits(self.records, self.max_cents)
+
+
+def _view(policy: Policy | None, caller: Caller) -> View:
+    if is_free(policy, caller.name):
+        return View()
+    return View.of(Grants() if policy is None else policy.caller(caller.name))
 
 
 @asynccontextmanager

@@ -37,13 +37,18 @@ class NameConvertor(Convertor[str]):
 register_url_convertor("name", NameConvertor())
 
 
-# Dependencies are coroutines: FastAPI runs plain functions in a thread each, which costs more than they do.
+# Dependencies are coroutines, because FastAPI runs each plain function in a thread. They are few, because FastAPI takes
+# longer to resolve them than they take.
 
 
-async def _gateway(request: Request) -> Gateway:
+def _gateway_of(request: Request) -> Gateway:
     gateway = request.app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway
+
+
+async def _gateway(request: Request) -> Gateway:
+    return _gateway_of(request)
 
 
 def _iso_date(value: object) -> object:
@@ -56,21 +61,27 @@ def _iso_date(value: object) -> object:
 OpenGateway = Annotated[Gateway, Depends(_gateway)]
 
 
-async def _caller(request: Request, gateway: OpenGateway) -> Caller:
+def _caller_of(request: Request) -> Caller:
     caller = getattr(request.state, CALLER_STATE)
     assert isinstance(caller, Caller)
-    gateway.require_current(caller)
+    return caller
+
+
+async def _caller(request: Request) -> Caller:
+    caller = _caller_of(request)
+    _gateway_of(request).require_current(caller)
     return caller
 
 
 RequestCaller = Annotated[Caller, Depends(_caller)]
 
 
-async def _reads(request: Request, response: Response, gateway: OpenGateway, caller: RequestCaller) -> ScopedReads:
+async def _reads(request: Request, response: Response) -> ScopedReads:
     def tell_age(age_seconds: float) -> None:
         response.headers[AGE_HEADER] = str(max(int(age_seconds), int(response.headers.get(AGE_HEADER, "0"))))
 
-    return gateway.reads_of(caller, again=not _is_no_cache(request), on_age=tell_age)
+    again = not _is_no_cache(request)
+    return _gateway_of(request).reads_of(_caller_of(request), again=again, on_age=tell_age)
 
 
 def _is_no_cache(request: Request) -> bool:
@@ -86,9 +97,9 @@ Reads = Annotated[ScopedReads, Depends(_reads)]
 def needs(*scopes: Scope) -> params.Depends:
     """Make the check that a caller has scopes, for the dependencies of routes. It runs before all others."""
 
-    async def check(gateway: OpenGateway, caller: RequestCaller) -> None:
+    async def check(request: Request) -> None:
         for scope in scopes:
-            gateway.require(caller, scope)
+            _gateway_of(request).require(_caller_of(request), scope)
 
     return params.Depends(check)
 
