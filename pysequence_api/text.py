@@ -42,7 +42,7 @@ def plain_text(text: str, limit_characters: int = TEXT_LIMIT_CHARACTERS, *, secr
     Returns:
         The text without control characters, credentials and markup. Long numbers are masked to their last four digits.
     """
-    line = _one_line(text[: limit_characters * READ_FACTOR])
+    line = one_line(text[: limit_characters * READ_FACTOR])
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET_CHARACTERS:
             line = line.replace(secret, REMOVED)
@@ -52,6 +52,15 @@ def plain_text(text: str, limit_characters: int = TEXT_LIMIT_CHARACTERS, *, secr
     if not line:
         return "(no text)"
     return line if len(line) <= limit_characters else line[: limit_characters - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Remove invisible characters, which could split or reorder a text; line breaks and the like become spaces."""
+    visible = "".join(character for character in text if unicodedata.category(character) not in {"Cf", "Cs", "Co"})
+    spaced = "".join(
+        " " if unicodedata.category(character) in {"Cc", "Zl", "Zp", "Zs"} else character for character in visible
+    )
+    return " ".join(spaced.split())
 
 
 def without_keys(text: str) -> str:
@@ -80,15 +89,6 @@ def parse_json(body: bytes) -> Any:
         return json.loads(body, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def _one_line(text: str) -> str:
-    # Remove invisible characters, which could split a number. Control characters and line breaks become spaces.
-    visible = "".join(character for character in text if unicodedata.category(character) not in {"Cf", "Cs", "Co"})
-    spaced = "".join(
-        " " if unicodedata.category(character) in {"Cc", "Zl", "Zp", "Zs"} else character for character in visible
-    )
-    return " ".join(spaced.split())
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -45,6 +45,7 @@ class Channel(StrEnum):
 
     API = "api"
     CLI = "cli"
+    PAGE = "page"
 
 
 class Event(BaseModel):
