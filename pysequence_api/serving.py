@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -13,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from pysequence_api.api.app import create_app
+from pysequence_api.demo import prepare
 from pysequence_api.doctor.account import check_ids
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.policy import check_policy_of
@@ -27,6 +29,7 @@ from pysequence_api.errors import (
     SignInError,
 )
 from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.owner import PageServer, page_url
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
@@ -87,8 +90,9 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         listener = bind(gateway.settings)
         if (path := gateway.settings.server_socket) is not None:
             stack.callback(path.unlink, missing_ok=True)
+        page = await _open_page(gateway, tls) if gateway.settings.has_page else None
         url = _url(gateway.settings)
-        server = create_server(app, listener, tls, partial(on_ready, gateway, url), gateway.stop)
+        server = create_server(app, listener, tls, partial(on_ready, gateway, url), partial(_stop, gateway, page))
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
@@ -96,12 +100,35 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                     background.start_soon(gateway.follow_up.run_for_ever)
                     background.start_soon(gateway.transfers.resending.keep_adopting)
                     background.start_soon(gateway.client.stay_signed_in)
-                    await server.serve(sockets=[listener])
+                    async with anyio.create_task_group() as servers:
+                        if page is not None:
+                            servers.start_soon(page.serve)
+                        await server.serve(sockets=[listener])
+                        _stop(gateway, page)
                     background.cancel_scope.cancel()
             finally:
                 # Signals are still captured: a second one must not end the wait for transfers.
                 await stack.aclose()
                 log.info("stopped; no transfer is in progress")
+
+
+async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer:
+    """Listen for the owner. Without a password or a secret, the page says how to set them."""
+    showcase = await prepare(gateway) if gateway.settings.sandbox else None
+    page = PageServer.open(gateway, tls, showcase)
+    log.info("the owner's page: %s", page_url(gateway.settings))
+    is_ready = await anyio.to_thread.run_sync(lambda: gateway.owner.has_code() and gateway.owner.has_password())
+    if not is_ready:
+        log.warning(
+            "nobody can sign in to the owner's page yet. Set a password and a secret: pysequence-api owner setup"
+        )
+    return page
+
+
+def _stop(gateway: Gateway, page: PageServer | None) -> None:
+    gateway.stop()
+    if page is not None:
+        page.stop()
 
 
 def _url(settings: Settings) -> str:

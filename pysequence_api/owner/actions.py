@@ -58,7 +58,7 @@ def to(path: str, note: str) -> Response:
 
 
 @shown_on(pages.overview, "/")
-async def freeze_transfers(request: Request, form: Form) -> Response:
+async def freeze_transfers(request: Request, _: Form) -> Response:
     """Freeze the transfers of everybody."""
     freeze = partial(control.freeze, page_of(request).gateway.records, REASON, channel=Channel.PAGE)
     await anyio.to_thread.run_sync(freeze)
@@ -73,7 +73,7 @@ async def unfreeze_transfers(request: Request, form: Form) -> Response:
 
 
 @shown_on(pages.callers, "/callers")
-async def freeze_caller(request: Request, form: Form) -> Response:
+async def freeze_caller(request: Request, _: Form) -> Response:
     """Freeze the transfers of one caller."""
     records, caller = page_of(request).gateway.records, request.path_params["caller"]
     await anyio.to_thread.run_sync(partial(control.freeze, records, REASON, caller, Channel.PAGE))
@@ -102,7 +102,7 @@ async def approve(request: Request, form: Form) -> Response:
 
 
 @shown_on(pages.transfer, "/transfers/{attempt_id}")
-async def deny(request: Request, form: Form) -> Response:
+async def deny(request: Request, _: Form) -> Response:
     """Deny a transfer that waits for the owner."""
     attempt_id = request.path_params["attempt_id"]
     await page_of(request).gateway.transfers.deny(attempt_id, Channel.PAGE)
@@ -110,7 +110,7 @@ async def deny(request: Request, form: Form) -> Response:
 
 
 @shown_on(pages.transfer, "/transfers/{attempt_id}")
-async def cancel(request: Request, form: Form) -> Response:
+async def cancel(request: Request, _: Form) -> Response:
     """Cancel a transfer that was not sent yet."""
     attempt_id = request.path_params["attempt_id"]
     await page_of(request).gateway.transfers.cancel_queued(attempt_id, Channel.PAGE)
@@ -118,7 +118,7 @@ async def cancel(request: Request, form: Form) -> Response:
 
 
 @shown_on(pages.overview, "/")
-async def sign_out(request: Request, form: Form) -> Response:
+async def sign_out(request: Request, _: Form) -> Response:
     """Sign out everywhere: no cookie that was given out until now is worth anything."""
     page = page_of(request)
     await anyio.to_thread.run_sync(page.gateway.owner.sign_out_everywhere)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.owner import actions, pages, signing_in
 from pysequence_api.owner.checks import (
@@ -20,9 +21,8 @@ from pysequence_api.owner.checks import (
     session_cookie,
 )
 from pysequence_api.owner.drawing import STYLE_SHEET
-from pysequence_api.owner.pages import Page, page_of
+from pysequence_api.owner.pages import Page, Showcase, page_of
 from pysequence_api.owner.sessions import Sessions
-from pysequence_api.errors import GatewayError
 from pysequence_api.settings import Settings, is_loopback, variable
 from pysequence_api.web.access import HostCheck
 from pysequence_api.web.request_log import RequestCounts, RequestLog
@@ -51,18 +51,18 @@ ROUTES = [
 ]
 
 
-def create_app(gateway: Gateway, *, is_showcase: bool = False) -> Starlette:
+def create_app(gateway: Gateway, showcase: Showcase | None = None) -> Starlette:
     """Create the application of an open gateway, which the caller closes.
 
     Args:
         gateway: the account.
-        is_showcase: the sandbox with a password and codes that everybody knows, which the page shows.
+        showcase: in the sandbox, how everybody signs in.
     """
     settings = gateway.settings
     sessions, cookie_name = Sessions(gateway), session_cookie(settings)
     app = Starlette(routes=ROUTES, exception_handlers={HTTPException: _http_problem, GatewayError: _problem})
     app.router.redirect_slashes = False
-    app.state.page = Page(gateway, sessions, cookie_name, is_showcase=is_showcase)
+    app.state.page = Page(gateway, sessions, cookie_name, showcase)
     # The last one is the outermost.
     app.add_middleware(SessionCheck, sessions=sessions, cookie_name=cookie_name)
     app.add_middleware(OriginCheck, settings=settings)

@@ -24,7 +24,12 @@ def new_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cents": format_cents, "when": when, "line": lambda text: one_line(str(text)), "words": words}
+    environment.filters |= {
+        "cents": format_cents,
+        "when": when,
+        "line": lambda text: one_line(str(text)),
+        "words": words,
+    }
     return environment
 
 

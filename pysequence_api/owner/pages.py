@@ -1,9 +1,11 @@
 """The pages that show. None of them changes anything, whoever opens them and how often."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from jinja2 import Environment
 from starlette.exceptions import HTTPException
@@ -33,16 +35,33 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
+class Showcase:
+    """How everybody signs in to the page of a sandbox, which says so.
+
+    Attributes:
+        password: of the page.
+        next_code: returns a code that is good now; ``None`` if there is none for some seconds.
+    """
+
+    password: str
+    next_code: Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What all pages share."""
 
     gateway: Gateway
     sessions: Sessions
     cookie_name: str
-    is_showcase: bool
+    showcase: Showcase | None = None
     environment: Environment = field(default_factory=new_environment)
+    signing_in: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
+    """One password at a time: each costs memory, and each wrong one must count before the next is looked at."""
 
-    def draw(self, request: Request, template: str, *, status: int = 200, plain: bool = False, **values: Any) -> Response:
+    def draw(
+        self, request: Request, template: str, *, status: int = 200, plain: bool = False, **values: Any
+    ) -> Response:
         """Draw a page.
 
         Args:
@@ -59,9 +78,11 @@ class Page:
             "problem": None,
             "sandbox": self.gateway.settings.sandbox,
             "now": self.gateway.records.now(),
+            "showcase": self.showcase,
+            "code": None if self.showcase is None else self.showcase.next_code(),
         }
         if not plain:
-            common |= {"frozen": self._freeze(), "token": session_of(request).new_token, "code": self._code()}
+            common |= {"frozen": self._freeze(), "token": session_of(request).new_token}
         return HTMLResponse(self.environment.get_template(template).render(common | values), status)
 
     def _freeze(self) -> Any:
@@ -69,10 +90,6 @@ class Page:
             return self.gateway.records.read(lambda reader: reader.freeze())
         except SafeguardsUnavailableError:
             return None  # the page itself says that the records cannot be read
-
-    def _code(self) -> str | None:
-        """Return the next code in the sandbox, whose secret everybody knows."""
-        return self.gateway.owner.next_code() if self.is_showcase else None
 
 
 def page_of(request: Request) -> Page:
@@ -94,9 +111,7 @@ async def overview(request: Request, problem: GatewayError | None = None) -> Res
     page = page_of(request)
     found = await anyio.to_thread.run_sync(shown.overview, page.gateway)
     who = await anyio.to_thread.run_sync(shown.callers, page.gateway)
-    return page.draw(
-        request, "overview.html", status=_status(problem), problem=problem, found=found, callers=who
-    )
+    return page.draw(request, "overview.html", status=_status(problem), problem=problem, found=found, callers=who)
 
 
 async def callers(request: Request, problem: GatewayError | None = None) -> Response:

@@ -76,7 +76,11 @@ class Sessions:
             return None
         right = _mac(owner.session_secret, "session", str(owner.session_generation), match["at"], match["id"])
         is_current = timedelta(0) <= now - from_micros(int(match["at"])) < SESSION
-        return Session(match["id"], owner.session_secret) if hmac.compare_digest(right, match["mac"]) and is_current else None
+        return (
+            Session(match["id"], owner.session_secret)
+            if hmac.compare_digest(right, match["mac"]) and is_current
+            else None
+        )
 
     def take(self, session: Session, token: str) -> Sent:
         """Take a form by its token: it is good for one time, and in its session."""

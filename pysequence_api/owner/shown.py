@@ -153,7 +153,8 @@ class ShownEvent:
     def extra(self) -> dict[str, object]:
         """What else it says."""
         shown = {"timestamp", "event_type", "amount_cents", "source", "destination", "caller", "attempt_id", "prev"}
-        return {name: value for name, value in self.line.as_json().items() if name not in shown}
+        given = {name: value for name, value in self.line.as_json().items() if name not in shown}
+        return {name: f"{value[:12]}…" if name.endswith("_sha256") else value for name, value in given.items()}
 
 
 def overview(gateway: Gateway) -> Overview:
@@ -279,9 +280,7 @@ def audit(
     with gateway.records.read_apart() as connection:  # a filter can take a while, and nobody should wait for that
         reader = Reader(connection, gateway.records.now())
         names = reader.names()
-        lines = reader.newest_lines(
-            PAGE_LINES + 1, before, event_type=event_type, caller=caller, attempt_id=attempt_id
-        )
+        lines = reader.newest_lines(PAGE_LINES + 1, before, event_type=event_type, caller=caller, attempt_id=attempt_id)
         return [_event(number, line, names) for number, line in lines]
 
 

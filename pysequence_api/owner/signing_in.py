@@ -2,7 +2,6 @@
 
 import re
 
-import anyio
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -14,34 +13,22 @@ from pysequence_api.owner.forms import read_form
 from pysequence_api.owner.pages import page_of
 
 MAX_WAITING = 8
-"""So many people at most wait to sign in. One at a time is checked: a password costs memory, and a guess must count."""
+"""So many at most wait to sign in."""
 WRONG = "The password or the code is wrong."
 _NEXT = re.compile(r"/(transfers/[0-9a-f-]{36}|transfers|callers|audit)?")
-_one_at_a_time = anyio.CapacityLimiter(1)
 
 
-async def sign_in_page(request: Request, problem: str | None = None, *, status: int = 200, wanted: str = "") -> Response:
+async def sign_in_page(request: Request) -> Response:
     """Show the form to sign in."""
-    page = page_of(request)
-    wanted = _allowed(wanted or request.query_params.get("next", "/"))
-    return page.draw(
-        request,
-        "sign_in.html",
-        status=status,
-        plain=True,
-        problem_text=problem,
-        next=wanted,
-        is_ready=await anyio.to_thread.run_sync(_is_ready, page.gateway),
-        demo=page.showcase_credentials(),
-    )
+    return await _form(request, request.query_params.get("next", "/"))
 
 
 async def sign_in(request: Request) -> Response:
     """Check the password and the code, and begin a session."""
     page, form = page_of(request), await read_form(request)
     wanted = _allowed(form.get("next", "/"))
-    if _one_at_a_time.statistics().tasks_waiting >= MAX_WAITING:
-        return await sign_in_page(request, "Too many people sign in now. Try again.", status=503, wanted=wanted)
+    if page.signing_in.statistics().tasks_waiting >= MAX_WAITING:
+        return await _form(request, wanted, "Too many people sign in now. Try again.", 503)
 
     def check() -> str:
         page.gateway.owner.check_password(form.get("password", ""))
@@ -49,14 +36,27 @@ async def sign_in(request: Request) -> Response:
         return page.sessions.begin()
 
     try:
-        cookie = await anyio.to_thread.run_sync(check, limiter=_one_at_a_time)
+        cookie = await anyio.to_thread.run_sync(check, limiter=page.signing_in)
     except (WrongPasswordError, WrongCodeError) as error:
         # Which of the two was wrong is not said: who has only the password should not learn that.
         again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
-        return await sign_in_page(request, f"{WRONG}{again}", status=401, wanted=wanted)
+        return await _form(request, wanted, f"{WRONG}{again}", 401)
     answer = RedirectResponse(wanted, 303)
     answer.set_cookie(page.cookie_name, cookie, **COOKIE_ATTRIBUTES)
     return answer
+
+
+async def _form(request: Request, wanted: str, problem: str | None = None, status: int = 200) -> Response:
+    page = page_of(request)
+    return page.draw(
+        request,
+        "sign_in.html",
+        status=status,
+        plain=True,
+        problem_text=problem,
+        next=_allowed(wanted),
+        is_ready=await anyio.to_thread.run_sync(_is_ready, page.gateway),
+    )
 
 
 def _is_ready(gateway: Gateway) -> bool:

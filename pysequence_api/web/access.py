@@ -189,7 +189,9 @@ class HostCheck:
         if not self._names or kind == "lifespan" or scope["path"] == HEALTH_PATH or self._is_allowed(scope):
             await self._app(scope, receive, send)
         elif kind == "http":
-            await JSONResponse({"detail": self._detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)(scope, receive, send)
+            await JSONResponse({"detail": self._detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)(
+                scope, receive, send
+            )
         else:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "Invalid host"})
 
