@@ -18,11 +18,11 @@ from pysequence_api.records.attempts import Reader
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add
 from pysequence_api.safeguards.applying import apply_policy
+from pysequence_api.safeguards.owner import STEP_SECONDS, hash_password
 from pysequence_api.safeguards.policy import account_of
 
 PASSWORD = "owner-of-the-sandbox"
 SECRET = "ONQW4ZDCN54CA33XNZSXEJ3TEBYGCZ3F"
-STEP_SECONDS = 30
 AGENT, HOME = "openclaw", "home-assistant"
 _POLICY = """\
 version = 1
@@ -89,9 +89,14 @@ async def prepare(gateway: Gateway) -> Showcase | None:
 
 
 def _set_secrets(gateway: Gateway) -> None:
-    if not gateway.owner.has_code():
-        gateway.owner.set_secret(SECRET)
-        gateway.owner.set_password(PASSWORD)
+    if gateway.owner.has_code():
+        return
+    hashed = hash_password(PASSWORD)
+    gateway.records.write(
+        lambda writer: writer.set_owner_secrets(
+            totp_secret=SECRET, totp_set_at=writer.now, password_hash=hashed, password_set_at=writer.now
+        )
+    )
 
 
 def _next_code(gateway: Gateway) -> str | None:
@@ -136,8 +141,8 @@ async def _add(gateway: Gateway, name: str) -> Caller:
 
 def _policy(accounts: Accounts, words: Mapping[str, str], max_cents: int) -> str:
     """Write the policy, with all accounts, and these words for some of them."""
-    kinds = {AccountType.POD: accounts.pods, AccountType.ACCOUNT: accounts.accounts}
-    all_ids = {one.id: account_of(kind, one.id) for kind, found in kinds.items() for one in found}
+    all_ids = {pod.id: account_of(AccountType.POD, pod.id) for pod in accounts.pods}
+    all_ids |= {one.id: account_of(AccountType.ACCOUNT, one.id) for one in accounts.accounts}
     named = {account_id: words.get(account_id, f"account-{number}") for number, account_id in enumerate(all_ids, 1)}
     pods = {pod.id for pod in accounts.pods}
     return _POLICY.format(

@@ -29,7 +29,8 @@ from pysequence_api.errors import (
     SignInError,
 )
 from pysequence_api.gateway import Gateway, open_gateway
-from pysequence_api.owner import PageServer, page_url
+from pysequence_api.local_server import page_url
+from pysequence_api.owner import PageServer
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check

@@ -13,8 +13,9 @@ from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
 from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
+from pysequence_api.local_server import page_url
 from pysequence_api.money import format_cents
-from pysequence_api.serving import page_url, required_settings
+from pysequence_api.serving import required_settings
 from pysequence_api.serving import serve as serve_api
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings, variable
 

@@ -6,7 +6,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pysequence_api.owner.sessions import SESSION, Sessions
+from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.owner.sessions import Sessions
 from pysequence_api.records.callers import THE_OWNER
 from pysequence_api.settings import Settings
 from pysequence_api.web.access import CALLER_STATE
@@ -15,6 +16,7 @@ from pysequence_api.web.keyless import key_was_right
 
 SIGN_IN, STYLE = "/sign-in", "/style.css"
 PUBLIC_PATHS = {SIGN_IN, STYLE}
+UNREADABLE = "The records cannot be read. On the server, run: pysequence-api doctor"
 SESSION_STATE = "session"
 """The name of the session in the ``state`` of an ASGI scope."""
 READING = {"GET", "HEAD"}
@@ -98,7 +100,11 @@ class SessionCheck:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        session = self._sessions.find(_cookie(Headers(scope=scope), self._cookie_name))
+        try:
+            session = self._sessions.find(_cookie(Headers(scope=scope), self._cookie_name))
+        except SafeguardsUnavailableError:
+            await PlainTextResponse(UNREADABLE, 503)(scope, receive, send)
+            return
         if session is not None:
             key_was_right()
             connection = scope.get("state", {}).get(CONNECTION_STATE)
@@ -118,15 +124,6 @@ def session_cookie(settings: Settings) -> str:
     A browser takes the prefix only over https; then no other server under a name like ours can set the cookie.
     """
     return "owner" if settings.tls_key is None and settings.owner_proxy is None else "__Host-owner"
-
-
-COOKIE_ATTRIBUTES = {
-    "max_age": int(SESSION.total_seconds()),
-    "path": "/",
-    "secure": True,
-    "httponly": True,
-    "samesite": "strict",
-}
 
 
 def _cookie(headers: Headers, name: str) -> str | None:

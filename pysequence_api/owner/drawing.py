@@ -58,12 +58,12 @@ def distance(span: timedelta) -> str:
     seconds = round(abs(span.total_seconds()))
     if seconds < UNITS[-1][0]:
         return "now" if span <= timedelta(0) else "in less than a minute"
-    parts = []
+    counts: list[tuple[int, str]] = []
     for size, unit in UNITS:
         count, seconds = divmod(seconds, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    text = " ".join(part for part in parts[:2] if not part.startswith("0 "))
+        if count or counts:
+            counts.append((count, unit))
+    text = " ".join(f"{count} {unit}" for count, unit in counts[:2] if count)
     return f"{text} ago" if span < timedelta(0) else f"in {text}"
 
 

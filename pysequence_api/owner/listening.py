@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from pysequence_api.gateway import Gateway
 from pysequence_api.http_server import HttpServer
-from pysequence_api.local_server import LOCAL_ADDRESSES
 from pysequence_api.owner.app import create_app
 from pysequence_api.owner.pages import Showcase
-from pysequence_api.settings import Settings
 from pysequence_api.web.listening import bind_page, create_server
 
 
@@ -43,12 +41,3 @@ class PageServer:
     def stop(self) -> None:
         """Finish the requests that run, and no more."""
         self.server.should_exit = True
-
-
-def page_url(settings: Settings) -> str:
-    """Return the address that a person opens."""
-    if settings.owner_proxy is not None:
-        return settings.owner_proxy
-    host = LOCAL_ADDRESSES.get(settings.owner_host, settings.owner_host)
-    scheme = "http" if settings.tls_key is None else "https"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.owner_port}"

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pysequence_api.errors import GatewayError, NotFoundError, SafeguardsUnavailableError
+from pysequence_api.errors import ApprovalOverError, GatewayError, SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
 from pysequence_api.owner import shown
 from pysequence_api.owner.checks import SESSION_STATE
@@ -20,7 +20,9 @@ from pysequence_api.owner.drawing import new_environment
 from pysequence_api.owner.sessions import Session, Sessions
 from pysequence_api.records.audit import EventType
 from pysequence_api.records.states import State
+from pysequence_api.text import one_line
 
+MAX_FILTER_CHARACTERS = 100
 NOTES = {
     "approved": "Approved. This is what became of it.",
     "denied": "Denied. Nothing was sent.",
@@ -124,7 +126,7 @@ async def callers(request: Request, problem: GatewayError | None = None) -> Resp
 async def transfers(request: Request) -> Response:
     """Show the last transfers, a page at a time."""
     page, given = page_of(request), request.query_params
-    before, caller = _only(_ATTEMPT_ID, given.get("before")), given.get("caller") or None
+    before, caller = _only(_ATTEMPT_ID, given.get("before")), _given(request, "caller")
     found = await anyio.to_thread.run_sync(shown.transfers, page.gateway, before, caller)
     return page.draw(
         request,
@@ -147,10 +149,8 @@ async def transfer(request: Request, problem: GatewayError | None = None) -> Res
     if one.state is State.AWAITING_APPROVAL:
         try:
             pending = await page.gateway.transfers.pending_one(attempt_id)
-        except NotFoundError:
-            one = (await anyio.to_thread.run_sync(shown.transfer, page.gateway, attempt_id) or found)[0]
-        except GatewayError as error:
-            problem = problem or error
+        except ApprovalOverError:  # since it was read
+            return await transfer(request, problem)
     return page.draw(
         request,
         "transfer.html",
@@ -167,7 +167,7 @@ async def audit(request: Request) -> Response:
     """Show the audit trail, a page at a time, all of it or what a filter leaves."""
     page, given = page_of(request), request.query_params
     before = _only(_NUMBER, given.get("before"))
-    filters = {name: given.get(name, "").strip()[:100] or None for name in ("event", "caller", "attempt")}
+    filters = {name: _given(request, name) for name in ("event", "caller", "attempt")}
     found = await anyio.to_thread.run_sync(
         shown.audit,
         page.gateway,
@@ -185,6 +185,10 @@ async def audit(request: Request) -> Response:
         filters=filters,
         event_types=sorted(EventType),
     )
+
+
+def _given(request: Request, name: str) -> str | None:
+    return one_line(request.query_params.get(name, "")[:MAX_FILTER_CHARACTERS]) or None
 
 
 def _only(pattern: re.Pattern[str], text: str | None) -> str | None:

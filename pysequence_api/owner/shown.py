@@ -165,8 +165,9 @@ def overview(gateway: Gateway) -> Overview:
     """
     limits = gateway.limits()
 
+    names = gateway.names.all()
+
     def ask(reader: Reader) -> Overview:
-        names = reader.names()
         opened = [show(reader, gateway, one, names) for one in reader.open_attempts()]
         asked = [show(reader, gateway, one, names) for one in reader.attempts_in(State.AWAITING_APPROVAL)]
         returned = reader.returned_since(reader.now - RETURNED_FOR, MAX_RETURNED)
@@ -241,9 +242,9 @@ def transfers(gateway: Gateway, before: str | None, caller: str | None) -> list[
         before: the id of the last attempt of the page before.
         caller: only of this one.
     """
+    names = gateway.names.all()
 
     def ask(reader: Reader) -> list[Shown]:
-        names = reader.names()
         last = None if before is None else reader.attempt(before)
         return [show(reader, gateway, one, names) for one in reader.newest_attempts(PAGE_TRANSFERS + 1, last, caller)]
 
@@ -252,12 +253,12 @@ def transfers(gateway: Gateway, before: str | None, caller: str | None) -> list[
 
 def transfer(gateway: Gateway, attempt_id: str) -> tuple[Shown, list[ShownEvent]] | None:
     """Read one attempt with its events, oldest first; ``None`` if there is no such one."""
+    names = gateway.names.all()
 
     def ask(reader: Reader) -> tuple[Shown, list[ShownEvent]] | None:
         attempt = reader.attempt(attempt_id)
         if attempt is None:
             return None
-        names = reader.names()
         lines = reader.newest_lines(PAGE_LINES, attempt_id=attempt_id)
         return show(reader, gateway, attempt, names), [_event(number, line, names) for number, line in reversed(lines)]
 
@@ -276,10 +277,9 @@ def audit(
         caller: only events of this caller.
         attempt_id: only events of this attempt.
     """
-
+    names = gateway.names.all()
     with gateway.records.read_apart() as connection:  # a filter can take a while, and nobody should wait for that
         reader = Reader(connection, gateway.records.now())
-        names = reader.names()
         lines = reader.newest_lines(PAGE_LINES + 1, before, event_type=event_type, caller=caller, attempt_id=attempt_id)
         return [_event(number, line, names) for number, line in lines]
 

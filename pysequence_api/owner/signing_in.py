@@ -8,9 +8,9 @@ from starlette.responses import RedirectResponse, Response
 
 from pysequence_api.errors import WrongCodeError, WrongPasswordError
 from pysequence_api.gateway import Gateway
-from pysequence_api.owner.checks import COOKIE_ATTRIBUTES
 from pysequence_api.owner.forms import read_form
 from pysequence_api.owner.pages import page_of
+from pysequence_api.owner.sessions import SESSION
 
 MAX_WAITING = 8
 """So many at most wait to sign in."""
@@ -42,7 +42,8 @@ async def sign_in(request: Request) -> Response:
         again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
         return await _form(request, wanted, f"{WRONG}{again}", 401)
     answer = RedirectResponse(wanted, 303)
-    answer.set_cookie(page.cookie_name, cookie, **COOKIE_ATTRIBUTES)
+    max_age = int(SESSION.total_seconds())
+    answer.set_cookie(page.cookie_name, cookie, max_age, secure=True, httponly=True, samesite="strict")
     return answer
 
 

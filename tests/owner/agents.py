@@ -39,8 +39,9 @@ async def ask(world: World, key: str, amount_cents: int = ASKED_CENTS, process: 
 async def request(world: World, key: str, amount_cents: int, process: Gateway | None = None) -> GatewayError | None:
     """Have the agent request a transfer, and return why it was refused."""
     caller = Caller(AGENT, sha256_of(key.encode()))
+    transfers = (process or world.gateway).transfers
     try:
-        await world.transfer(amount_cents, process=process, channel=Channel.API, caller=caller, key=f"key-{amount_cents}")
+        await transfers.transfer(world.order(amount_cents), Channel.API, f"key-{amount_cents}", caller=caller)
     except GatewayError as error:
         return error
     return None

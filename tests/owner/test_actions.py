@@ -116,7 +116,7 @@ async def test_cancel_what_waits_in_the_queue(world: World, owner: Person) -> No
     process = await world.open_process()
     process.client.prepare_transfer = forever  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(world.transfer(4_520, process=process))
-    while not world.attempts():
+    while not world.attempts():  # noqa: ASYNC110 - the records tell nobody
         await asyncio.sleep(0.005)
     queued = world.attempts()[0].id
     answer = await owner.send(await owner.open("/"), f"/transfers/{queued}/cancel")

@@ -4,12 +4,24 @@ import httpx
 import pytest
 
 from pysequence_api.owner import create_app
+from pysequence_api.records.states import State
 from tests.owner.agents import add_agent, ask
 from tests.owner.person import ORIGIN, Form, Person, browsing, forms_of
 from tests.world import API_KEY, World
 
 pytestmark = pytest.mark.anyio
-PATHS = ("/", "/callers", "/transfers", "/audit", "/freeze", "/unfreeze", "/sign-out", "/api/pods", "/metrics", "/nothing")
+PATHS = (
+    "/",
+    "/callers",
+    "/transfers",
+    "/audit",
+    "/freeze",
+    "/unfreeze",
+    "/sign-out",
+    "/api/pods",
+    "/metrics",
+    "/nothing",
+)
 POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
@@ -17,8 +29,9 @@ async def test_a_key_is_worth_nothing_on_the_page_and_the_api_has_none_of_its_pa
     world: World, stranger: Person
 ) -> None:
     agents_key = add_agent(world)
+    asked = await ask(world, agents_key)
     for key in (agents_key, API_KEY):
-        for path in (*PATHS, f"/transfers/{await ask(world, agents_key) if key == agents_key else 'x'}/approve")[-1:] + PATHS:
+        for path in (*PATHS, f"/transfers/{asked}", f"/transfers/{asked}/approve", f"/transfers/{asked}/deny"):
             for method in ("GET", "POST"):
                 headers = {"X-API-Key": key, "Authorization": f"Bearer {key}", "Origin": ORIGIN}
                 answer = await stranger.client.request(method, path, headers=headers)
@@ -29,6 +42,7 @@ async def test_a_key_is_worth_nothing_on_the_page_and_the_api_has_none_of_its_pa
                 assert (await api.get(path)).status_code == 404
                 assert (await api.post(path)).status_code == 404
     assert not world.gateway.limits().frozen
+    assert world.attempt(asked).state is State.AWAITING_APPROVAL
 
 
 async def test_a_form_from_elsewhere_does_nothing(world: World, owner: Person) -> None:

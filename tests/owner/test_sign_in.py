@@ -61,9 +61,7 @@ async def test_wrong_passwords_make_the_next_wait_also_in_another_process(
 async def test_signing_in_leads_to_the_page_that_was_wanted_and_to_no_other(stranger: Person) -> None:
     attempt = "/transfers/00000000-0000-4000-8000-000000000000"
     location = (await stranger.open(attempt)).headers["location"]
-    answer = await stranger.send(
-        await stranger.open(location), "/sign-in", password=PASSWORD, code=stranger.new_code()
-    )
+    answer = await stranger.send(await stranger.open(location), "/sign-in", password=PASSWORD, code=stranger.new_code())
     assert answer.headers["location"] == attempt
     for elsewhere in ("https://evil.example", "//evil.example", "/\\evil.example", "/sign-in?next=/", "javascript:0"):
         page = await stranger.client.get("/sign-in", params={"next": elsewhere})
