@@ -6,6 +6,7 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
 ├── InvalidRequestError                     422  exit 2  invalid_request
 │   └── UnknownAccountError                 422  exit 2  unknown_account
 ├── NotFoundError                           404  exit 2  not_found
+├── WrongPasswordError                      403  exit 3  wrong_password
 ├── SafeguardError                          400  exit 3  a safeguard rejected it; nothing was sent
 │   ├── LimitExceededError                  400  exit 3  over_max or over_day
 │   ├── TooManyAttemptsError                429  exit 3  rate_limited
@@ -17,6 +18,12 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
 │   ├── ScopeMissingError                   403  exit 3  scope_missing
 │   ├── CallerExpiredError                  403  exit 3  caller_expired
 │   ├── PolicyRefusedError                  403  exit 3  pair_not_allowed, over_hour, ...
+│   ├── DeniedError                         403  exit 3  denied
+│   ├── TooManyPendingError                 429  exit 3  too_many_pending
+│   ├── ApprovalOverError                   409  exit 3  approval_over
+│   ├── TransferCancelledError              409  exit 3  cancelled
+│   ├── WrongCodeError                      403  exit 3  wrong_code
+│   ├── LowBalanceError                     403  exit 3  low_balance
 │   ├── TooManyUnknownError                 503  exit 3  too_many_unknown
 │   └── SafeguardsUnavailableError          503  exit 3  records_unavailable
 │       ├── ClockError                      503  exit 3  clock_wrong
@@ -81,6 +88,13 @@ class Code(StrEnum):
     PAIR_NOT_ALLOWED = "pair_not_allowed"
     INSTANT_NOT_ALLOWED = "instant_not_allowed"
     NEEDS_APPROVAL = "needs_approval"
+    DENIED = "denied"
+    TOO_MANY_PENDING = "too_many_pending"
+    APPROVAL_OVER = "approval_over"
+    CANCELLED = "cancelled"
+    WRONG_CODE = "wrong_code"
+    WRONG_PASSWORD = "wrong_password"
+    LOW_BALANCE = "low_balance"
     OVER_HOUR = "over_hour"
     OVER_MONTH = "over_month"
     COUNT_HOUR = "count_hour"
@@ -231,6 +245,14 @@ class NotReadyError(GatewayError):
     code = Code.NOT_READY
 
 
+class WrongPasswordError(GatewayError):
+    """The password of the owner's page is wrong."""
+
+    status = 403
+    exit_code = 3
+    code = Code.WRONG_PASSWORD
+
+
 class SafeguardError(GatewayError):
     """A safeguard rejected a transfer. Nothing was sent to Sequence."""
 
@@ -321,6 +343,52 @@ class PolicyRefusedError(SafeguardError):
 
     status = 403
     code = Code.PAIR_NOT_ALLOWED
+
+
+class DeniedError(SafeguardError):
+    """The owner denied such a transfer of this caller a short time ago."""
+
+    status = 403
+    code = Code.DENIED
+    retry = Retry.LATER
+
+
+class TooManyPendingError(SafeguardError):
+    """Too many transfers of this caller wait for the owner's approval already."""
+
+    status = 429
+    code = Code.TOO_MANY_PENDING
+    retry = Retry.LATER
+
+
+class ApprovalOverError(SafeguardError):
+    """A transfer does not wait for the owner's approval, or is not the one that the owner saw."""
+
+    status = 409
+    code = Code.APPROVAL_OVER
+    retry = Retry.NEVER
+
+
+class TransferCancelledError(SafeguardError):
+    """The owner canceled a transfer while it waited for its turn."""
+
+    status = 409
+    code = Code.CANCELLED
+    retry = Retry.NEVER
+
+
+class WrongCodeError(SafeguardError):
+    """A code is not one that the owner's authenticator shows now, or was used before."""
+
+    status = 403
+    code = Code.WRONG_CODE
+
+
+class LowBalanceError(SafeguardError):
+    """The source of a transfer that the owner approves has less than its amount."""
+
+    status = 403
+    code = Code.LOW_BALANCE
 
 
 class TooManyUnknownError(SafeguardError):

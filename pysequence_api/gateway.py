@@ -21,9 +21,11 @@ from pysequence_api.records import open_records
 from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
+from pysequence_api.safeguards.asking import expire
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Scope
@@ -68,7 +70,9 @@ class Gateway:
         transfers: the only way to move money.
         follow_up: finds out what became of transfers.
         records: the database.
+        names: what pods, ports and accounts are called.
         callers: finds the caller of a key.
+        owner: checks the codes and the password of the owner.
         policy: what the callers may do.
         max_cents: the limits of this process.
         default_organization_id: for routes that name no organization.
@@ -80,7 +84,9 @@ class Gateway:
     transfers: TransferService
     follow_up: FollowUp
     records: Database
+    names: Names
     callers: Callers
+    owner: Owner
     policy: PolicyInForce
     max_cents: MaxCents
     default_organization_id: str | None
@@ -185,10 +191,12 @@ async def open_gateway(
         client: SequenceClient = upstream.open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
+        owner = Owner(records, settings.owner_totp)
         transfers = TransferService(
             client,
             records,
             names,
+            owner,
             max_cents,
             organization_id=settings.default_organization_id,
             max_attempts_per_minute=settings.max_transfer_attempts_per_minute,
@@ -205,7 +213,9 @@ async def open_gateway(
             transfers,
             follow_up,
             records,
+            names,
             callers,
+            owner,
             PolicyInForce(records),
             max_cents,
             default_organization_id=settings.default_organization_id,
@@ -271,6 +281,8 @@ def _sum_up_and_sync(records: Database) -> None:
     try:
         if records.read(lambda reader: reader.repeated_rejections()):
             records.write(lambda writer: writer.sum_up_rejections())
+        if records.read(lambda reader: reader.overdue_approvals()):
+            records.write(expire)
         records.sync_trail()
     except SafeguardsUnavailableError as error:
         log.error("%s", error)

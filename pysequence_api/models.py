@@ -106,6 +106,15 @@ class Accounts(_Model):
     kyc_ids: tuple[str, ...] | None = Field(None, exclude=True)
     """The KYC ids of all organizations; ``None`` if Sequence does not list them."""
 
+    def find(self, kind: AccountType, identifier: str) -> Pod | Port | ExternalAccount | None:
+        """Find a pod, port or account by its type and id."""
+        lists: dict[AccountType, tuple[Pod | Port | ExternalAccount, ...]] = {
+            AccountType.POD: self.pods,
+            AccountType.PORT: self.ports,
+            AccountType.ACCOUNT: self.accounts,
+        }
+        return next((one for one in lists[kind] if one.id == identifier), None)
+
 
 class PodReference(_Model):
     """A pod by id and name."""

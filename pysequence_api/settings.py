@@ -8,7 +8,7 @@ from difflib import SequenceMatcher, get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +34,10 @@ from pysequence_api.env_files import (
 from pysequence_api.errors import SettingsError
 from pysequence_api.money import MAX_AMOUNT_CENTS
 
+OTP_SECRET_CHARACTERS = 32
+"""The length of a new secret of the owner's authenticator: 160 bits."""
+MIN_OTP_SECRET_CHARACTERS = 26
+"""128 bits, which RFC 4226 demands."""
 SHORT_API_KEY_CHARACTERS = 16
 """A shorter key can be guessed."""
 PLATFORM_KEY_BEGIN = "sk_"
@@ -107,6 +111,23 @@ def _platform_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _otp_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if text.lower().startswith("otpauth://"):
+        query = parse_qs(urlsplit(text).query)
+        if any(query.get(name, [usual]) != [usual] for name, usual in _OTP_DEFAULTS.items()):
+            raise ValueError("must make codes of six digits every 30 seconds, with SHA1")
+        text = query.get("secret", [""])[0]
+    plain = re.sub(r"[\s-]", "", text).rstrip("=").upper()
+    if _BASE32.fullmatch(plain) is None or len(plain) < MIN_OTP_SECRET_CHARACTERS:
+        raise ValueError(
+            f"must be a secret in base32 of at least {MIN_OTP_SECRET_CHARACTERS} characters, or an otpauth:// address"
+        )
+    return SecretStr(plain[: len(plain) - (len(plain) % 8 in {1, 3, 6})])
+
+
+_OTP_DEFAULTS = {"period": "30", "digits": "6", "algorithm": "SHA1"}
+_BASE32 = re.compile(r"[A-Z2-7]+")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
@@ -203,6 +224,14 @@ class Settings(BaseSettings):
         None, description="File with the policy; the start of the server applies it if it was changed."
     )
     data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
+
+    owner_totp: Annotated[SecretStr, AfterValidator(_otp_secret)] | None = Field(
+        None,
+        description=(
+            "Secret of the owner's own authenticator (base32 or otpauth://), for approvals; without it, the one of"
+            " `owner setup`."
+        ),
+    )
 
     # The account at Sequence.
     platform_key: Annotated[SecretStr, AfterValidator(_platform_key)] | None = Field(

@@ -17,6 +17,8 @@ READ_FACTOR = 10
 SHORTEST_SECRET_CHARACTERS = 8
 """A shorter text could be part of an ordinary word, so it is not removed."""
 REMOVED = "(removed)"
+MAX_EVENT_BYTES = 256
+"""How much of a text from a caller goes into an audit event."""
 
 _TAG = re.compile(r"<[/!?]?[a-z][a-z0-9]*(?:[\s/>]|$)", re.IGNORECASE)
 KEY_PREFIX = "psq_"
@@ -61,6 +63,11 @@ def one_line(text: str) -> str:
         " " if unicodedata.category(character) in {"Cc", "Zl", "Zp", "Zs"} else character for character in visible
     )
     return " ".join(spaced.split())
+
+
+def bounded(text: str) -> str:
+    """Cut a text to `MAX_EVENT_BYTES` bytes of UTF-8."""
+    return text.encode("utf-8", "replace")[:MAX_EVENT_BYTES].decode("utf-8", "ignore")
 
 
 def without_keys(text: str) -> str:

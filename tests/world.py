@@ -27,7 +27,7 @@ from pysequence_api.records.callers import THE_DEFAULT, THE_OWNER, Caller
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
-from pysequence_api.safeguards.transfers import CompletedTransfer
+from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox, serve
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.journal import JournalEntry
@@ -162,7 +162,18 @@ class World:
         """Move money from one pod to another."""
         caller = caller or (THE_OWNER if channel is Channel.CLI else THE_DEFAULT)
         order = self.order(amount_cents, **more)
-        return await (process or self.gateway).transfers.transfer(order, channel, key, caller=caller)
+        done = await (process or self.gateway).transfers.transfer(order, channel, key, caller=caller)
+        assert isinstance(done, CompletedTransfer)
+        return done
+
+    async def ask(
+        self, amount_cents: int = 5_000, *, caller: Caller, key: str | None = None, **more: Any
+    ) -> PendingTransfer:
+        """Request a transfer for which a rule asks the owner."""
+        order = self.order(amount_cents, **more)
+        asked = await self.gateway.transfers.transfer(order, Channel.API, key, caller=caller)
+        assert isinstance(asked, PendingTransfer)
+        return asked
 
     async def transfer_outside(self, amount_cents: int = 5_000, **more: Any) -> None:
         """Move money at Sequence without the gateway, as the owner does in Sequence's own application."""

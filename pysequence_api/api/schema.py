@@ -19,6 +19,7 @@ def openapi_schema() -> dict[str, Any]:
         follow_up=cast(Any, None),
         records=cast(Any, None),
         callers=cast(Any, None),
+        owner=cast(Any, None),
         policy=cast(Any, None),
         max_cents=cast(Any, None),
         default_organization_id=None,

@@ -83,12 +83,14 @@ def export(
 
 
 def _export_transfers(records: Database, first: datetime, last: datetime | None) -> None:
-    attempts, names = records.read(lambda reader: (reader.attempts_since(first), reader.names()))
+    attempts, names, overdue = records.read(
+        lambda reader: (reader.attempts_since(first), reader.names(), reader.overdue_approvals())
+    )
     _print_row(TRANSFER_COLUMNS)
     not_known = 0
     for attempt in attempts:
         if last is None or attempt.created_at < last:
-            state = state_now(attempt, records.owners)
+            state = state_now(attempt, records.owners, overdue)
             not_known += state in OPEN_STATES
             _print_row(_transfer_row(attempt, state, names)[name] for name in TRANSFER_COLUMNS)
     if not_known:

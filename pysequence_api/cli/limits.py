@@ -159,11 +159,12 @@ def _read(settings: Settings, followed: Iterable[str] = ()) -> _State:
     try:
         limits = read_limits(records, MaxCents.of(settings))
         day = datetime.combine(limits.date, time(), UTC)
-        attempts = records.read(lambda reader: reader.attempts_since(day))[: -MAX_TRANSFERS_SHOWN - 1 : -1]
+        attempts, overdue = records.read(lambda reader: (reader.attempts_since(day), reader.overdue_approvals()))
+        latest = attempts[: -MAX_TRANSFERS_SHOWN - 1 : -1]
         unsettled = {one.attempt_id for one in limits.unsettled}
         return _State(
             limits=limits,
-            latest=tuple(replace(one, state=state_now(one, records.owners)) for one in attempts),
+            latest=tuple(replace(one, state=state_now(one, records.owners, overdue)) for one in latest),
             settled=tuple(read_attempt(records, each) for each in followed if each not in unsettled),
             names=known_names(records),
         )

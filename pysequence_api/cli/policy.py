@@ -249,7 +249,8 @@ def attempts_for(reader: Reader, since: datetime) -> list[Attempt]:
 
 def as_they_are(records: Database, attempts: list[Attempt]) -> list[Attempt]:
     """Return attempts with their states as they are now: those of a process that died are over."""
-    return [replace(one, state=state_now(one, records.owners)) for one in attempts]
+    overdue = records.read(lambda reader: reader.overdue_approvals())
+    return [replace(one, state=state_now(one, records.owners, overdue)) for one in attempts]
 
 
 def replay_as_json(replayed: Replay) -> dict[str, Any]:

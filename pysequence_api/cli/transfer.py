@@ -22,7 +22,7 @@ from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_OWNER
 from pysequence_api.safeguards.status import Limits
-from pysequence_api.safeguards.transfers import CompletedTransfer
+from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 from pysequence_api.settings import Settings, variable, warn_about_ignored_file
 from pysequence_api.text import quoted
 
@@ -248,6 +248,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
                 replayed = await gateway.transfers.preview(
                     plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER
                 )
+            assert not isinstance(replayed, PendingTransfer)
             _print_dry_run(plan, replayed, as_json=arguments.as_json)
             if replayed is None and plan.refusals:
                 raise typer.Exit(SafeguardError.exit_code)
@@ -260,6 +261,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
             done = await gateway.transfers.transfer(
                 plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER
             )
+        assert isinstance(done, CompletedTransfer)  # no rule asks the owner
         _print_done(done, plan, as_json=arguments.as_json)
     if interrupts.number is not None:
         raise InterruptedBySignalError(interrupts.number, f"The transfer was made (attempt {done.attempt_id}).")

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pysequence_api.clock import from_micros, to_micros
+from pysequence_api.records.audit import Decision
 from pysequence_api.records.grants import GrantReader
 
-Decision = Literal["approved", "denied"]
 _TIMES = {"expires_at", "decided_at", "totp_set_at", "totp_not_before", "password_set_at", "password_not_before"}
 LONG_AGO = from_micros(0)
 
@@ -79,6 +79,19 @@ class ApprovalReader(GrantReader):
         """Say whether the owner approved an attempt."""
         approval = self.approval(attempt_id)
         return approval is not None and approval.decision == "approved"
+
+    def overdue_approvals(self) -> frozenset[str]:
+        """Return the attempts that wait for the owner although their time is over, by their ids."""
+        rows = self._connection.execute(
+            "SELECT id FROM attempt JOIN approval ON attempt_id = id"
+            " WHERE state = 'awaiting_approval' AND expires_at <= ?",
+            (to_micros(self.now),),
+        )
+        return frozenset(attempt_id for (attempt_id,) in rows)
+
+    def asked_attempts(self) -> frozenset[str]:
+        """Return the attempts that the owner was asked about, by their ids."""
+        return frozenset(attempt_id for (attempt_id,) in self._connection.execute("SELECT attempt_id FROM approval"))
 
     def owner_secrets(self) -> OwnerSecrets:
         """Return how the owner proves who it is."""

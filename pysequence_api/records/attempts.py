@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, Self
 
 from pysequence_api.clock import from_micros, to_micros
-from pysequence_api.records.approvals import APPROVAL_COLUMNS, Approval, ApprovalReader, Decision, stored
-from pysequence_api.records.audit import FIRST_HASH, Channel, Event, EventType, Line
+from pysequence_api.records.approvals import APPROVAL_COLUMNS, Approval, ApprovalReader, stored
+from pysequence_api.records.audit import FIRST_HASH, Channel, Decision, Event, EventType, Line
 from pysequence_api.records.grants import apply
 from pysequence_api.records.states import OPEN_STATES, TAKEN_STATES, State
 
@@ -235,6 +235,16 @@ class Reader(ApprovalReader):
     def attempts_in(self, state: State) -> list[Attempt]:
         """List what is in a state, oldest first."""
         return self._many("WHERE state = ? ORDER BY created_at, id", state.value)
+
+    def awaiting(self, caller: str | None = None) -> list[Attempt]:
+        """List what waits for the owner's approval, of a caller or of all, oldest first."""
+        return self._many(
+            "WHERE state = 'awaiting_approval' AND (?1 IS NULL OR caller = ?1) ORDER BY created_at, id", caller
+        )
+
+    def denied_since(self, caller: str, since: datetime) -> list[Attempt]:
+        """List what the owner denied a caller since a time."""
+        return self._many("WHERE state = 'denied' AND caller = ? AND ended_at > ?", caller, to_micros(since))
 
     def attempts_since(self, since: datetime) -> list[Attempt]:
         """List what was requested since then, oldest first."""
@@ -467,20 +477,22 @@ class Writer(Reader):
         """The audit lines of this transaction."""
         self.changed_attempts = False
 
-    def add_attempt(self, attempt: Attempt) -> None:
-        """Add an attempt, and bind its idempotency key to it."""
+    def add_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
+        """Add an attempt with some changes, and bind its idempotency key to it."""
+        attempt = replace(attempt, **changes)
         marks = ", ".join("?" * len(_NAMES))
         self._connection.execute(f"INSERT INTO attempt({COLUMNS}) VALUES({marks})", attempt.as_row())
         self.changed_attempts = True
         if attempt.key_sha256 is not None:
             self.bind_key(attempt)
+        return attempt
 
-    def bind_key(self, attempt: Attempt) -> None:
-        """Have the idempotency key of an attempt name it."""
+    def bind_key(self, attempt: Attempt, key_sha256: bytes | None = None) -> None:
+        """Have an idempotency key name an attempt: its own, or another one of its caller."""
         self._connection.execute(
             "INSERT INTO idempotency(caller, key_sha256, attempt_id) VALUES(?, ?, ?)"
             " ON CONFLICT(caller, key_sha256) DO UPDATE SET attempt_id = excluded.attempt_id",
-            (attempt.caller, attempt.key_sha256, attempt.id),
+            (attempt.caller, key_sha256 or attempt.key_sha256, attempt.id),
         )
 
     def move(self, attempt: Attempt, state: State, **changes: Any) -> Attempt:
@@ -512,15 +524,23 @@ class Writer(Reader):
         values = [stored(getattr(approval, name)) for name in APPROVAL_COLUMNS]
         self._connection.execute(f"INSERT INTO approval({', '.join(APPROVAL_COLUMNS)}) VALUES({marks})", values)
 
-    def decide_approval(self, attempt_id: str, decision: Decision, channel: Channel) -> None:
+    def decide_approval(
+        self, attempt_id: str, decision: Decision, channel: str | None, decided_at: datetime | None = None
+    ) -> None:
         """Note what the owner decided about an attempt that waits.
+
+        Args:
+            attempt_id: the attempt.
+            decision: what was decided.
+            channel: how.
+            decided_at: when; by default now.
 
         Raises:
             sqlite3.IntegrityError: it does not wait, was decided before, or it is too late to approve it.
         """
         self._connection.execute(
             "UPDATE approval SET decision = ?, decided_at = ?, decided_via = ? WHERE attempt_id = ?",
-            (decision, to_micros(self.now), channel.value, attempt_id),
+            (decision, to_micros(decided_at or self.now), str(channel), attempt_id),
         )
 
     def set_owner_secrets(self, **changes: Any) -> None:

@@ -9,12 +9,14 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from pysequence_api.records.states import State
 
+Decision = Literal["approved", "denied"]
+"""What the owner decided about a transfer."""
 FIRST_HASH = "0" * 64
 """What the first line of all names as the hash of the line before it."""
 
@@ -30,6 +32,10 @@ class EventType(StrEnum):
     CANCELLED = "transfer_cancelled"
     ARRIVED = "transfer_arrived"
     RETURNED = "transfer_returned"
+    APPROVAL_REQUESTED = "approval_requested"
+    APPROVAL_KEY_BOUND = "approval_key_bound"
+    APPROVAL_GRANTED = "approval_granted"
+    APPROVAL_DENIED = "approval_denied"
     EXPIRED = "approval_expired"
     FROZEN = "frozen"
     UNFROZEN = "unfrozen"
@@ -38,10 +44,13 @@ class EventType(StrEnum):
     KEY_REVOKED = "key_revoked"
     CALLER_REMOVED = "caller_removed"
     POLICY_APPLIED = "policy_applied"
+    OWNER_CODE_CHANGED = "owner_code_changed"
+    OWNER_PASSWORD_CHANGED = "owner_password_changed"
+    OWNER_SIGNED_OUT = "owner_signed_out"
 
 
 class Channel(StrEnum):
-    """How a transfer was requested."""
+    """How a transfer was requested, or how the owner decided about one: `page` is the owner's page."""
 
     API = "api"
     CLI = "cli"
@@ -76,14 +85,17 @@ class Event(BaseModel):
     policy_version: int | None = None
     policy_sha256: str | None = None
     from_file: bool | None = None
+    approval_sha256: str | None = None
+    expires_at: datetime | None = None
+    lost: bool | None = None
     repeats: int | None = None
     reconciled: bool | None = None
     resolved: bool | None = None
     recovered: bool | None = None
 
-    @field_serializer("timestamp")
-    def _iso(self, timestamp: datetime) -> str:
-        return timestamp.isoformat()
+    @field_serializer("timestamp", "expires_at")
+    def _iso(self, time: datetime | None) -> str | None:
+        return None if time is None else time.isoformat()
 
     def line(self, prev: str) -> bytes:
         """Write it as one line without its break, in ASCII, so that no character of a name can end it early.
@@ -125,6 +137,8 @@ class Line(BaseModel):
     policy_version: Annotated[int, Field(strict=True)] | None = None
     policy_sha256: str | None = None
     from_file: Annotated[bool, Field(strict=True)] | None = None
+    approval_sha256: str | None = None
+    expires_at: str | None = None
     prev: str | None = None
     unreadable: str | None = None
 

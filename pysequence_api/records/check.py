@@ -36,18 +36,15 @@ TRAIL_IS_AHEAD = (
 
 _ROWS = "SELECT seq, start, line, sha256, at, event_type, attempt_id, caller FROM audit ORDER BY seq"
 _KEEPS_KEY = ", ".join(repr(state.value) for state, rule in RULES.items() if rule.keeps_key)
-_WRONG_KEYS = (
-    (
-        "SELECT count(*) FROM idempotency LEFT JOIN attempt ON attempt.id = attempt_id WHERE attempt.id ISNULL"
-        " OR attempt.caller <> idempotency.caller OR attempt.key_sha256 IS NOT idempotency.key_sha256",
-        "idempotency keys name an attempt that is missing, or has another key",
-    ),
-    (
-        "SELECT count(*) FROM attempt AS one LEFT JOIN idempotency USING(caller, key_sha256)"
-        " LEFT JOIN attempt AS named ON named.id = attempt_id WHERE one.key_sha256 NOTNULL AND (named.id ISNULL"
-        f" OR (one.state IN ({_KEEPS_KEY}) AND named.state NOT IN ({_KEEPS_KEY})))",
-        "attempts are not named by their idempotency key, nor is another one that keeps it",
-    ),
+_OTHER_KEYS = (
+    "SELECT attempt_id, idempotency.key_sha256, attempt.id NOTNULL AND attempt.caller = idempotency.caller"
+    " FROM idempotency LEFT JOIN attempt ON attempt.id = attempt_id WHERE attempt.id ISNULL"
+    " OR attempt.caller <> idempotency.caller OR attempt.key_sha256 IS NOT idempotency.key_sha256"
+)
+_UNNAMED = (
+    "SELECT count(*) FROM attempt AS one LEFT JOIN idempotency USING(caller, key_sha256)"
+    " LEFT JOIN attempt AS named ON named.id = attempt_id WHERE one.key_sha256 NOTNULL AND (named.id ISNULL"
+    f" OR (one.state IN ({_KEEPS_KEY}) AND named.state NOT IN ({_KEEPS_KEY})))"
 )
 
 
@@ -179,6 +176,7 @@ def _examine(examination: "_Examination", trail: TrailComparison | None) -> Chec
         if examination.events(trail):
             examination.attempts()
             examination.grants()
+            examination.approvals()
         examination.keys()
         counts = examination.counts()
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
@@ -290,11 +288,34 @@ class _Examination:
                 self._add(f"Version {version} of the policy is damaged. {RESTORE}.")
 
     def keys(self) -> None:
-        """Check what the idempotency keys name."""
-        for question, what in _WRONG_KEYS:
-            count = self._connection.execute(question).fetchone()[0]
+        """Check what the idempotency keys name: an attempt of the key, or one that the events say it was bound to."""
+        bound = {(one.attempt_id, key) for one in self._history.attempts.values() for key in one.more_keys}
+        others = self._connection.execute(_OTHER_KEYS).fetchall()
+        wrong = sum((attempt_id, key) not in bound or not is_own for attempt_id, key, is_own in others)
+        unnamed = self._connection.execute(_UNNAMED).fetchone()[0]
+        lost = self._lost_keys(bound - {(attempt_id, key) for attempt_id, key, _ in others})
+        for count, what in (
+            (wrong, "idempotency keys name an attempt that is missing, or has another key"),
+            (unnamed, "attempts are not named by their idempotency key, nor is another one that keeps it"),
+            (lost, "idempotency keys of a pending order do not name its attempt any more"),
+        ):
             if count:
                 self._add(f"{count} {what}. {RESTORE}.")
+
+    def _lost_keys(self, missing: set[tuple[str, bytes]]) -> int:
+        """Count the keys that were bound to an attempt that keeps its keys, and name another one, or none."""
+        keeping = {attempt_id for attempt_id, _ in missing if RULES[self._history.attempts[attempt_id].state].keeps_key}
+        return sum(attempt_id in keeping for attempt_id, _ in missing)
+
+    def approvals(self) -> None:
+        """Check what the owner was asked, and what was decided, against what the events say."""
+        for attempt_id, sha256, decision in self._connection.execute(
+            "SELECT attempt_id, bound_sha256, decision FROM approval"
+        ):
+            said = self._history.attempts.get(attempt_id)
+            told = (said.approval_sha256, said.decision and said.decision[0]) if said else (None, None)
+            if told != (sha256, decision):
+                self._add(f"The approval of attempt {attempt_id} differs from its audit events. {RESTORE}.")
 
     def counts(self) -> dict[str, int]:
         """Count what there is."""

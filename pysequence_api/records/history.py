@@ -6,13 +6,13 @@ import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 from pysequence_api.clock import read_time, to_micros
-from pysequence_api.records.audit import EventType, Line
+from pysequence_api.records.audit import Decision, EventType, Line
 from pysequence_api.records.states import TAKEN_STATES, State
 
 UNREADABLE = "unreadable"
@@ -23,6 +23,13 @@ NO_TRANSFER_ID = "unknown"
 _FOREIGN_IDS = UUID("6f5b1c1e-4c0f-4a55-9d0c-6f9e5f0a2b11")
 _ROW = "INSERT INTO audit(seq, start, line, sha256, at, event_type, attempt_id, caller) VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
 _OUTCOMES = {state.value: state for state in (State.FAILED, State.REFUSED, State.UNKNOWN, State.NOT_EXECUTED)}
+_UNSENT = {
+    EventType.REJECTED: State.REJECTED,
+    EventType.CANCELLED: State.CANCELLED,
+    EventType.APPROVAL_DENIED: State.DENIED,
+    EventType.EXPIRED: State.EXPIRED,
+}
+"""The events that end an attempt before it was sent."""
 _EVENTS = set(EventType)
 _FOREIGN_EVENTS = {EventType.REQUESTED, EventType.COMPLETED, EventType.FAILED}
 
@@ -37,6 +44,9 @@ class Folded:
         is_announced: whether there is a `transfer_requested`.
         is_completed: whether there is a `transfer_completed`.
         ended_at: when it left `sending` or `unknown`, or ended before it was sent.
+        more_keys: the idempotency keys beside ``key_sha256`` that were bound to it while it waited for an approval.
+        approval_sha256: what the owner was asked to decide about.
+        decision: what the owner decided, when, and how.
     """
 
     attempt_id: str
@@ -61,6 +71,9 @@ class Folded:
     transfer_id: str | None = None
     error: str | None = None
     code: str | None = None
+    more_keys: set[bytes] = field(default_factory=set)
+    approval_sha256: bytes | None = None
+    decision: tuple[Decision, datetime | None, str | None] | None = None
 
     def take(self, line: Line) -> None:
         """Take the next line about it.
@@ -88,12 +101,14 @@ class Folded:
             case EventType.FAILED if self.state not in TAKEN_STATES:
                 state = _OUTCOMES.get(line.outcome or "", State.UNKNOWN)
                 self._ended(state, line, None if state is State.UNKNOWN else time)
-            case EventType.REJECTED if self.state not in TAKEN_STATES:
-                self._ended(State.REJECTED, line, time)
-            case EventType.CANCELLED if self.state not in TAKEN_STATES:
-                self._ended(State.CANCELLED, line, time)
-            case EventType.EXPIRED if self.state not in TAKEN_STATES:
-                self._ended(State.EXPIRED, line, time)
+            case event_type if event_type in _UNSENT and self.state not in TAKEN_STATES:
+                self._ended(_UNSENT[EventType(event_type)], line, time)
+            case EventType.APPROVAL_REQUESTED if self.state is State.SENDING and not self.is_announced:
+                self.state, self.approval_sha256 = State.AWAITING_APPROVAL, hash_bytes(line.approval_sha256)
+            case EventType.APPROVAL_KEY_BOUND:
+                self.more_keys |= {key} if (key := hash_bytes(line.key_sha256)) is not None else set()
+            case EventType.APPROVAL_GRANTED if self.state is State.AWAITING_APPROVAL:
+                self.state, self.decision = State.RESERVED, ("approved", time, line.via)
             case EventType.IDENTIFIED:
                 self.transfer_id = _transfer_id(line) or self.transfer_id
             case EventType.ARRIVED if self.state is not State.RETURNED:
@@ -116,6 +131,8 @@ class Folded:
             self.state, self.ended_at, self.error, self.code = State.ACCEPTED, time, None, None
 
     def _ended(self, state: State, line: Line, time: datetime | None) -> None:
+        if state is State.DENIED:
+            self.decision = "denied", time, line.via
         self.state, self.ended_at, self.error, self.code = state, time, line.error, line.code
 
     def _taken(self, state: State, line: Line, time: datetime | None) -> None:

@@ -20,7 +20,7 @@ from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
 from pysequence_api.files import holder_of, locked, prepare_directory, read_bytes, replace_atomically
 from pysequence_api.records.attempts import FOLLOWED, Attempt, Writer, caller_of
-from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
+from pysequence_api.records.audit import ChainVerifier, Channel, Decision, Event, EventType, Line
 from pysequence_api.records.check import TrailComparison, examine, synced_bytes
 from pysequence_api.records.database import (
     APPLICATION_ID,
@@ -48,6 +48,14 @@ from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 from pysequence_api.records.trail import Trail
 
 FOLLOWED_STATES = {State.ACCEPTED, State.ARRIVED, State.NOT_EXECUTED}
+UNSENT_STATES = {
+    State.REJECTED,
+    State.AWAITING_APPROVAL,
+    State.DENIED,
+    State.EXPIRED,
+    State.CANCELLED,
+    State.FAILED,
+}
 KEPT_NAME = f"{FILE_NAME}.replaced"
 NOT_KNOWN = "the records were restored, and its outcome is not in the audit trail"
 CHOOSE_TRAIL = (
@@ -297,7 +305,9 @@ def _apply(writer: Writer, folded: Folded) -> bool:
     """
     attempt = writer.attempt(folded.attempt_id)
     if attempt is None:
-        writer.add_attempt(_new_attempt(writer, folded))
+        added = _new_attempt(writer, folded)
+        writer.add_attempt(added)
+        _bind_more_keys(writer, added, folded)
         return True
     way = _way(attempt.state, folded.state)
     if way is None:
@@ -314,17 +324,32 @@ def _apply(writer: Writer, folded: Folded) -> bool:
         transfer_id=attempt.transfer_id or _free_transfer_id(writer, folded),
     )
     for state in way:
+        if changed.state is State.AWAITING_APPROVAL and folded.decision is not None:
+            writer.decide_approval(attempt.id, *_decided(folded, attempt.created_at))
         ended = {"ended_at": folded.ended_at, "error": folded.error, "code": folded.code}
         changed = writer.move(
             changed, state, **ended, followed_until=_followed_until(state, folded.ended_at, writer.now)
         )
+    _bind_more_keys(writer, changed, folded)
     return changed != attempt
+
+
+def _decided(folded: Folded, default: datetime) -> tuple[Decision, str | None, datetime]:
+    assert folded.decision is not None
+    decision, decided_at, channel = folded.decision
+    return decision, channel, decided_at or default
+
+
+def _bind_more_keys(writer: Writer, attempt: Attempt, folded: Folded) -> None:
+    """Have the keys that were bound to an attempt while it waited name it, as long as it keeps them."""
+    for key in folded.more_keys if RULES[attempt.state].keeps_key else ():
+        writer.bind_key(attempt, key)
 
 
 def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
     channel = folded.channel or Channel.API.value
     created_at = folded.first_at or writer.now
-    is_unsent = folded.state in {State.REJECTED, State.FAILED, State.CANCELLED, State.EXPIRED}
+    is_unsent = folded.state in UNSENT_STATES
     ended_at = folded.ended_at or (None if folded.state in OPEN_STATES else created_at)
     return Attempt(
         id=folded.attempt_id,

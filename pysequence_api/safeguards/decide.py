@@ -1,5 +1,6 @@
 """The decisions about a transfer: plain functions over the records, each run in one transaction."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 
@@ -14,6 +15,7 @@ from pysequence_api.errors import (
     SafeguardError,
     SafeguardsUnavailableError,
     TooManyUnknownError,
+    TransferCancelledError,
     TransferPendingError,
 )
 from pysequence_api.models import Transfer
@@ -29,19 +31,20 @@ from pysequence_api.records.attempts import (
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
+from pysequence_api.safeguards.asking import ask, denied, equal_pending, expire, is_same_request, join, too_many_pending
 from pysequence_api.safeguards.enforce import AT_ONCE, day_limit, is_resent, judged, refusal, trip
 from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.policies import policy_in_force
+from pysequence_api.safeguards.policy import Rule
 from pysequence_api.safeguards.scopes import expired
 from pysequence_api.settings import Settings
+from pysequence_api.text import bounded
 
 MAX_UNKNOWN = 5
 """With so many transfers of unknown outcome, a caller may not send another one."""
 IN_FLIGHT_RETRY_SECONDS = 5
 REPEATED = timedelta(minutes=1)
 """Equal rejections within this time after the first one have no audit event of their own."""
-MAX_EVENT_BYTES = 256
-"""How much of a text from a caller goes into an audit event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,15 @@ class MaxCents:
 
 
 def reserve(
-    writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents, *, is_checked: bool = True
+    writer: Writer,
+    owners: Owners,
+    attempt: Attempt,
+    limits: MaxCents,
+    *,
+    is_checked: bool = True,
+    organization_id: str | None = None,
 ) -> Attempt | GatewayError | None:
-    """Decide about a new attempt, and reserve its amount.
+    """Decide about a new attempt, and reserve its amount, or have it wait for the owner's approval.
 
     Args:
         writer: the transaction.
@@ -76,28 +85,49 @@ def reserve(
         attempt: as it would be reserved.
         limits: the limits of this process.
         is_checked: whether everything was checked that needs Sequence. If not, nothing is reserved.
+        organization_id: of the source, if that is known.
 
     Returns:
-        The new attempt; the earlier one with the same idempotency key, if Sequence took it; or why there is no new one.
-        ``None`` if it has to be checked first.
+        The new attempt; the earlier one with the same idempotency key, if Sequence took it; the same order, if that
+        waits for the owner; or why there is no new one. ``None`` if it has to be checked first.
     """
     fail_dead(writer, owners)
     earlier = replayed(writer, owners, attempt)
     if earlier is not None:
         return earlier
     require_trust(writer)
+    # Before the policy: if the rule does not ask any more, the order must not be sent beside the one that waits.
+    if (pending := equal_pending(writer, attempt)) is not None:
+        join(writer, pending, attempt.key_sha256)
+        return pending
     trip(writer, owners, attempt.caller)
     attempt, rejection = decided(writer, owners, replace(attempt, created_at=writer.now), limits)
+    rule = asking_rule(writer, attempt) if asks(rejection) else None
+    rejection = rejection if rule is None else too_many_pending(writer, attempt.caller)
     if rejection is None and not is_checked:
         return None
     if rejection is None and writer.must_count_missing():
         return missing_error("they have not been counted yet")
-    if rejection is None:
-        writer.add_attempt(attempt)
-    else:
+    if rejection is not None:
         attempt = _add_rejected(writer, attempt, rejection)
+    elif rule is not None:
+        attempt = ask(writer, replace(attempt, organization_id=organization_id), rule)
+    else:
+        attempt = writer.add_attempt(attempt)
     trip(writer, owners, attempt.caller)
     return rejection or attempt
+
+
+def asks(rejection: GatewayError | None) -> bool:
+    """Say whether the owner has to approve a transfer, rather than that it is rejected."""
+    return rejection is not None and rejection.code is Code.NEEDS_APPROVAL
+
+
+def asking_rule(reader: Reader, attempt: Attempt) -> Rule | None:
+    """Return the rule of the policy in force that covers an attempt."""
+    policy = policy_in_force(reader)
+    rules = () if policy is None else policy.caller(attempt.caller).rules
+    return next((rule for rule in rules if rule.name == attempt.rule), None)
 
 
 def _add_rejected(writer: Writer, attempt: Attempt, rejection: SafeguardError) -> Attempt:
@@ -114,15 +144,16 @@ def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | Gate
     """Answer a request whose idempotency key names an earlier attempt that keeps it.
 
     Returns:
-        The earlier attempt, if Sequence took it; what to say of it otherwise; ``None`` if the key is free.
+        The earlier attempt, if Sequence took it, or if it waits for the owner; what to say of it otherwise; ``None`` if
+        the key is free.
     """
     earlier = None if attempt.key_sha256 is None else reader.attempt_by_key(attempt.caller, attempt.key_sha256)
     if earlier is None or not RULES[earlier.state].keeps_key:
         return None
-    if not _is_same_request(earlier, attempt):
+    if not is_same_request(earlier, attempt):
         return KeyReusedError("This idempotency key was used for another transfer. Use a new key for this one.")
     error: GatewayError
-    match state_now(earlier, owners):
+    match state_now(earlier, owners, reader.overdue_approvals()):
         case State.RESERVED | State.SENDING:
             error = TransferPendingError(
                 "A transfer with this idempotency key is in flight.",
@@ -136,7 +167,7 @@ def replayed(reader: Reader, owners: Owners, attempt: Attempt) -> Attempt | Gate
                 "The transfer with this idempotency key was not executed; nothing moved. Use a new key to send it.",
                 attempt_id=earlier.id,
             )
-        case State.FAILED:
+        case State.FAILED | State.EXPIRED:
             return None
         case _:
             return earlier
@@ -152,9 +183,17 @@ def rejected_by(
 
 
 def decided(
-    reader: Reader, owners: Owners, attempt: Attempt, limits: MaxCents, *, own: bool = False
+    reader: Reader,
+    owners: Owners,
+    attempt: Attempt,
+    limits: MaxCents,
+    *,
+    own: bool = False,
+    is_approved: bool = False,
 ) -> tuple[Attempt, SafeguardError | None]:
     """Check everything that can reject a transfer now: its key, a freeze, the policy, and every limit.
+
+    A transfer that only needs the owner's approval is "rejected" with the code ``needs_approval``; see `asks`.
 
     Args:
         reader: the records.
@@ -162,25 +201,32 @@ def decided(
         attempt: the attempt.
         limits: the limits of this process.
         own: whether the attempt's own reservation is among what counts already.
+        is_approved: whether the owner approves it now. What the owner approved before is looked up.
 
     Returns:
         The attempt, with the rule and the version of the policy that decided; and why it is rejected, if it is.
     """
     frozen = frozen_for(reader, attempt.caller)
     limits = limits.lowered_by(reader.recorded_limits())
-    attempt, judgement = judged(reader, attempt, limits, frozen=frozen, own=own)
+    is_approved = is_approved or (own and reader.is_approved(attempt.id))
+    approved = attempt.rule if is_approved else None
+    attempt, judgement = judged(reader, attempt, limits, frozen=frozen, own=own, approved=approved)
     if (error := stopped_by(reader, attempt)) is not None:
         return attempt, error
     if judgement.code not in AT_ONCE and not own:
         error = _rejected_by_unknown(reader, owners, attempt)
-    return attempt, error or refusal(attempt, judgement)
+    error = error or refusal(attempt, judgement)
+    if not is_approved and not own and (error is None or asks(error)):
+        error = denied(reader, attempt) or error
+    return attempt, error
 
 
 def is_refused(reader: Reader, owners: Owners, attempt: Attempt, limits: MaxCents) -> bool:
     """Say whether a caller that a policy holds would be refused, so that nothing about the account may be told."""
     if is_free(policy_in_force(reader), attempt.caller):
         return False
-    return rejected_by(reader, owners, attempt, limits) is not None
+    rejection = rejected_by(reader, owners, attempt, limits)
+    return rejection is not None and not asks(rejection)
 
 
 def announce(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents) -> Attempt | GatewayError:
@@ -191,6 +237,8 @@ def announce(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents)
     """
     require_trust(writer)
     current = writer.attempt(attempt.id)
+    if (canceled := cancelled(writer, attempt)) is not None:
+        return canceled
     if current is None or current.state is not State.RESERVED:
         return SafeguardsUnavailableError(
             "The reservation was released before the transfer was sent. Request it again."
@@ -252,7 +300,11 @@ def adopt(writer: Writer, owners: Owners, upstream: str, since: datetime) -> lis
 
 
 def fail_dead(writer: Writer, owners: Owners) -> None:
-    """End what a process that has ended left behind: what it did not send failed, what it sent is unknown."""
+    """End what a process that has ended left behind: what it did not send failed, what it sent is unknown.
+
+    What the owner did not decide about in time ends, too.
+    """
+    expire(writer)
     for attempt in writer.open_attempts():
         if attempt.state is not State.UNKNOWN and not owners.is_running(attempt.owner, attempt.id):
             if attempt.state is State.RESERVED:
@@ -342,6 +394,14 @@ def month_begin(now: datetime) -> datetime:
     return day_begin(now).replace(day=1)
 
 
+def cancelled(reader: Reader, attempt: Attempt) -> TransferCancelledError | None:
+    """Say that the owner canceled a transfer that waits for its turn."""
+    current = reader.attempt(attempt.id)
+    if current is None or current.state is not State.CANCELLED:
+        return None
+    return TransferCancelledError("The owner canceled this transfer. Nothing was sent.")
+
+
 def stopped_by(reader: Reader, attempt: Attempt) -> SafeguardError | None:
     """Say what stops a transfer that waits, too: its key was revoked, its caller expired, or transfers are frozen."""
     key = attempt.caller_key_sha256
@@ -367,8 +427,16 @@ def frozen_error(freeze: Freeze) -> FrozenError:
     return FrozenError(f"{whose} are frozen since {freeze.since:%Y-%m-%d %H:%M} UTC ({freeze.reason}).")
 
 
-def state_now(attempt: Attempt, owners: Owners) -> State:
-    """Return the state of an attempt, as `fail_dead` would leave it."""
+def state_now(attempt: Attempt, owners: Owners, overdue: Collection[str] = ()) -> State:
+    """Return the state of an attempt, as `fail_dead` would leave it.
+
+    Args:
+        attempt: the attempt.
+        owners: which processes live.
+        overdue: the attempts that waited for the owner for too long, by their ids.
+    """
+    if attempt.state is State.AWAITING_APPROVAL:
+        return State.EXPIRED if attempt.id in overdue else attempt.state
     if attempt.state in {State.RESERVED, State.SENDING} and not owners.is_running(attempt.owner, attempt.id):
         return State.FAILED if attempt.state is State.RESERVED else State.UNKNOWN
     return attempt.state
@@ -395,28 +463,10 @@ def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:
     )
 
 
-def bounded(text: str) -> str:
-    """Cut a text to `MAX_EVENT_BYTES` bytes of UTF-8."""
-    return text.encode("utf-8", "replace")[:MAX_EVENT_BYTES].decode("utf-8", "ignore")
-
-
-def _is_same_request(earlier: Attempt, attempt: Attempt) -> bool:
-    if earlier.request_sha256 == attempt.request_sha256:
-        return True
-    # One upstream has KYC ids, and the other has none: the same request differs in nothing else.
-    has_kyc_once = (earlier.kyc_id is None) != (attempt.kyc_id is None)
-    return has_kyc_once and _request(earlier) == _request(attempt)
-
-
-def _request(attempt: Attempt) -> tuple[object, ...]:
-    types = attempt.source_type, attempt.destination_type
-    return *types, *attempt.order, attempt.description, attempt.instant
-
-
 def _rejected_by_unknown(reader: Reader, owners: Owners, attempt: Attempt) -> SafeguardError | None:
     unknown = [one for one in reader.open_attempts() if one.caller == attempt.caller and one.state is State.UNKNOWN]
     for one in unknown:
-        if _is_same_request(one, attempt):
+        if is_same_request(one, attempt):
             return TransferPendingError(
                 "The outcome of an equal transfer (same accounts, amount and details) is unknown, so this may be the"
                 " same one again. Find out what became of it first.",

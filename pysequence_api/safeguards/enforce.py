@@ -29,18 +29,17 @@ AT_ONCE: Final = frozenset(
         PolicyCode.PAIR_NOT_ALLOWED,
         PolicyCode.OVER_MAX,
         PolicyCode.INSTANT_NOT_ALLOWED,
-        PolicyCode.NEEDS_APPROVAL,
     }
 )
 """Refusals for which the caller's earlier transfers do not matter."""
-_FINAL = {PolicyCode.NEVER_ALLOWED, PolicyCode.PAIR_NOT_ALLOWED, PolicyCode.NEEDS_APPROVAL}
+_FINAL = {PolicyCode.NEVER_ALLOWED, PolicyCode.PAIR_NOT_ALLOWED}
 """No correction of the order helps."""
 
 log = logging.getLogger(__name__)
 
 
 def judged(
-    reader: Reader, attempt: Attempt, limits: Limits, *, frozen: Freeze | None, own: bool
+    reader: Reader, attempt: Attempt, limits: Limits, *, frozen: Freeze | None, own: bool, approved: str | None = None
 ) -> tuple[Attempt, Judgement]:
     """Judge an attempt by the policy in force.
 
@@ -50,6 +49,7 @@ def judged(
         limits: the global limits.
         frozen: why transfers of its caller are frozen, if they are.
         own: whether the attempt's own reservation is among what counts already.
+        approved: the rule whose question the owner answered with yes.
 
     Returns:
         The attempt, with the rule and the version of the policy that decided; and what was decided.
@@ -65,6 +65,7 @@ def judged(
         now=reader.now,
         frozen=frozen,
         own=own,
+        approved=approved,
     )
     is_held = current is not None and not is_free(policy, attempt.caller)
     by_seed = judgement.refused_by is not None and _is_of_the_settings(judgement.refused_by, attempt.caller)

@@ -27,11 +27,12 @@ from pysequence_api.records.audit import EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import TAKEN_STATES, State
-from pysequence_api.safeguards.decide import accept_attempt, bounded, fail_dead, missing_error, month_begin
+from pysequence_api.safeguards.decide import accept_attempt, fail_dead, missing_error, month_begin
 from pysequence_api.safeguards.enforce import is_resent
 from pysequence_api.safeguards.matching import ONE_DAY, describes, matches, speaks_against_absence
 from pysequence_api.safeguards.resend import RESEND_SECONDS
 from pysequence_api.sequence.client import SequenceClient
+from pysequence_api.text import bounded
 
 UPSTREAM_ENDS = {"COMPLETE": State.ARRIVED, "FAILED": State.RETURNED, "CANCELLED": State.RETURNED}
 """What a status of Sequence means for an accepted attempt. With any other one, also an unknown one, it is not over."""
@@ -214,7 +215,9 @@ class FollowUp:
             waiting = [one for one in reader.followed_attempts() if slow or one.state not in slow_states]
             return waiting + [one for one in reader.open_attempts() if one.state is State.UNKNOWN]
 
-        is_anything_to_do = self._records.read(lambda reader: bool(reader.open_attempts() or followed(reader)))
+        is_anything_to_do = self._records.read(
+            lambda reader: bool(reader.open_attempts() or followed(reader) or reader.overdue_approvals())
+        )
         return self._records.write(begin) if is_anything_to_do else None
 
     async def _look(self, since: datetime) -> Lookup:

@@ -154,6 +154,7 @@ def judge(
     now: datetime,
     frozen: Freeze | None = None,
     own: bool = False,
+    approved: str | None = None,
 ) -> Judgement:
     """Decide about a transfer.
 
@@ -166,6 +167,8 @@ def judge(
         now: the time.
         frozen: why this caller's transfers are frozen, if they are.
         own: whether the order is among what counts already: its amount is reserved.
+        approved: the name of the rule that asked, if the owner approved this order. That lifts `approve_above_cents` of
+            this rule, and nothing else.
     """
     totals = _Totals(history, now, order.amount_cents, own)
     last = _frozen_check(frozen), *_global_checks(totals, limits)
@@ -179,7 +182,11 @@ def judge(
         _scope_check(granted, caller),
         _never_check(policy, order),
         _pair_check(rule, order),
-        *(() if rule is None else _rule_checks(rule, order, totals.of(caller, granted.pairs_by_rule[rule.name]))),
+        *(
+            ()
+            if rule is None
+            else _rule_checks(rule, order, totals.of(caller, granted.pairs_by_rule[rule.name]), approved)
+        ),
         *_window_checks("caller", "your limit", granted, totals.of(caller, None)),
         *last[1:],
     )
@@ -275,7 +282,7 @@ def _pair_check(rule: Rule | None, order: TransferOrder) -> Check:
     return Check("pair", text, PolicyCode.PAIR_NOT_ALLOWED)
 
 
-def _rule_checks(rule: Rule, order: TransferOrder, totals: _Totals) -> Iterator[Check]:
+def _rule_checks(rule: Rule, order: TransferOrder, totals: _Totals, approved: str | None) -> Iterator[Check]:
     amount, most = format_cents(order.amount_cents), format_cents(rule.max_cents)
     left, whose = rule.max_cents, f"the rule {rule.name}"
     if order.amount_cents > rule.max_cents:
@@ -288,14 +295,16 @@ def _rule_checks(rule: Rule, order: TransferOrder, totals: _Totals) -> Iterator[
         yield Check("instant", text, PolicyCode.INSTANT_NOT_ALLOWED)
     else:
         yield Check("instant", "It is instant, as the rule allows." if order.instant else "It is not instant.")
-    yield _approval_check(rule, order)
+    yield _approval_check(rule, order, approved)
     yield from _window_checks("rule", f"the limit of {whose}", rule, totals)
 
 
-def _approval_check(rule: Rule, order: TransferOrder) -> Check:
+def _approval_check(rule: Rule, order: TransferOrder, approved: str | None) -> Check:
     if rule.approve_above_cents is None:
         return Check("approval", f"The rule {rule.name} needs no approval.")
     needed = f"above {format_cents(rule.approve_above_cents)}" if rule.approve_above_cents else "for every transfer"
+    if rule.asks(order.amount_cents) and approved == rule.name:
+        return Check("approval", "The owner approved it.")
     if rule.asks(order.amount_cents):
         text = f"The rule {rule.name} needs the owner's approval {needed}."
         return Check("approval", text, PolicyCode.NEEDS_APPROVAL)

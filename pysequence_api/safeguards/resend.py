@@ -187,7 +187,7 @@ class Resending(Generic[Answer]):
 
         pauses = chain(PAUSES_SECONDS, repeat(PAUSES_SECONDS[-1]))
         pause_seconds = next(pauses)
-        while not await _is_set_within(self._stopping, min(pause_seconds, age.left_seconds)) and age.left_seconds:
+        while not await is_set_within(self._stopping, min(pause_seconds, age.left_seconds)) and age.left_seconds:
             pause_seconds = next(pauses)
             try:
                 prepared = await self._steps.prepare(attempt)
@@ -203,7 +203,7 @@ class Resending(Generic[Answer]):
         return None
 
 
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
     """Wait for an event, at most so long."""
     try:
         await asyncio.wait_for(event.wait(), seconds)

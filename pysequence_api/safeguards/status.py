@@ -8,6 +8,7 @@ from pysequence_api.errors import NotFoundError
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
+from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
@@ -100,6 +101,8 @@ class AttemptStatus(Result):
     announced_at: datetime | None = Field(None, description="When it was sent")
     ended_at: datetime | None = Field(None, description="When its outcome was known")
     followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
+    expires_at: datetime | None = Field(None, description="If the owner has not approved it by then, it expires")
+    decided_at: datetime | None = Field(None, description="When the owner approved or denied it")
 
 
 def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Limits:
@@ -175,18 +178,25 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         SafeguardsUnavailableError: the records cannot be read.
     """
 
-    def ask(reader: Reader) -> Attempt | None:
+    def ask(reader: Reader) -> AttemptStatus | None:
         found = reader.attempt(attempt_id)
-        if found is None or caller is None or caller == found.caller:
-            return found
-        return found if sees_everything(policy_in_force(reader), caller, Scope.READ_ACTIVITY) else None
+        is_own = found is not None and caller in {None, found.caller}
+        if found is None or not (is_own or sees_everything(policy_in_force(reader), str(caller), Scope.READ_ACTIVITY)):
+            return None
+        return _status_of(reader, found, records.owners)
 
-    attempt = records.read(ask)
-    if attempt is None:
+    status = records.read(ask)
+    if status is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
+    return status
+
+
+def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatus:
+    approval = reader.approval(attempt.id)
+    state = decide.state_now(attempt, owners, reader.overdue_approvals())
     return AttemptStatus(
         attempt_id=attempt.id,
-        state=decide.state_now(attempt, records.owners),
+        state=state,
         code=attempt.code,
         error=attempt.error,
         amount_cents=attempt.amount_cents,
@@ -199,6 +209,8 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
         followed_until=attempt.followed_until,
+        expires_at=None if approval is None else approval.expires_at,
+        decided_at=None if approval is None else approval.decided_at,
     )
 
 

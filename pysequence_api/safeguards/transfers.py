@@ -11,13 +11,13 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -26,13 +26,16 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from pysequence_api.clock import MAX_CLOCK_OFFSET_SECONDS, Clock
 from pysequence_api.errors import (
+    ApprovalOverError,
     CallerExpiredError,
     ClockError,
     Code,
     FrozenError,
     GatewayError,
+    InvalidRequestError,
     KeyMismatchError,
     KeyRevokedError,
+    LowBalanceError,
     NotAuthorizedError,
     Outcome,
     OutcomeUnknownError,
@@ -64,14 +67,17 @@ from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
-from pysequence_api.safeguards import decide
+from pysequence_api.safeguards import approving, decide
+from pysequence_api.safeguards.approving import PendingApproval
 from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.enforce import order_of, trip, warn_of_equal_orders
 from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.matching import describes, matches
+from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.parties import unknown_account
 from pysequence_api.safeguards.policies import policy_in_force
-from pysequence_api.safeguards.resend import Age, Resending
+from pysequence_api.safeguards.resend import Age, Resending, is_set_within
+from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
 
 IDENTIFY_TIMEOUT_SECONDS = 8.0
@@ -82,6 +88,17 @@ ACCOUNTS_SECONDS = 60.0
 """A list of the account that is older is read again before a transfer is rejected because of it."""
 END_LOCK_TIMEOUT_SECONDS = 60.0
 """How long the end of an attempt waits for the lock: the money has moved, so giving up early helps nobody."""
+MAX_WAIT_SECONDS = 30.0
+"""How long a request waits at most for an attempt to change."""
+WAIT_POLL_SECONDS = 0.5
+"""How often it looks, because another process can change it."""
+MAX_WAITING = 64
+"""So many requests wait at most; others are answered at once."""
+MAX_OWN_WAITING = 8
+"""The same for one caller."""
+CHANGING = {State.AWAITING_APPROVAL, State.RESERVED, State.SENDING, State.UNKNOWN}
+"""What is waited for: the outcome is not known in these states."""
+NOT_SENT = "You approved it, and it was not sent. If its caller requests it again, you are asked again."
 FREEZE_POLL_SECONDS = 0.2
 """How often a transfer that waits for its turn looks whether it was stopped."""
 STOPS = (FrozenError, KeyRevokedError, CallerExpiredError, ScopeMissingError, PolicyRefusedError)
@@ -89,6 +106,7 @@ STOPS = (FrozenError, KeyRevokedError, CallerExpiredError, ScopeMissingError, Po
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+A = TypeVar("A", bound="CompletedTransfer | PendingTransfer")
 
 
 class Result(BaseModel):
@@ -120,6 +138,24 @@ class CompletedTransfer(Result):
         return format_cents(self.amount_cents)
 
 
+class PendingTransfer(Result):
+    """A transfer that waits for the owner's approval. Nothing was sent."""
+
+    attempt_id: str
+    state: Literal[State.AWAITING_APPROVAL] = State.AWAITING_APPROVAL
+    amount_cents: int
+    rule: str | None = Field(description="The rule of the policy that asks the owner")
+    expires_at: datetime = Field(description="If the owner has not approved it by then, it expires")
+    detail: str = Field(description="What to do: for people")
+    replayed: bool = Field(default=False, exclude=True)
+
+    @computed_field(description="Amount for people")  # type: ignore[prop-decorator]
+    @property
+    def amount(self) -> str:
+        """The amount for people."""
+        return format_cents(self.amount_cents)
+
+
 class TransferService:
     """Holds every transfer against the limits, records it, and sends it once.
 
@@ -127,6 +163,7 @@ class TransferService:
         client: the account at Sequence.
         records: the database.
         names: what pods, ports and accounts are called.
+        owner: checks the codes of the owner.
         limits: the limits of this process.
         organization_id: where to look for a transfer whose answer names no organization.
         max_attempts_per_minute: of each caller; beyond it, it has to wait.
@@ -142,6 +179,7 @@ class TransferService:
         client: SequenceClient,
         records: Database,
         names: Names,
+        owner: Owner,
         limits: MaxCents,
         *,
         organization_id: str | None,
@@ -155,6 +193,7 @@ class TransferService:
         self._client = client
         self._records = records
         self._names = names
+        self._owner = owner
         self._limits = limits
         self._organization_id = organization_id
         self._admitted_at = defaultdict[str, deque[float]](lambda: deque(maxlen=max_attempts_per_minute))
@@ -165,8 +204,9 @@ class TransferService:
         self._count_missing = count_missing
         self._on_open = on_open
         self._accounts: tuple[Accounts, float] | None = None
-        self._running: set[asyncio.Task[CompletedTransfer]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._sent: set[str] = set()
+        self._waiting: Counter[str] = Counter()
         self._stopping = asyncio.Event()
         self.resending = Resending(self, records, client.capabilities, self._stopping, clock)
         """What is sent again, because its answer was lost."""
@@ -175,8 +215,8 @@ class TransferService:
 
     async def transfer(
         self, order: TransferOrder, channel: Channel, key: str | None = None, *, caller: Caller
-    ) -> CompletedTransfer:
-        """Move money, or say why not.
+    ) -> CompletedTransfer | PendingTransfer:
+        """Move money, or say why not, or that it waits for the owner.
 
         The transfer does not depend on its caller: if the client disconnects, it is still recorded to its end.
 
@@ -192,14 +232,135 @@ class TransferService:
             OutcomeUnknownError: it was sent, and its outcome is unknown.
         """
         attempt = self._new_attempt(order, channel, key, caller)
-        task = asyncio.create_task(self._run(attempt, order), name=f"transfer {attempt.id}")
+        return await self._shielded(attempt, self._run(attempt, order))
+
+    async def _shielded(self, attempt: Attempt, steps: Coroutine[Any, Any, A]) -> A:
+        """Take the steps of an attempt in a task of its own, which does not end with whoever waits for it."""
+        task = asyncio.create_task(steps, name=f"transfer {attempt.id}")
         self._running.add(task)
         task.add_done_callback(partial(self._done, attempt))
         return await asyncio.shield(task)
 
+    async def pending(self) -> tuple[PendingApproval, ...]:
+        """List what waits for the owner's approval, oldest first, with names read from Sequence now.
+
+        Raises:
+            SafeguardsUnavailableError: the records cannot be read.
+        """
+        found = self._records.read(approving.pending)
+        accounts = None
+        if found:
+            try:
+                accounts = await self._client.accounts(balances=False)
+            except SequenceError as error:
+                log.warning("the names of accounts cannot be read: %s", error)
+        return tuple(approving.shown(attempt, approval, accounts) for attempt, approval in found)
+
+    async def pending_one(self, attempt_id: str) -> PendingApproval:
+        """Describe one of those.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+            ApprovalOverError: it does not wait.
+            SafeguardsUnavailableError: the records cannot be read.
+        """
+        self._records.read(lambda reader: approving.require_pending(reader, attempt_id))
+        for one in await self.pending():
+            if one.attempt_id == attempt_id:
+                return one
+        raise ApprovalOverError("It does not wait for an approval any more.", attempt_id=attempt_id)
+
+    async def approve(self, attempt_id: str, bound_sha256: str, code: str, channel: Channel) -> CompletedTransfer:
+        """Approve an attempt that waits, and send it.
+
+        Args:
+            attempt_id: the attempt.
+            bound_sha256: what the owner was shown, as `PendingApproval` has it.
+            code: of the owner's authenticator. It is spent if the attempt still waits and the code is right.
+            channel: how.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+            ApprovalOverError: it does not wait, or is not what the owner was shown.
+            InvalidRequestError: it was requested for another upstream.
+            WrongCodeError: the code is wrong, was used, or none is looked at now.
+            SafeguardError: a safeguard stopped it. Unless it is rejected now, it still waits.
+            SequenceError: Sequence, or the connection to it, failed, and certainly nothing moved.
+            OutcomeUnknownError: it was sent, and its outcome is unknown.
+        """
+        request = approving.Request(attempt_id, bound_sha256, code, channel)
+        attempt = self._records.read(lambda reader: approving.check_bound(reader, request))
+        return await self._shielded(attempt, self._approve(attempt, request))
+
+    async def deny(self, attempt_id: str, channel: Channel) -> AttemptStatus:
+        """Deny an attempt that waits. The same transfer is refused for 24 hours.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+            ApprovalOverError: it does not wait.
+            SafeguardsUnavailableError: the records cannot be written.
+        """
+        await self._write(lambda writer: approving.deny(writer, attempt_id, channel))
+        return read_attempt(self._records, attempt_id)
+
+    async def cancel(self, attempt_id: str, caller: Caller, channel: Channel = Channel.API) -> AttemptStatus:
+        """Cancel a caller's own attempt that waits for the owner.
+
+        Raises:
+            NotFoundError: there is no such attempt of this caller.
+            ApprovalOverError: it does not wait.
+            SafeguardsUnavailableError: the records cannot be written.
+        """
+        owners = self._records.owners
+        await self._write(
+            lambda writer: approving.cancel(writer, owners, attempt_id, caller=caller.name, channel=channel)
+        )
+        return read_attempt(self._records, attempt_id)
+
+    async def cancel_queued(self, attempt_id: str, channel: Channel) -> AttemptStatus:
+        """Cancel, as the owner, an attempt that waits for the owner or for its turn, in whichever process.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+            ApprovalOverError: it does not wait.
+            SafeguardsUnavailableError: the records cannot be written.
+        """
+        owners = self._records.owners
+        await self._write(lambda writer: approving.cancel(writer, owners, attempt_id, caller=None, channel=channel))
+        return read_attempt(self._records, attempt_id)
+
+    async def wait_for_change(self, attempt_id: str, caller: Caller, wait_seconds: float) -> AttemptStatus:
+        """Say what is known of an attempt, once it is in another state, or after some time.
+
+        Nothing is waited for once its outcome is known, if too many wait already, or if the program stops.
+
+        Args:
+            attempt_id: the attempt.
+            caller: who asks.
+            wait_seconds: for how long to wait at most.
+
+        Raises:
+            NotFoundError: there is no such attempt, or not one that the caller may see.
+            SafeguardsUnavailableError: the records cannot be read.
+        """
+        first = status = read_attempt(self._records, attempt_id, caller.name)
+        until = self._clock_seconds() + min(wait_seconds, MAX_WAIT_SECONDS)
+        if wait_seconds <= 0 or self._waiting.total() >= MAX_WAITING or self._waiting[caller.name] >= MAX_OWN_WAITING:
+            return status
+        self._waiting[caller.name] += 1
+        try:
+            while status.state is first.state and status.state in CHANGING:
+                pause_seconds = min(WAIT_POLL_SECONDS, until - self._clock_seconds())
+                if pause_seconds <= 0 or await is_set_within(self._stopping, pause_seconds):
+                    break
+                status = read_attempt(self._records, attempt_id, caller.name)
+        finally:
+            self._waiting[caller.name] -= 1
+        return status
+
     async def preview(
         self, order: TransferOrder, channel: Channel, key: str | None = None, *, caller: Caller
-    ) -> CompletedTransfer | None:
+    ) -> CompletedTransfer | PendingTransfer | None:
         """Say what `transfer` would say before sending, and change nothing.
 
         Returns:
@@ -244,7 +405,7 @@ class TransferService:
 
     # The steps of one transfer, in their order.
 
-    async def _run(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
+    async def _run(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer | PendingTransfer:
         if (replay := self._find_replay(attempt)) is not None:
             return self._answer(replay, replayed=True)
         self._client.check_order(order)
@@ -253,8 +414,8 @@ class TransferService:
         owners.running.add(attempt.id)
         try:
             reserved = await self._check_and_reserve(attempt, order)
-            if reserved.id != attempt.id:
-                return self._answer(reserved, replayed=True)
+            if reserved.id != attempt.id or reserved.state is State.AWAITING_APPROVAL:
+                return self._answer(reserved, replayed=reserved.id != attempt.id)
             return await self._carry_out(reserved, order)
         finally:
             if attempt.id not in self.resending.tasks:
@@ -267,8 +428,8 @@ class TransferService:
             earlier = await self._reserve(attempt, is_checked=False)
             if earlier is not None:
                 return earlier
-        await self._check_first(attempt, order)
-        reserved = await self._reserve(attempt)
+        organization_id = await self._check_first(attempt, order)
+        reserved = await self._reserve(attempt, organization_id=organization_id)
         assert reserved is not None
         if reserved.id == attempt.id:
             self._records.read(lambda reader: warn_of_equal_orders(reader, attempt.caller))
@@ -278,18 +439,20 @@ class TransferService:
         owners = self._records.owners
         return self._records.read(lambda reader: decide.is_refused(reader, owners, attempt, self._limits))
 
-    async def _check_first(self, attempt: Attempt, order: TransferOrder) -> None:
-        """Make the checks that may need Sequence."""
+    async def _check_first(self, attempt: Attempt, order: TransferOrder) -> str | None:
+        """Make the checks that may need Sequence, and return the organization of the source."""
         try:
-            await self._check_accounts(order, attempt.caller)
+            accounts = await self._check_accounts(order, attempt.caller)
         except SequenceError as error:
             await self._record_failed(attempt, error)
             raise
         await self._check_clock()
         if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
             await self._count_missing()
+        source = accounts.find(order.source_type, order.source_id)
+        return None if source is None else source.organization_id
 
-    async def _check_accounts(self, order: TransferOrder, caller: str) -> None:
+    async def _check_accounts(self, order: TransferOrder, caller: str) -> Accounts:
         """Check that the account has what the transfer names, in a list that is read again if it is old.
 
         The caller is told nothing of what it may not read.
@@ -311,6 +474,7 @@ class TransferService:
             problem = unknown_account(order, accounts, may_read)
         if problem is not None:
             raise problem
+        return accounts
 
     async def _record_failed(self, attempt: Attempt, error: SequenceError) -> None:
         """Record an attempt that failed because the account cannot be read."""
@@ -344,15 +508,79 @@ class TransferService:
             raise found
         return found
 
-    async def _reserve(self, attempt: Attempt, *, is_checked: bool = True) -> Attempt | None:
+    async def _reserve(
+        self, attempt: Attempt, *, is_checked: bool = True, organization_id: str | None = None
+    ) -> Attempt | None:
+        owners = self._records.owners
+
         def reserve(writer: Writer) -> Attempt | GatewayError | None:
-            owned = replace(attempt, owner=self._records.owners.own_id())
-            return decide.reserve(writer, self._records.owners, owned, self._limits, is_checked=is_checked)
+            owned = replace(attempt, owner=owners.own_id())
+            return decide.reserve(
+                writer, owners, owned, self._limits, is_checked=is_checked, organization_id=organization_id
+            )
 
         decided = await self._write(reserve)
         if isinstance(decided, GatewayError):
             raise decided
         return decided
+
+    async def _approve(self, attempt: Attempt, request: approving.Request) -> CompletedTransfer:
+        """Take the steps of an attempt that the owner approves."""
+        owners, order = self._records.owners, order_of(attempt)
+        if attempt.sent_through != self._client.capabilities.upstream.value:
+            raise InvalidRequestError(
+                f"This transfer was requested through {attempt.sent_through}. Approve it in a process that uses it."
+            )
+        if (error := self._records.read(self._owner.check_pause)) is not None:
+            raise error
+        self._client.check_order(order)
+        problem = await self._problem_of(attempt, order)
+        await self._check_clock()
+        if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
+            await self._count_missing()
+        owners.running.add(attempt.id)
+        try:
+            approve = partial(
+                approving.approve,
+                owners=owners,
+                owner=self._owner,
+                request=request,
+                limits=self._limits,
+                problem=problem,
+            )
+            reserved = await self._write(approve)
+            if isinstance(reserved, GatewayError):
+                raise reserved
+            return await self._carry_out_approved(reserved, order)
+        finally:
+            if attempt.id not in self.resending.tasks:
+                owners.running.discard(attempt.id)
+            self._sent.discard(attempt.id)
+
+    async def _carry_out_approved(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
+        try:
+            return await self._carry_out(attempt, order)
+        except (SafeguardError, SequenceError) as error:
+            if attempt.id not in self._sent:
+                error.advice = f"{error.advice} {NOT_SENT}".strip()
+            raise
+
+    async def _problem_of(self, attempt: Attempt, order: TransferOrder) -> SafeguardError | InvalidRequestError | None:
+        """Say what speaks against a transfer that the owner approves, as Sequence shows the account now.
+
+        Raises:
+            SequenceError: the account cannot be read. Nothing was sent.
+        """
+        accounts = await self._client.accounts(urgent=True)
+        source = accounts.find(order.source_type, order.source_id)
+        destination = accounts.find(order.destination_type, order.destination_id)
+        if source is None or destination is None or attempt.organization_id not in {None, source.organization_id}:
+            return InvalidRequestError("It was requested for another account than this process uses, or is not whole.")
+        if source.balance_cents is not None and source.balance_cents < order.amount_cents:
+            return LowBalanceError(
+                f"The balance of the source is {format_cents(source.balance_cents)}, which is too low. It still waits."
+            )
+        return None
 
     async def _carry_out(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer:
         try:
@@ -474,7 +702,9 @@ class TransferService:
 
     def check_stopped(self, attempt: Attempt) -> None:
         """Raise if a transfer that waits has to stop; see `decide.stopped_by`."""
-        error = self._records.read(lambda reader: decide.stopped_by(reader, attempt))
+        error = self._records.read(
+            lambda reader: decide.cancelled(reader, attempt) or decide.stopped_by(reader, attempt)
+        )
         if error is not None:
             raise error
 
@@ -514,7 +744,7 @@ class TransferService:
         done, transfer = accepted[-1] if accepted else (replace(attempt, state=State.ACCEPTED), None)
         if done.transfer_id is None:
             self._on_open()
-        return self._answer(done, transfer)
+        return self._completed(done, transfer)
 
     async def _record_end(self, attempt: Attempt, change: Callable[[Writer, Attempt], Attempt]) -> None:
         def record(writer: Writer) -> None:
@@ -553,7 +783,24 @@ class TransferService:
         found = matches(attempt.order, transfers, attempt.sent_at, self._client.clock_offset_seconds)
         return tuple(one for one in found if describes(attempt, one))
 
-    def _answer(
+    def _answer(self, attempt: Attempt, *, replayed: bool) -> CompletedTransfer | PendingTransfer:
+        if attempt.state is not State.AWAITING_APPROVAL:
+            return self._completed(attempt, replayed=replayed)
+        approval = self._records.read(lambda reader: reader.approval(attempt.id))
+        assert approval is not None
+        return PendingTransfer(
+            attempt_id=attempt.id,
+            amount_cents=attempt.amount_cents,
+            rule=attempt.rule,
+            expires_at=approval.expires_at,
+            detail=(
+                "The owner has to approve this transfer; nothing was sent. Once approved, it is sent: do not request it"
+                f" again. GET /api/attempts/{attempt.id} says what became of it."
+            ),
+            replayed=replayed,
+        )
+
+    def _completed(
         self, attempt: Attempt, transfer: Transfer | None = None, *, replayed: bool = False
     ) -> CompletedTransfer:
         left_cents = 0
@@ -617,7 +864,7 @@ class TransferService:
         attempt = new_attempt(order, channel, key, caller, self._clock())
         return replace(attempt, upstream=self._client.capabilities.upstream.value)
 
-    def _done(self, attempt: Attempt, task: asyncio.Task[CompletedTransfer]) -> None:
+    def _done(self, attempt: Attempt, task: asyncio.Task[CompletedTransfer | PendingTransfer]) -> None:
         """Count how the request ended, and log it, also where the client has disconnected and would not see it."""
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()

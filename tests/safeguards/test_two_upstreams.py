@@ -13,6 +13,7 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_DEFAULT, THE_OWNER
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import Result
+from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.sandbox import KeyPermissions
 from tests.world import GRACE_SECONDS, World
 
@@ -83,6 +84,7 @@ async def test_the_new_api_claims_nothing_that_may_be_of_the_old_one(
     await world.follow_up()
     claimed = {one.transfer_id for one in world.attempts()}
     assert claimed == {one["id"] for one in await world.moved()}
+    assert isinstance(done, CompletedTransfer)
     assert world.attempt(done.attempt_id).transfer_id == done.id
 
 
