@@ -38,6 +38,8 @@ WINDOWS = {
     "hour_count": "Transfers in 60 minutes",
     "day_count": "Transfers today",
 }
+HASH_CHARACTERS = 12
+"""So many characters of a hash are shown."""
 CLOSE_PERCENT = 80
 """A window that is used up to this is close to its limit."""
 
@@ -154,7 +156,7 @@ class ShownEvent:
         """What else it says."""
         shown = {"timestamp", "event_type", "amount_cents", "source", "destination", "caller", "attempt_id", "prev"}
         given = {name: value for name, value in self.line.as_json().items() if name not in shown}
-        return {name: f"{value[:12]}…" if name.endswith("_sha256") else value for name, value in given.items()}
+        return {name: f"{str(value)[:HASH_CHARACTERS]}…" if name.endswith("_sha256") else value for name, value in given.items()}
 
 
 def overview(gateway: Gateway) -> Overview:
@@ -163,13 +165,11 @@ def overview(gateway: Gateway) -> Overview:
     Raises:
         SafeguardsUnavailableError: the records cannot be read.
     """
-    limits = gateway.limits()
-
-    names = gateway.names.all()
+    limits, names = gateway.limits(), gateway.names.all()
 
     def ask(reader: Reader) -> Overview:
         opened = [show(reader, gateway, one, names) for one in reader.open_attempts()]
-        asked = [show(reader, gateway, one, names) for one in reader.attempts_in(State.AWAITING_APPROVAL)]
+        asked = [show(reader, gateway, one, names) for one in reader.awaiting()]
         returned = reader.returned_since(reader.now - RETURNED_FOR, MAX_RETURNED)
         return Overview(
             waiting=[one for one in asked if one.state is State.AWAITING_APPROVAL],
@@ -185,15 +185,12 @@ def overview(gateway: Gateway) -> Overview:
 
 def show(reader: Reader, gateway: Gateway, attempt: Attempt, names: Mapping[str, str]) -> Shown:
     """Add names and the state of now to an attempt."""
-    state, expires_at = state_now(attempt, gateway.records.owners), None
-    if attempt.state is State.AWAITING_APPROVAL:
-        approval = reader.approval(attempt.id)
-        expires_at = None if approval is None else approval.expires_at
-        if expires_at is not None and expires_at <= reader.now:
-            state = State.EXPIRED
+    approval = reader.approval(attempt.id)
+    expires_at = None if approval is None else approval.expires_at
+    overdue = {attempt.id} if expires_at is not None and expires_at <= reader.now else ()
     return Shown(
         attempt,
-        state,
+        state_now(attempt, gateway.records.owners, overdue),
         source=named(attempt.source_id, names) or "an unknown account",
         destination=named(attempt.destination_id, names) or "an unknown account",
         expires_at=expires_at,
