@@ -72,20 +72,21 @@ instant = true
 log = logging.getLogger(__name__)
 
 
-async def prepare(gateway: Gateway) -> Showcase | None:
-    """Give the sandbox a password, a secret and, if nothing ever happened in it, agents with a history.
-
-    Returns:
-        How to sign in; ``None`` if the sandbox has a secret of its owner's.
-    """
+async def prepare(gateway: Gateway) -> None:
+    """Give the sandbox a password, a secret and, if nothing ever happened in it, agents with a history."""
     try:
         await anyio.to_thread.run_sync(_set_secrets, gateway)
         if gateway.records.read(_is_untouched):
             await _add_agents(gateway)
     except GatewayError as error:
         log.warning("the sandbox has no examples: %s", error)
-    has_secret = gateway.records.read(lambda reader: reader.owner_secrets().totp_secret == SECRET)
-    return Showcase(PASSWORD, partial(_next_code, gateway)) if has_secret else None
+
+
+def showcase_of(gateway: Gateway) -> Showcase | None:
+    """Return how everybody signs in to the page of a sandbox; ``None`` if it has a secret of its owner's."""
+    secrets = gateway.records.read(lambda reader: reader.owner_secrets())
+    is_known = gateway.settings.sandbox and secrets.totp_secret == SECRET and not gateway.owner.is_set_by_settings
+    return Showcase(PASSWORD, partial(_next_code, gateway)) if is_known else None
 
 
 def _set_secrets(gateway: Gateway) -> None:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from pysequence_api.api.app import create_app
-from pysequence_api.demo import prepare
+from pysequence_api.demo import prepare, showcase_of
 from pysequence_api.doctor.account import check_ids
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.policy import check_policy_of
@@ -115,8 +115,9 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
 
 async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer:
     """Listen for the owner. Without a password or a secret, the page says how to set them."""
-    showcase = await prepare(gateway) if gateway.settings.sandbox else None
-    page = PageServer.open(gateway, tls, showcase)
+    if gateway.settings.sandbox:
+        await prepare(gateway)
+    page = PageServer.open(gateway, tls, await anyio.to_thread.run_sync(showcase_of, gateway))
     log.info("the owner's page: %s", page_url(gateway.settings))
     is_ready = await anyio.to_thread.run_sync(lambda: gateway.owner.has_code() and gateway.owner.has_password())
     if not is_ready:

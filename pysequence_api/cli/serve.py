@@ -11,6 +11,7 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
+from pysequence_api.demo import showcase_of
 from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.local_server import page_url
@@ -119,9 +120,13 @@ async def _print_examples(gateway: Gateway, url: str) -> None:
 
 
 def _print_page(gateway: Gateway) -> None:
-    if gateway.settings.has_page:
-        print_line(f"The owner's page: {page_url(gateway.settings)}   (password and code are on it)")
-        print_line()
+    if not gateway.settings.has_page:
+        return
+    print_line(f"The owner's page: {page_url(gateway.settings)}")
+    showcase = showcase_of(gateway)
+    if showcase is not None:
+        print_line(f"Password: {showcase.password}   Code: {showcase.next_code() or 'on the page'}")
+    print_line()
 
 
 def _local_url(url: str) -> str:

@@ -13,15 +13,10 @@ from pysequence_api.web.listening import bind_page, create_server
 
 @dataclass(frozen=True, slots=True)
 class PageServer:
-    """The server of the page.
-
-    Attributes:
-        showcase: in the sandbox, how everybody signs in.
-    """
+    """The server of the page."""
 
     server: HttpServer
     listener: socket.socket
-    showcase: Showcase | None
 
     @classmethod
     def open(cls, gateway: Gateway, tls: ssl.SSLContext | None, showcase: Showcase | None) -> "PageServer":
@@ -32,7 +27,7 @@ class PageServer:
         """
         listener = bind_page(gateway.settings)
         server = create_server(create_app(gateway, showcase), listener, tls, takes_signals=False)
-        return cls(server, listener, showcase)
+        return cls(server, listener)
 
     async def serve(self) -> None:
         """Serve until `stop`."""

@@ -156,7 +156,8 @@ class ShownEvent:
         """What else it says."""
         shown = {"timestamp", "event_type", "amount_cents", "source", "destination", "caller", "attempt_id", "prev"}
         given = {name: value for name, value in self.line.as_json().items() if name not in shown}
-        return {name: f"{str(value)[:HASH_CHARACTERS]}…" if name.endswith("_sha256") else value for name, value in given.items()}
+        hashes = {name: f"{str(given[name])[:HASH_CHARACTERS]}…" for name in given if name.endswith("_sha256")}
+        return given | hashes
 
 
 def overview(gateway: Gateway) -> Overview:
