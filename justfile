@@ -64,6 +64,34 @@ check:
 bench *options:
     {{ bin }}/python -m bench {{ options }}
 
+# Rewrite the examples of the OpenAPI document from the answers of the sandbox
+examples:
+    REWRITE_SNAPSHOTS=1 {{ bin }}/pytest -n 0 tests/api/test_examples.py
+
+# Check the OpenAPI document with Spectral, two client generators and Schemathesis; needs Node.js and the network
+openapi-check seconds="60" port="18720":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    test -x .venv-openapi/bin/openapi-python-client || {
+        python3 -m venv .venv-openapi
+        .venv-openapi/bin/pip install --quiet 'openapi-python-client==0.29.*' ruff
+    }
+    work=$(mktemp -d) server=
+    trap '[ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
+    {{ bin }}/pysequence-api openapi >"$work/openapi.json"
+    echo '{"extends": "spectral:oas"}' >"$work/ruleset.json"
+    npx --yes @stoplight/spectral-cli@6 lint --fail-severity hint --ruleset "$work/ruleset.json" "$work/openapi.json"
+    npx --yes openapi-typescript@7 "$work/openapi.json" --output "$work/types.ts"
+    PATH="$PWD/.venv-openapi/bin:$PATH" openapi-python-client generate --fail-on-warning --meta none \
+        --path "$work/openapi.json" --output-path "$work/client"
+    SEQUENCE_DATA_DIR="$work" SEQUENCE_API_KEY=sandbox SEQUENCE_MAX_TRANSFER_ATTEMPTS_PER_MINUTE=10000 \
+        {{ bin }}/pysequence-api serve --sandbox --host 127.0.0.1 --port {{ port }} >"$work/log" 2>&1 &
+    server=$!
+    # After a freeze, no transfer is possible. A limit may reject a request that matches the document.
+    cd "$work" && "$OLDPWD/{{ bin }}/schemathesis" run http://127.0.0.1:{{ port }}/openapi.json \
+        --wait-for-schema 30 --header 'X-API-Key: sandbox' --max-time {{ seconds }} \
+        --exclude-path /api/freeze --exclude-checks positive_data_acceptance
+
 # Look up known vulnerabilities of the pinned dependencies; needs the network
 audit:
     test -x .venv-audit/bin/pip-audit || { python3 -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
@@ -74,7 +102,7 @@ audit:
 # Update the pinned dependencies of the image; needs uv
 lock:
     for extra in "" browser; do \
-        uv pip compile {{ lock_options }} ${extra:+--extra $extra} pyproject.toml --output-file requirements/${extra:-runtime}.txt; \
+        uv pip compile {{ lock_options }} --extra mcp ${extra:+--extra $extra} pyproject.toml --output-file requirements/${extra:-runtime}.txt; \
     done
     echo hatchling | uv pip compile {{ lock_options }} - --output-file requirements/build.txt
 

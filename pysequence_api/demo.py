@@ -6,6 +6,7 @@ There is no real money, so everybody may know the password and the secret of the
 import logging
 from collections.abc import Mapping
 from functools import partial
+from uuid import uuid4
 
 import anyio.to_thread
 import pyotp
@@ -121,16 +122,14 @@ async def _add_agents(gateway: Gateway) -> None:
     words = {vacation.id: "vacation", groceries.id: "groceries", emergency.id: "emergency", rent.id: "rent"}
     text = _policy(await gateway.client.accounts(balances=False), words, gateway.max_cents.per_transfer)
     await anyio.to_thread.run_sync(partial(apply_policy, gateway.records, text, gateway.max_cents, after=None))
-    for caller, source, destination, amount_cents, description in (
-        (agent, vacation, groceries, 4520, "Milk, eggs"),
-        (home, emergency, rent, 25_000, "Rent"),
-        (agent, vacation, groceries, 8600, "Weekend"),
-        (agent, vacation, groceries, 35_000, "Party"),  # more than its rule allows
-        (agent, vacation, groceries, 16_500, "Birthday"),  # asks the owner
+    for caller, source, destination, amount_cents, reason in (
+        (agent, vacation, groceries, 4520, "Milk, eggs and bread for the week"),
+        (home, emergency, rent, 25_000, "The rent is due on the 1st"),
+        (agent, vacation, groceries, 8600, "Groceries for the weekend"),
+        (agent, vacation, groceries, 35_000, "A new coffee machine"),  # more than its rule allows
+        (agent, vacation, groceries, 16_500, "Birthday dinner for eight on Saturday"),  # asks the owner
     ):
-        await _move(
-            gateway, caller, source=source, destination=destination, amount_cents=amount_cents, description=description
-        )
+        await _move(gateway, caller, source=source, destination=destination, amount_cents=amount_cents, reason=reason)
 
 
 async def _add(gateway: Gateway, name: str) -> Caller:
@@ -155,7 +154,7 @@ def _policy(accounts: Accounts, words: Mapping[str, str], max_cents: int) -> str
 
 
 async def _move(
-    gateway: Gateway, caller: Caller, *, source: Pod, destination: Pod, amount_cents: int, description: str
+    gateway: Gateway, caller: Caller, *, source: Pod, destination: Pod, amount_cents: int, reason: str
 ) -> None:
     order = TransferOrder(
         kyc_id=gateway.kyc_id,
@@ -164,9 +163,8 @@ async def _move(
         destination_id=destination.id,
         destination_type=AccountType.POD,
         amount_cents=amount_cents,
-        description=description,
     )
     try:
-        await gateway.transfers.transfer(order, Channel.API, caller=caller)
+        await gateway.transfers.transfer(order, Channel.API, str(uuid4()), caller=caller, reason=reason)
     except GatewayError as error:
         log.debug("an example of the sandbox ended with %s", error.code)

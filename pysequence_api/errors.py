@@ -13,6 +13,7 @@ GatewayError (RuntimeError)                 500  exit 1  internal_error
 │   ├── TransferPendingError                409  exit 3  in_flight or equal_unknown
 │   ├── NotExecutedError                    409  exit 3  not_executed
 │   ├── KeyReusedError                      422  exit 3  key_reused
+│   ├── KeyRequiredError                    422  exit 3  key_required
 │   ├── FrozenError                         403  exit 3  frozen
 │   ├── KeyRevokedError                     403  exit 3  key_revoked
 │   ├── ScopeMissingError                   403  exit 3  scope_missing
@@ -69,6 +70,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     HOST_NOT_ALLOWED = "host_not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_READY = "not_ready"
     BODY_TOO_LATE = "body_too_late"
     BODY_TOO_LARGE = "body_too_large"
@@ -80,6 +82,7 @@ class Code(StrEnum):
     EQUAL_UNKNOWN = "equal_unknown"
     NOT_EXECUTED = "not_executed"
     KEY_REUSED = "key_reused"
+    KEY_REQUIRED = "key_required"
     FROZEN = "frozen"
     KEY_REVOKED = "key_revoked"
     SCOPE_MISSING = "scope_missing"
@@ -303,6 +306,14 @@ class KeyReusedError(SafeguardError):
 
     status = 422
     code = Code.KEY_REUSED
+    retry = Retry.NEW_KEY
+
+
+class KeyRequiredError(SafeguardError):
+    """The caller has to name an idempotency key, and did not."""
+
+    status = 422
+    code = Code.KEY_REQUIRED
     retry = Retry.NEW_KEY
 
 

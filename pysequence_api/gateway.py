@@ -13,11 +13,14 @@ import anyio.to_thread
 import httpx
 from pydantic import SecretStr
 
+from pysequence_api.account.preview import Preview, Previewer, Sight
 from pysequence_api.account.scoped import View
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
+from pysequence_api.models import Accounts, TransferOrder
 from pysequence_api.records import open_records
+from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
@@ -29,6 +32,7 @@ from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Scope
+from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.scopes import expired, missing_scope
 from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
@@ -68,6 +72,8 @@ class Gateway:
         settings: what it was opened with.
         client: reads of the account.
         transfers: the only way to move money.
+        previewer: looks at transfers before they are requested; see `preview`.
+        preview_rate: how often each caller may do that.
         follow_up: finds out what became of transfers.
         records: the database.
         names: what pods, ports and accounts are called.
@@ -82,6 +88,8 @@ class Gateway:
     settings: Settings
     client: SequenceClient
     transfers: TransferService
+    previewer: Previewer
+    preview_rate: Rate
     follow_up: FollowUp
     records: Database
     names: Names
@@ -132,6 +140,10 @@ class Gateway:
         if error is not None:
             raise error
 
+    def may(self, caller: Caller, scope: Scope) -> bool:
+        """Say whether a caller has a scope."""
+        return missing_scope(self.policy.get(), caller.name, scope) is None
+
     def require_current(self, caller: Caller) -> None:
         """Check that the time of a caller is not over.
 
@@ -148,6 +160,37 @@ class Gateway:
         if is_free(policy, caller.name):
             return View()
         return View.of(Grants() if policy is None else policy.caller(caller.name))
+
+    async def preview(
+        self,
+        order: TransferOrder,
+        channel: Channel,
+        key: str | None = None,
+        *,
+        caller: Caller,
+        accounts: Accounts | None = None,
+    ) -> Preview:
+        """Say what a transfer would do, as far as its caller may see that. Nothing is reserved, sent or recorded.
+
+        That a safeguard would refuse the transfer is told, not raised.
+
+        Args:
+            order: what would be moved.
+            channel: how it would be requested.
+            key: the caller's idempotency key.
+            caller: who asks.
+            accounts: the list of the account with its balances, if it was just read.
+
+        Raises:
+            InvalidRequestError: the account does not have what the order names, or this upstream cannot do it.
+            TooManyAttemptsError: the caller asks too often.
+            SequenceError: Sequence cannot be asked whether the accounts exist.
+            SafeguardsUnavailableError: no transfer is possible, whatever is requested.
+        """
+        self.client.check_order(order)
+        self.preview_rate.admit(caller.name)
+        sight = Sight.of(self.policy.get(), caller, self.view_of(caller))
+        return await self.previewer.preview(order, channel, key, caller=caller, sight=sight, accounts=accounts)
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today."""
@@ -211,6 +254,8 @@ async def open_gateway(
             settings,
             client,
             transfers,
+            Previewer(client, transfers, records, max_cents, settings.default_organization_id),
+            Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
             follow_up,
             records,
             names,

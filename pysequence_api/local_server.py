@@ -1,15 +1,64 @@
-"""How this machine reaches the server of the settings: over TCP, over TLS, or over its Unix socket."""
+"""How a command reaches a server: at a URL, or the one of the settings over TCP, over TLS, or over its Unix socket."""
 
 import http.client
 import socket
 import ssl
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
-from pysequence_api.errors import SettingsError
+from pysequence_api.errors import InvalidRequestError, SettingsError
 from pysequence_api.settings import Settings, variable
 
 LOCAL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """How this machine reaches a server that listens on all addresses."""
+
+
+class Reached(NamedTuple):
+    """A server to connect to.
+
+    Attributes:
+        address: what people call it.
+        path: what its paths begin with; often empty.
+        connect: makes a connection, which opens with the first request.
+    """
+
+    address: str
+    path: str
+    connect: Callable[[], http.client.HTTPConnection]
+
+
+def reach(url: str | None, timeout_seconds: float) -> Reached:
+    """Say how to connect to a server.
+
+    Args:
+        url: where it is; ``None`` for the server of the settings.
+        timeout_seconds: how long a connection waits for each part of an answer.
+
+    Raises:
+        InvalidRequestError: that is not a URL.
+        SettingsError: the settings cannot be used.
+    """
+    if url is None:
+        settings = Settings.load()
+        return Reached(local_url(settings), "", partial(connect, settings, timeout_seconds))
+    parts = _parts(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    make = partial(kind, parts.hostname or "", parts.port, timeout=timeout_seconds)
+    return Reached(url, parts.path.rstrip("/"), make)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidRequestError("--url must be an address like http://127.0.0.1:8720.")
+    return parts
 
 
 def local_url(settings: Settings) -> str:

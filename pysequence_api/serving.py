@@ -30,6 +30,7 @@ from pysequence_api.errors import (
 )
 from pysequence_api.gateway import Gateway, open_gateway
 from pysequence_api.local_server import page_url
+from pysequence_api.mcp.route import add_mcp
 from pysequence_api.owner import PageServer
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
@@ -85,10 +86,11 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         tls = tls_context(settings)
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
+        add_mcp(app)
         await anyio.to_thread.run_sync(_open_records, gateway)
         await anyio.to_thread.run_sync(_open_policy, gateway)
         await _check_account(gateway)
-        listener = bind(gateway.settings)
+        listener = stack.enter_context(bind(gateway.settings))
         if (path := gateway.settings.server_socket) is not None:
             stack.callback(path.unlink, missing_ok=True)
         page = await _open_page(gateway, tls) if gateway.settings.has_page else None

@@ -56,18 +56,19 @@ def plain_text(text: str, limit_characters: int = TEXT_LIMIT_CHARACTERS, *, secr
     return line if len(line) <= limit_characters else line[: limit_characters - 1] + "…"
 
 
+def bounded(text: str) -> str:
+    """Cut a text to `MAX_EVENT_BYTES` bytes of UTF-8."""
+    return text.encode("utf-8", "replace")[:MAX_EVENT_BYTES].decode("utf-8", "ignore")
+
+
 def one_line(text: str) -> str:
-    """Remove invisible characters, which could split or reorder a text; line breaks and the like become spaces."""
+    """Remove invisible characters from a text, and make one line of it: control characters become spaces."""
+    # Invisible characters could split a number.
     visible = "".join(character for character in text if unicodedata.category(character) not in {"Cf", "Cs", "Co"})
     spaced = "".join(
         " " if unicodedata.category(character) in {"Cc", "Zl", "Zp", "Zs"} else character for character in visible
     )
     return " ".join(spaced.split())
-
-
-def bounded(text: str) -> str:
-    """Cut a text to `MAX_EVENT_BYTES` bytes of UTF-8."""
-    return text.encode("utf-8", "replace")[:MAX_EVENT_BYTES].decode("utf-8", "ignore")
 
 
 def without_keys(text: str) -> str:

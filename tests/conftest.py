@@ -1,9 +1,12 @@
 """What all tests share."""
 
+import gc
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +14,7 @@ from hypothesis import settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has this ignored in what it runs in the background, and every process that a test starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.disable()  # until all tests are collected: nothing is garbage before, and looking for it takes half of that time
 # Every process that a test starts would compile the whole program anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -26,6 +30,12 @@ settings.register_profile("long", max_examples=100_000, deadline=None)  # for ho
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """Run two more than there are cores: often, a test waits for a process that it has started."""
     return (yield) + 2
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, but not what all tests share."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,15 +55,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Name a home for each test. ``mktemp`` would read the names of all that there are to find the next one."""
+    directory = tmp_path_factory.mktemp("homes")
+    return (directory / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, _homes: Iterator[Path]) -> None:
     """Keep the developer's own ``SEQUENCE_*`` variables and files out of the tests."""
     for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
         monkeypatch.delenv(name)
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    (home / "cwd").mkdir(parents=True)
+    monkeypatch.chdir(home / "cwd")
 
 
 @pytest.fixture(autouse=True)

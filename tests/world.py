@@ -20,12 +20,14 @@ from pydantic import SecretStr
 from pysequence_api.api import create_app
 from pysequence_api.errors import OutcomeUnknownError
 from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.mcp.route import add_mcp
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_DEFAULT, THE_OWNER, Caller
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
+from pysequence_api.safeguards.judge import needs_key
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox, serve
@@ -161,6 +163,7 @@ class World:
     ) -> CompletedTransfer:
         """Move money from one pod to another."""
         caller = caller or (THE_OWNER if channel is Channel.CLI else THE_DEFAULT)
+        key = key or (str(uuid4()) if needs_key(caller.name) else None)
         order = self.order(amount_cents, **more)
         done = await (process or self.gateway).transfers.transfer(order, channel, key, caller=caller)
         assert isinstance(done, CompletedTransfer)
@@ -171,7 +174,7 @@ class World:
     ) -> PendingTransfer:
         """Request a transfer for which a rule asks the owner."""
         order = self.order(amount_cents, **more)
-        asked = await self.gateway.transfers.transfer(order, Channel.API, key, caller=caller)
+        asked = await self.gateway.transfers.transfer(order, Channel.API, key or str(uuid4()), caller=caller)
         assert isinstance(asked, PendingTransfer)
         return asked
 
@@ -265,7 +268,9 @@ class World:
     @asynccontextmanager
     async def http(self, process: Gateway | None = None, key: str = API_KEY) -> AsyncIterator[httpx.AsyncClient]:
         """Call the HTTP API of a process, with a key."""
-        transport = httpx.ASGITransport(create_app(process or self.gateway))
+        app = create_app(process or self.gateway)
+        add_mcp(app)
+        transport = httpx.ASGITransport(app)
         headers = {"X-API-Key": key}
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
             yield client

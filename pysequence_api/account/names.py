@@ -113,6 +113,11 @@ def find_counterparty(wanted: str, accounts: Accounts, kind: AccountType | None)
     )
 
 
+def find_listed(party_id: str, accounts: Accounts, kind: AccountType) -> Counterparty | None:
+    """Find a pod, port or account by its exact id; ``None`` if it is not listed."""
+    return next((each for each in _counterparties(accounts) if (each.type, each.id) == (kind, party_id)), None)
+
+
 def _only(wanted: str, matches: Sequence[Pod], pods: Sequence[Pod], *, complete: bool) -> Pod:
     if not matches and not complete:
         raise _perhaps_left_out(wanted)

@@ -1,15 +1,19 @@
 """Creates the FastAPI application."""
 
-from fastapi import FastAPI, Security
+from functools import cache
+
+from fastapi import APIRouter, Security
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, freeze, health, limits, metrics, pods, transfers
+from pysequence_api.api.document import DescribedApi
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
 from pysequence_api.settings import variable
-from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck
+from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.request_log import RequestCounts, RequestLog
@@ -19,8 +23,9 @@ DESCRIPTION = """\
 A gateway to GetSequence for programs: read balances and activity, and transfer money within limits.
 
 Every path except `/api/health` needs an API key in the header `X-API-Key`. Fields that end in `_cents` hold amounts in
-cents; the texts beside them are for people. Times are in UTC. Every answer has an `X-Request-ID`. Every error is
-`{"detail": "..."}`, and says what to do. Caches must not store answers.
+cents; the texts beside them are for people. Times are as RFC 3339 has them: in UTC, with milliseconds and `Z`. Every
+answer has an `X-Request-ID`. Every error is an `Error`: `detail` says what to do, and `code` is for programs. Later
+versions may add fields and codes. Caches must not store answers.
 """
 TAGS = [
     {"name": "pods", "description": "Pods and their balances."},
@@ -34,7 +39,7 @@ TAGS = [
 ]
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+def create_app(gateway: Gateway) -> DescribedApi:
     """Create the application of an open gateway, which the caller closes.
 
     Raises:
@@ -43,31 +48,40 @@ def create_app(gateway: Gateway) -> FastAPI:
     """
     key = _default_key(gateway)
     root_path = gateway.settings.root_path
-    app = FastAPI(
+    app = DescribedApi(
         title="pysequence-api",
         version=__version__,
         description=DESCRIPTION,
+        contact={"name": "Whoever runs this server"},
         openapi_tags=TAGS,
-        servers=[{"url": root_path}] if root_path else None,
+        servers=[{"url": root_path or "/", "description": "This server"}],
         redirect_slashes=False,
         docs_url=None,  # a browser cannot send the key, and these pages load a third-party script
         redoc_url=None,
-        generate_unique_id_function=_operation_id,
     )
     limit_keyless_lines()
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
-    app.include_router(health.router)
-    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
-        app.include_router(module.router, dependencies=[Security(API_KEY)])
+    app.router.routes.extend(_routes())
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
+    app.add_middleware(OriginCheck, names=gateway.settings.allowed_hosts)
     app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
     app.add_middleware(RequestLog, counts=app.state.request_counts, key=key)
     if root_path:
         app.add_middleware(WithoutRootPath, root_path=root_path)  # before the checks: they and the routes see one path
     return app
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Put the routes together, once for all applications of this process: they take longer than the rest of one."""
+    router = APIRouter(generate_unique_id_function=_operation_id)
+    router.include_router(health.router)
+    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
+        router.include_router(module.router, dependencies=[Security(API_KEY)])
+    return tuple(router.routes)
 
 
 def _default_key(gateway: Gateway) -> str | None:

@@ -1,17 +1,17 @@
 """A caller stops its own transfers."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pysequence_api.api.parameters import OpenGateway, RequestCaller, needs
+from pysequence_api.models import Timestamp
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.control import freeze
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.web.body import invalid_body, read_json_object
+from pysequence_api.web.body import invalid_body, json_body, read_json_object
 from pysequence_api.web.errors import responses
 
 MAX_REASON_CHARACTERS = 1000
@@ -31,7 +31,7 @@ class Frozen(BaseModel):
     """The transfers of the caller are frozen."""
 
     caller: str
-    frozen_since: datetime
+    frozen_since: Timestamp
     frozen_reason: str
 
 
@@ -45,15 +45,11 @@ async def _reason(request: Request) -> str | None:
         raise invalid_body(error) from None
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": False,
-        "content": {"application/json": {"schema": FreezeRequest.model_json_schema()}},
-    }
-}
-
-
-@router.post("/api/freeze", responses=responses(400, 401, 403, 408, 413, 422, 500, 503), openapi_extra=_BODY)
+@router.post(
+    "/api/freeze",
+    responses=responses(400, 401, 403, 408, 413, 422, 500, 503),
+    openapi_extra=json_body(FreezeRequest, required=False),
+)
 async def freeze_transfers(
     gateway: OpenGateway, caller: RequestCaller, reason: Annotated[str | None, Depends(_reason)]
 ) -> Frozen:

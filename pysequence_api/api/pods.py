@@ -1,7 +1,5 @@
 """Pods and their balances."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
 from pysequence_api.account.names import find_pod_by_name
@@ -9,7 +7,7 @@ from pysequence_api.account.totals import total_of
 from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName, Reads, needs
 from pysequence_api.models import Accounts, Pod, PodDetail, TotalBalance
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.web.errors import READ_STATUSES, responses
+from pysequence_api.web.errors import READ_STATUSES, Responses, headers, responses
 
 router = APIRouter(tags=["pods"], dependencies=[needs(Scope.READ_ACCOUNTS)])
 _WITH_ACTIVITY = [needs(Scope.READ_ACTIVITY)]
@@ -17,16 +15,7 @@ _WITH_ACTIVITY = [needs(Scope.READ_ACTIVITY)]
 
 
 COMPLETE_HEADER = "X-Complete"
-_WITH_HEADER: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            COMPLETE_HEADER: {
-                "description": "`false` if Sequence left out a pod, or sent something that cannot be read",
-                "schema": {"type": "string", "enum": ["false"]},
-            }
-        }
-    }
-}
+_WITH_HEADER: Responses = {200: headers(COMPLETE_HEADER)}
 
 
 @router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER)

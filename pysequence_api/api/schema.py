@@ -16,6 +16,8 @@ def openapi_schema() -> dict[str, Any]:
         settings=Settings.model_construct(api_key=SecretStr("placeholder")),
         client=cast(Any, None),
         transfers=cast(Any, None),
+        previewer=cast(Any, None),
+        preview_rate=cast(Any, None),
         follow_up=cast(Any, None),
         records=cast(Any, None),
         names=cast(Any, None),

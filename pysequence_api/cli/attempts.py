@@ -49,5 +49,6 @@ def print_status(attempt: AttemptStatus, *, as_json: bool) -> None:
             ("Followed until", shown_time(attempt.followed_until) if attempt.followed_until else "not followed"),
             *([("Code", attempt.code)] if attempt.code else []),
             *([("Error", attempt.error)] if attempt.error else []),
+            *([("The caller says", attempt.reason)] if attempt.reason else []),
         ]
     )

@@ -77,7 +77,7 @@ def _details(line: Line) -> list[str]:
         "rule": line.rule,
         "policy": line.policy_version,
         "for": line.description,
-        "reason": line.reason,
+        "the caller says" if line.attempt_id else "reason": line.reason,
         "repeats": more.get("repeats"),
     }
     flags = [text for flag, text in FLAGS.items() if more.get(flag) is True]

@@ -3,14 +3,12 @@
 import http.client
 import json
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
 
 import typer
 
 from pysequence_api.cli.terminal import print_line
-from pysequence_api.errors import GatewayError, InvalidRequestError
-from pysequence_api.local_server import connect, local_url
-from pysequence_api.settings import Settings
+from pysequence_api.errors import GatewayError
+from pysequence_api.local_server import reach
 
 HEALTH_PATH = "/api/health"
 TIMEOUT_SECONDS = 3.0
@@ -39,27 +37,9 @@ def health(
       1  it is not healthy, or there is no server
       2  invalid usage or settings
     """
-    if url is None:
-        settings = Settings.load()
-        address, path, connection = local_url(settings), "", connect(settings, TIMEOUT_SECONDS)
-    else:
-        parts = _parts(url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        address, path = url, parts.path.rstrip("/")
-        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
-    status = _status_of(connection, path, address)
-    print_line(f"{address} is healthy: {status}")
-
-
-def _parts(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        parts = SplitResult("", "", "", "", "")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidRequestError("--url must be an address like http://127.0.0.1:8720.")
-    return parts
+    server = reach(url, TIMEOUT_SECONDS)
+    status = _status_of(server.connect(), server.path, server.address)
+    print_line(f"{server.address} is healthy: {status}")
 
 
 def _status_of(connection: http.client.HTTPConnection, path: str, address: str) -> str:

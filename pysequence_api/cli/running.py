@@ -152,10 +152,15 @@ def can_ask() -> bool:
 
 
 async def confirm(question: str) -> bool:
-    """Ask a question that only ``y`` or ``yes`` confirms. Unlike ``input``, waiting can be canceled."""
+    """Ask a question that only ``y`` or ``yes`` confirms."""
+    return (await read_answer(f"{question} [y/N]")).lower() in YES
+
+
+async def read_answer(question: str) -> str:
+    """Ask for a line of text, without spaces around it. Unlike with ``input``, waiting can be canceled."""
     descriptor = sys.stdin.fileno()
     termios.tcflush(descriptor, termios.TCIFLUSH)  # what was typed before the question does not answer it
-    ask(f"{question} [y/N]")
+    ask(question)
     try:
         await anyio.wait_readable(descriptor)
     except BaseException:
@@ -164,7 +169,7 @@ async def confirm(question: str) -> bool:
     answer = os.read(descriptor, MAX_ANSWER_BYTES)
     if not answer.endswith(b"\n"):
         note("")
-    return answer.decode("utf-8", "replace").strip().lower() in YES
+    return answer.decode("utf-8", "replace").strip()
 
 
 def confirm_or_exit(question: str, *, yes: bool) -> None:

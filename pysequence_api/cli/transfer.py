@@ -10,19 +10,28 @@ import typer
 from pydantic import ValidationError
 
 from pysequence_api.account.names import Counterparty, find_counterparty
+from pysequence_api.account.preview import Preview, SimilarTransfer, Verdict, sequence_refusals
 from pysequence_api.cli.completion import complete_name
-from pysequence_api.cli.drawing import cents_in_words, print_facts, with_bar
+from pysequence_api.cli.drawing import cents_in_words, print_facts, shown_moment, shown_party, with_bar
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.running import Interrupts, can_ask, confirm, run, status_shown
-from pysequence_api.cli.terminal import UNKNOWN, note, print_json, print_line, warn
+from pysequence_api.cli.terminal import UNKNOWN, fail, note, print_json, print_line, warn
 from pysequence_api.errors import GatewayError, InvalidRequestError, NotFoundError, SafeguardError, SettingsError
 from pysequence_api.gateway import Gateway, open_gateway
-from pysequence_api.models import MAX_DESCRIPTION_CHARACTERS, MAX_KEY_CHARACTERS, Accounts, AccountType, TransferOrder
+from pysequence_api.models import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_KEY_CHARACTERS,
+    MAX_REASON_CHARACTERS,
+    Accounts,
+    AccountType,
+    TransferOrder,
+)
 from pysequence_api.money import MAX_AMOUNT_CENTS, format_cents, parse_dollars
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_OWNER
+from pysequence_api.safeguards.matching import RULE
 from pysequence_api.safeguards.status import Limits
-from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
+from pysequence_api.safeguards.transfers import CompletedTransfer
 from pysequence_api.settings import Settings, variable, warn_about_ignored_file
 from pysequence_api.text import quoted
 
@@ -43,6 +52,7 @@ class TransferArguments:
     instant: bool
     kyc_id: str | None
     idempotency_key: str | None
+    reason: str | None
     yes: bool
     dry_run: bool
     as_json: bool
@@ -55,6 +65,7 @@ class Plan:
     order: TransferOrder
     source: Counterparty
     destination: Counterparty
+    accounts: Accounts
     limits: Limits
     directory: str
     is_sandbox: bool
@@ -78,17 +89,7 @@ class Plan:
     @property
     def refusals(self) -> list[str]:
         """Why Sequence will refuse the transfer."""
-        source, destination = self.source, self.destination
-        refusals = []
-        if source.balance_cents is not None and source.balance_cents < self.order.amount_cents:
-            refusals.append(f"The balance of {source.shown_name!r} is too low.")
-        if source.can_be_source is False:
-            refusals.append(f"Sequence does not allow transfers from {source.shown_name!r}.")
-        if None not in (source.organization_id, destination.organization_id) and (
-            source.organization_id != destination.organization_id
-        ):
-            refusals.append(f"{source.shown_name!r} and {destination.shown_name!r} belong to two organizations.")
-        return refusals
+        return sequence_refusals(self.order.amount_cents, self.source, self.destination)
 
     @property
     def warnings(self) -> list[str]:
@@ -139,6 +140,9 @@ def transfer(
     idempotency_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Key of your choice. A repeated key never moves money twice.")
     ] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What it is for, for the records only; Sequence does not get it.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, but send and record nothing. Exits with 3 if refused.")
     ] = False,
@@ -174,10 +178,11 @@ def transfer(
         amount_cents=amount_in_cents(amount, cents),
         source_type=source_type,
         destination_type=destination_type,
-        description=_checked(description),
+        description=_checked(description, "--description", MAX_DESCRIPTION_CHARACTERS),
         instant=instant,
         kyc_id=kyc_id,
         idempotency_key=_checked_key(idempotency_key),
+        reason=None if reason is None else _checked(reason, "--reason", MAX_REASON_CHARACTERS),
         yes=yes,
         dry_run=dry_run,
         as_json=as_json,
@@ -220,12 +225,12 @@ def _parsed_cents(cents: str) -> int:
     return int(cents)
 
 
-def _checked(description: str) -> str:
-    if len(description) > MAX_DESCRIPTION_CHARACTERS:
-        raise InvalidRequestError(f"--description can have at most {MAX_DESCRIPTION_CHARACTERS} characters.")
-    if "\0" in description or any("\ud800" <= character <= "\udfff" for character in description):
-        raise InvalidRequestError("--description contains bytes that are not text.")
-    return description
+def _checked(text: str, option: str, max_characters: int) -> str:
+    if len(text) > max_characters:
+        raise InvalidRequestError(f"{option} can have at most {max_characters} characters.")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidRequestError(f"{option} contains bytes that are not text.")
+    return text
 
 
 def _checked_key(key: str | None) -> str | None:
@@ -245,13 +250,10 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
         _show_plan(plan)
         if arguments.dry_run:
             with status_shown():
-                replayed = await gateway.transfers.preview(
-                    plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER
+                preview = await gateway.preview(
+                    plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER, accounts=plan.accounts
                 )
-            assert not isinstance(replayed, PendingTransfer)
-            _print_dry_run(plan, replayed, as_json=arguments.as_json)
-            if replayed is None and plan.refusals:
-                raise typer.Exit(SafeguardError.exit_code)
+            _print_dry_run(plan, preview, as_json=arguments.as_json)
             return
         if not arguments.yes and not await confirm(_question(plan)):
             note("Nothing was sent.")
@@ -259,7 +261,7 @@ async def _transfer(settings: Settings, arguments: TransferArguments, interrupts
         interrupts.defer(IN_PROGRESS)
         with status_shown():
             done = await gateway.transfers.transfer(
-                plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER
+                plan.order, Channel.CLI, arguments.idempotency_key, caller=THE_OWNER, reason=arguments.reason
             )
         assert isinstance(done, CompletedTransfer)  # no rule asks the owner
         _print_done(done, plan, as_json=arguments.as_json)
@@ -298,6 +300,7 @@ async def _make_plan(gateway: Gateway, arguments: TransferArguments) -> Plan:
         order=order,
         source=source,
         destination=destination,
+        accounts=accounts,
         limits=limits,
         directory=f"{directory}{' (new; no transfers recorded yet)' if limits.audit_head is None else ''}",
         is_sandbox=gateway.settings.sandbox,
@@ -383,36 +386,59 @@ def _balances(before_cents: int | None, after_cents: int | None) -> str:
     return f"balance {format_cents(before_cents)}, {format_cents(after_cents)} after this"
 
 
-def _print_dry_run(plan: Plan, replayed: CompletedTransfer | None, *, as_json: bool) -> None:
+def _print_dry_run(plan: Plan, preview: Preview, *, as_json: bool) -> None:
+    """Print what the transfer would do, and exit with 3 or 5 if it would be refused."""
+    for check in preview.checks:
+        note(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.text}")
+    for similar in preview.similar or ():
+        warn(_described_similar(similar))
+    if not preview.complete:
+        warn("A part of the account or of its activity could not be read. There may be more similar transfers.")
     if as_json:
-        print_json(_dry_run_document(plan, would_be_sent=replayed is None))
-    elif replayed is not None:
-        print_line(
-            "This idempotency key was used before. Nothing would be sent; the original result would be returned."
-        )
-    elif plan.refusals:
-        print_line(f"Sequence would refuse this transfer: {' '.join(plan.refusals)} Nothing was sent.")
-    else:
-        amount, source, destination = format_cents(plan.order.amount_cents), plan.source, plan.destination
-        print_line(f"Would transfer {amount} from {source.shown_name} to {destination.shown_name}. Nothing was sent.")
+        print_json(_dry_run_document(plan, preview))
+    if preview.error is not None:
+        if not as_json:
+            raise preview.error
+        fail(" ".join(preview.error.detail.splitlines()))
+        raise typer.Exit(preview.error.exit_code)
+    would_be_refused = preview.verdict is Verdict.ALLOWED and bool(plan.refusals)
+    if not as_json:
+        print_line(f"{_in_words(plan, preview)} Nothing was sent.")
+    if would_be_refused:
+        raise typer.Exit(SafeguardError.exit_code)
 
 
-def _dry_run_document(plan: Plan, *, would_be_sent: bool) -> dict[str, Any]:
-    def document(party: Counterparty, after_cents: int | None) -> dict[str, Any]:
-        balances = {"balance_cents": party.balance_cents, "balance_after_cents": after_cents}
-        return {"id": party.id, "name": party.name, "type": party.type.value, **balances}
+def _in_words(plan: Plan, preview: Preview) -> str:
+    if preview.verdict is Verdict.REPLAYED:
+        return f"This idempotency key was used before, in attempt {preview.attempt_id}. Its result would be returned."
+    if plan.refusals:
+        return f"Sequence would refuse this transfer: {' '.join(plan.refusals)}"
+    amount, source, destination = format_cents(plan.order.amount_cents), plan.source, plan.destination
+    return f"Would transfer {amount} from {source.shown_name} to {destination.shown_name}."
 
-    return {
-        "dry_run": True,
-        "would_be_sent": would_be_sent,
-        "would_be_refused": would_be_sent and bool(plan.refusals),
-        "amount_cents": plan.order.amount_cents,
-        "amount": format_cents(plan.order.amount_cents),
-        "source": document(plan.source, plan.source_after_cents),
-        "destination": document(plan.destination, plan.destination_after_cents),
-        "daily_remaining_cents": plan.left_today_cents if would_be_sent else plan.limits.remaining_cents,
-        "warnings": plan.warnings,
-    }
+
+def _described_similar(similar: SimilarTransfer) -> str:
+    maker = "a rule at Sequence" if similar.activity_type == RULE else (similar.activity_type or UNKNOWN).lower()
+    source, when = shown_party(similar.source), shown_moment(similar.created_at)
+    return (
+        f"A similar transfer exists: {similar.amount} from {source} on {when}, {similar.status or UNKNOWN}, made by"
+        f" {maker.replace('_', ' ')} ({similar.id})."
+    )
+
+
+def _dry_run_document(plan: Plan, preview: Preview) -> dict[str, Any]:
+    """Return the preview, with the fields of the error document if the transfer would be refused."""
+    error = {} if preview.error is None else preview.error.document(about_transfer=True)
+    return (
+        preview.model_dump(mode="json")
+        | error
+        | {
+            "dry_run": True,
+            "would_be_sent": preview.verdict is Verdict.ALLOWED,
+            "would_be_refused": preview.verdict is Verdict.REFUSED or bool(plan.refusals),
+            "warnings": plan.warnings,
+        }
+    )
 
 
 def _print_done(done: CompletedTransfer, plan: Plan, *, as_json: bool) -> None:

@@ -58,7 +58,10 @@ class Channel(StrEnum):
 
 
 class Event(BaseModel):
-    """One line of the trail. Only what applies is written."""
+    """One line of the trail. Only what applies is written.
+
+    Of a transfer, ``reason`` is what its caller says.
+    """
 
     model_config = ConfigDict(frozen=True)
 

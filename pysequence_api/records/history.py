@@ -63,6 +63,7 @@ class Folded:
     source_id: str | None = None
     destination_id: str | None = None
     description: str | None = None
+    reason: str | None = None
     request_sha256: bytes | None = None
     key_sha256: bytes | None = None
     upstream: str | None = None
@@ -88,6 +89,7 @@ class Folded:
         self.source_id = self.source_id or line.source or None
         self.destination_id = self.destination_id or line.destination or None
         self.description = self.description or line.description
+        self.reason = self.reason or line.reason
         self.request_sha256 = self.request_sha256 or hash_bytes(line.request_sha256)
         self.key_sha256 = self.key_sha256 or hash_bytes(line.key_sha256)
         self.upstream = self.upstream or line.upstream

@@ -361,6 +361,7 @@ def _new_attempt(writer: Writer, folded: Folded) -> Attempt:
         source_id=folded.source_id,
         destination_id=folded.destination_id,
         description=folded.description,
+        reason=folded.reason,
         request_sha256=folded.request_sha256,
         key_sha256=folded.key_sha256,
         upstream=folded.upstream,

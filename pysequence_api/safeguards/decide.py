@@ -31,9 +31,10 @@ from pysequence_api.records.attempts import (
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import RULES, State
-from pysequence_api.safeguards.asking import ask, denied, equal_pending, expire, is_same_request, join, too_many_pending
+from pysequence_api.safeguards import asking
+from pysequence_api.safeguards.asking import ask, denied, expire, is_same_request, join
 from pysequence_api.safeguards.enforce import AT_ONCE, day_limit, is_resent, judged, refusal, trip
-from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.judge import Judgement, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Rule
 from pysequence_api.safeguards.scopes import expired
@@ -97,13 +98,13 @@ def reserve(
         return earlier
     require_trust(writer)
     # Before the policy: if the rule does not ask any more, the order must not be sent beside the one that waits.
-    if (pending := equal_pending(writer, attempt)) is not None:
+    if (pending := asking.equal_pending(writer, attempt)) is not None:
         join(writer, pending, attempt.key_sha256)
         return pending
     trip(writer, owners, attempt.caller)
     attempt, rejection = decided(writer, owners, replace(attempt, created_at=writer.now), limits)
     rule = asking_rule(writer, attempt) if asks(rejection) else None
-    rejection = rejection if rule is None else too_many_pending(writer, attempt.caller)
+    rejection = rejection if rule is None else asking.too_many_pending(writer, attempt.caller)
     if rejection is None and not is_checked:
         return None
     if rejection is None and writer.must_count_missing():
@@ -134,7 +135,8 @@ def _add_rejected(writer: Writer, attempt: Attempt, rejection: SafeguardError) -
     rejected = _as_rejected(attempt, rejection, writer.now)
     is_repeated = writer.is_repeated(rejected, REPEATED)
     if not is_repeated:
-        writer.add_event(rejected.event(EventType.REJECTED, writer.now, error=rejected.error, code=rejected.code))
+        why = {"error": rejected.error, "code": rejected.code, "reason": stated(rejected)}
+        writer.add_event(rejected.event(EventType.REJECTED, writer.now, **why))
     writer.add_attempt(rejected)
     rejection.attempt_id = rejection.attempt_id or rejected.id
     return rejected
@@ -180,6 +182,12 @@ def rejected_by(
 ) -> SafeguardError | None:
     """Say what rejects a transfer now; see `decided`."""
     return decided(reader, owners, attempt, limits, own=own)[1]
+
+
+def judgement_of(reader: Reader, attempt: Attempt, limits: MaxCents) -> Judgement:
+    """Make every check of the policy and the limits for an attempt that does not exist yet."""
+    limits = limits.lowered_by(reader.recorded_limits())
+    return judged(reader, attempt, limits, frozen=frozen_for(reader, attempt.caller), own=False)[1]
 
 
 def decided(
@@ -359,6 +367,7 @@ def requested(attempt: Attempt, now: datetime, **more: bool) -> Event:
         EventType.REQUESTED,
         now,
         description=bounded(attempt.description) if attempt.description else None,
+        reason=stated(attempt),
         request_sha256=None if attempt.request_sha256 is None else attempt.request_sha256.hex(),
         key_sha256=None if attempt.key_sha256 is None else attempt.key_sha256.hex(),
         upstream=None if attempt.sent_through == FIRST_UPSTREAM else attempt.sent_through,
@@ -461,6 +470,11 @@ def unknown_outcome(why: str, attempt_id: str | None) -> OutcomeUnknownError:
         " outcome is known. Do not send it again.",
         attempt_id=attempt_id,
     )
+
+
+def stated(attempt: Attempt) -> str | None:
+    """Return the caller's reason for an attempt, as it goes into the first audit event of the attempt."""
+    return bounded(attempt.reason) if attempt.reason else None
 
 
 def _rejected_by_unknown(reader: Reader, owners: Owners, attempt: Attempt) -> SafeguardError | None:

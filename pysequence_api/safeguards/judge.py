@@ -20,6 +20,8 @@ from pysequence_api.text import quoted
 Unit = Literal["cents", "count"]
 GLOBAL_MAXIMUM = "global maximum"
 """The check of the per-transfer limit of the settings."""
+GLOBAL_DAY = "global day_cents"
+"""The check of the daily limit of the settings."""
 
 
 class PolicyCode(StrEnum):
@@ -107,6 +109,11 @@ class Check:
     def passed(self) -> bool:
         """Whether the transfer passed it."""
         return self.code is None
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it is about the limits of the settings, whose numbers are for the owner only."""
+        return self.name in {GLOBAL_MAXIMUM, GLOBAL_DAY}
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,14 @@ def judge(
 def is_free(policy: Policy | None, caller: str) -> bool:
     """Say whether a caller is held by the global limits only: the owner, and `default` while there is no policy."""
     return caller == OWNER or (caller == DEFAULT_CALLER and policy is None)
+
+
+def needs_key(caller: str) -> bool:
+    """Say whether a caller has to name an idempotency key: every one that can only move what a policy grants it.
+
+    `default` had none before there were policies, and a person at the terminal confirms each transfer.
+    """
+    return caller not in {OWNER, DEFAULT_CALLER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +357,7 @@ def _global_checks(totals: _Totals, limits: Limits) -> Iterator[Check]:
     day_left, retry_after_seconds = totals.left(Window.DAY, "cents", limits.per_day)
     for name, limit, left, wait in (
         (GLOBAL_MAXIMUM, limits.per_transfer, limits.per_transfer, None),
-        ("global day_cents", limits.per_day, day_left, retry_after_seconds),
+        (GLOBAL_DAY, limits.per_day, day_left, retry_after_seconds),
     ):
         if totals.amount_cents <= left:
             yield Check(name, allowed, limit=limit, left=left)

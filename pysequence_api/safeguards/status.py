@@ -1,10 +1,11 @@
 """What is known of the attempts, for people and programs: the limits of today, and one attempt."""
 
-from datetime import date, datetime
+from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.errors import NotFoundError
+from pysequence_api.models import FROM_OTHERS, OthersText, Timestamp, TransferStatus
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
@@ -21,7 +22,8 @@ from pysequence_api.safeguards.scopes import sees_everything
 class Result(BaseModel):
     """The base of what is told."""
 
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class UnsettledAttempt(Result):
@@ -32,16 +34,16 @@ class UnsettledAttempt(Result):
     amount_cents: int
     source_id: str | None
     destination_id: str | None
-    since: datetime
+    since: Timestamp
     running: bool = Field(description="Whether a process works on it now")
-    reason: str | None = Field(description="Why it has not ended")
+    reason: str | None = Field(description=f"Why it has not ended. {FROM_OTHERS}")
 
 
 class FrozenCaller(Result):
     """A caller whose own transfers are frozen."""
 
     caller: str
-    since: datetime
+    since: Timestamp
     reason: str
 
 
@@ -50,7 +52,7 @@ class Limits(Result):
 
     frozen: bool = Field(description="Whether transfers are frozen")
     frozen_reason: str | None = Field(description="Why transfers are frozen")
-    frozen_since: datetime | None = Field(description="Since when transfers are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when transfers are frozen")
     frozen_callers: tuple[FrozenCaller, ...] = Field(description="The callers that are frozen themselves")
     max_transfer_cents: int
     max_daily_cents: int
@@ -77,7 +79,7 @@ class CallerLimits(Result):
     caller: str
     frozen: bool = Field(description="Whether transfers of this caller are frozen")
     frozen_reason: str | None = Field(description="Why they are frozen")
-    frozen_since: datetime | None = Field(description="Since when they are frozen")
+    frozen_since: Timestamp | None = Field(description="Since when they are frozen")
     used_cents: int = Field(description="What of this caller counts today, with everything that has not ended")
     windows: tuple[CallerWindow, ...] = Field(description="The caller's own limits, then those of its rules")
     date: date
@@ -90,19 +92,22 @@ class AttemptStatus(Result):
     attempt_id: str
     state: State
     code: str | None = Field(None, description="Why it was rejected or failed, for programs")
-    error: str | None = None
+    error: OthersText = None
     amount_cents: int
     source_id: str | None
     destination_id: str | None
     transfer_id: str | None = None
-    transfer_status: str | None = Field(None, description="The newest status of the transfer that Sequence told")
-    description: str | None = None
-    created_at: datetime
-    announced_at: datetime | None = Field(None, description="When it was sent")
-    ended_at: datetime | None = Field(None, description="When its outcome was known")
-    followed_until: datetime | None = Field(None, description="It is looked up at Sequence until then")
-    expires_at: datetime | None = Field(None, description="If the owner has not approved it by then, it expires")
-    decided_at: datetime | None = Field(None, description="When the owner approved or denied it")
+    transfer_status: TransferStatus | None = Field(
+        None, description="The newest status of the transfer that Sequence told"
+    )
+    description: OthersText = None
+    reason: str | None = Field(None, description=f"What the caller said it is for. {FROM_OTHERS}")
+    created_at: Timestamp
+    announced_at: Timestamp | None = Field(None, description="When it was sent")
+    ended_at: Timestamp | None = Field(None, description="When its outcome was known")
+    followed_until: Timestamp | None = Field(None, description="It is looked up at Sequence until then")
+    expires_at: Timestamp | None = Field(None, description="If the owner has not approved it by then, it expires")
+    decided_at: Timestamp | None = Field(None, description="When the owner approved or denied it")
 
 
 def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Limits:
@@ -157,7 +162,7 @@ def read_caller_limits(records: Database, caller: str) -> CallerLimits:
             frozen_reason=frozen.reason if frozen else None,
             frozen_since=frozen.since if frozen else None,
             used_cents=used_cents,
-            windows=_windows(reader, caller),
+            windows=caller_windows(reader, caller),
             date=reader.now.date(),
             unsettled=unsettled,
         )
@@ -205,6 +210,7 @@ def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatu
         transfer_id=attempt.transfer_id,
         transfer_status=attempt.upstream_status,
         description=attempt.description,
+        reason=attempt.reason,
         created_at=attempt.created_at,
         announced_at=attempt.announced_at,
         ended_at=attempt.ended_at,
@@ -214,7 +220,8 @@ def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatu
     )
 
 
-def _windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+def caller_windows(reader: Reader, caller: str) -> tuple[CallerWindow, ...]:
+    """Say what a caller has used of the limits that the policy sets it; nothing of one that no policy holds."""
     policy = policy_in_force(reader)
     if policy is None or is_free(policy, caller):
         return ()

@@ -10,13 +10,12 @@ import json
 import logging
 import math
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from math import ceil
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
@@ -34,6 +33,7 @@ from pysequence_api.errors import (
     GatewayError,
     InvalidRequestError,
     KeyMismatchError,
+    KeyRequiredError,
     KeyRevokedError,
     LowBalanceError,
     NotAuthorizedError,
@@ -47,18 +47,20 @@ from pysequence_api.errors import (
     ScopeMissingError,
     SequenceError,
     StoppingError,
-    TooManyAttemptsError,
 )
 from pysequence_api.files import LOCK_TIMEOUT_SECONDS
 from pysequence_api.models import (
+    FROM_OTHERS,
     Accounts,
     AccountType,
     ActivityFilter,
     Moment,
     Party,
+    Timestamp,
     Transfer,
     TransferOrder,
     TransferReceipt,
+    TransferStatus,
 )
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import Attempt, Reader, Writer
@@ -67,23 +69,24 @@ from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
-from pysequence_api.safeguards import approving, decide
+from pysequence_api.safeguards import approving, asking, decide
 from pysequence_api.safeguards.approving import PendingApproval
 from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
 from pysequence_api.safeguards.enforce import order_of, trip, warn_of_equal_orders
-from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.judge import Check, is_free, needs_key
 from pysequence_api.safeguards.matching import describes, matches
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.parties import unknown_account
 from pysequence_api.safeguards.policies import policy_in_force
+from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.resend import Age, Resending, is_set_within
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.sequence.client import PreparedTransfer, SequenceClient
+from pysequence_api.text import one_line, without_keys
 
 IDENTIFY_TIMEOUT_SECONDS = 8.0
 """How long a finished transfer waits for its id, so that callers with a time-out of 30 seconds get the answer."""
 IDENTIFY_PAGE_TRANSFERS = 100
-RATE_WINDOW_SECONDS = 60.0
 ACCOUNTS_SECONDS = 60.0
 """A list of the account that is older is read again before a transfer is rejected because of it."""
 END_LOCK_TIMEOUT_SECONDS = 60.0
@@ -119,7 +122,7 @@ class CompletedTransfer(Result):
     """A transfer that Sequence took."""
 
     id: str | None = Field(description="Null if Sequence does not show it yet; it is added later")
-    status: str | None = Field(description="The newest status that Sequence told")
+    status: TransferStatus | None = Field(description="The newest status that Sequence told")
     state: State = Field(description="accepted: Sequence took it; arrived; returned: the money came back")
     amount_cents: int
     source: Party
@@ -127,7 +130,7 @@ class CompletedTransfer(Result):
     created_at: Moment | None
     attempt_id: str
     daily_remaining_cents: int = Field(description="What is left of the daily limit, in cents")
-    reason: str | None = Field(default=None, description="Why the money came back, if it did")
+    reason: str | None = Field(default=None, description=f"Why the money came back, if it did. {FROM_OTHERS}")
     retry: Retry | None = Field(default=None, description="never: the money came back; do not request it again")
     replayed: bool = Field(default=False, exclude=True)
 
@@ -145,7 +148,7 @@ class PendingTransfer(Result):
     state: Literal[State.AWAITING_APPROVAL] = State.AWAITING_APPROVAL
     amount_cents: int
     rule: str | None = Field(description="The rule of the policy that asks the owner")
-    expires_at: datetime = Field(description="If the owner has not approved it by then, it expires")
+    expires_at: Timestamp = Field(description="If the owner has not approved it by then, it expires")
     detail: str = Field(description="What to do: for people")
     replayed: bool = Field(default=False, exclude=True)
 
@@ -154,6 +157,28 @@ class PendingTransfer(Result):
     def amount(self) -> str:
         """The amount for people."""
         return format_cents(self.amount_cents)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What `TransferService.transfer` would say before sending.
+
+    Attributes:
+        checks: every check of the policy and the limits that applies, in order.
+        replayed: the answer to an earlier request with the same key.
+        error: why the transfer would not be sent now; ``None`` if it would, or if it was before.
+        needs_approval: nothing but the owner's approval is missing.
+    """
+
+    checks: tuple[Check, ...]
+    replayed: CompletedTransfer | PendingTransfer | None = None
+    error: GatewayError | None = None
+    needs_approval: bool = False
+
+    @property
+    def would_move(self) -> bool:
+        """Whether it would be sent, now or once it is approved."""
+        return self.needs_approval or (self.error is None and self.replayed is None)
 
 
 class TransferService:
@@ -196,7 +221,8 @@ class TransferService:
         self._owner = owner
         self._limits = limits
         self._organization_id = organization_id
-        self._admitted_at = defaultdict[str, deque[float]](lambda: deque(maxlen=max_attempts_per_minute))
+        self.rate = Rate("transfers", max_attempts_per_minute, clock_seconds)
+        """How often each caller may request transfers."""
         # Sent, refused with 401, and sent again; then the id is looked up, and the end is recorded.
         self._longest_seconds = 2 * request_timeout_seconds + IDENTIFY_TIMEOUT_SECONDS + END_LOCK_TIMEOUT_SECONDS
         self._clock = clock
@@ -214,7 +240,13 @@ class TransferService:
         """How often requests of which caller ended in which state, or with which code, since this was opened."""
 
     async def transfer(
-        self, order: TransferOrder, channel: Channel, key: str | None = None, *, caller: Caller
+        self,
+        order: TransferOrder,
+        channel: Channel,
+        key: str | None = None,
+        *,
+        caller: Caller,
+        reason: str | None = None,
     ) -> CompletedTransfer | PendingTransfer:
         """Move money, or say why not, or that it waits for the owner.
 
@@ -225,6 +257,8 @@ class TransferService:
             channel: how it was requested.
             key: the caller's idempotency key: the same key and order get the original answer again.
             caller: who asks.
+            reason: what the caller says it is for, for the owner. It is not sent, and another reason makes no other
+                request of the same order.
 
         Raises:
             SafeguardError: a safeguard rejected it; nothing was sent.
@@ -232,6 +266,7 @@ class TransferService:
             OutcomeUnknownError: it was sent, and its outcome is unknown.
         """
         attempt = self._new_attempt(order, channel, key, caller)
+        attempt = replace(attempt, reason=without_keys(one_line(reason or "")) or None)
         return await self._shielded(attempt, self._run(attempt, order))
 
     async def _shielded(self, attempt: Attempt, steps: Coroutine[Any, Any, A]) -> A:
@@ -359,32 +394,50 @@ class TransferService:
         return status
 
     async def preview(
-        self, order: TransferOrder, channel: Channel, key: str | None = None, *, caller: Caller
-    ) -> CompletedTransfer | PendingTransfer | None:
+        self,
+        order: TransferOrder,
+        channel: Channel,
+        key: str | None = None,
+        *,
+        caller: Caller,
+        accounts: Accounts | None = None,
+    ) -> Decision:
         """Say what `transfer` would say before sending, and change nothing.
 
-        Returns:
-            The answer to an earlier request with the same key; ``None`` if the transfer would be sent now.
+        Args:
+            order: what would be moved.
+            channel: how it was requested.
+            key: the caller's idempotency key.
+            caller: who asks.
+            accounts: the list of the account, if it was just read.
 
         Raises:
-            GatewayError: it would be rejected.
+            InvalidRequestError: the account does not have what the order names, or this upstream cannot do it.
+            SequenceError: the account cannot be read.
+            SafeguardsUnavailableError: no transfer is possible, whatever is requested.
         """
         self._client.check_order(order)
         attempt = self._new_attempt(order, channel, key, caller)
+        if accounts is not None:
+            self._accounts = accounts, self._clock_seconds()
         if not self._is_refused(attempt):
             await self._check_accounts(order, attempt.caller)
             await self._check_clock()
+        return self._records.read(lambda reader: self._decision(reader, attempt))
 
-        def ask(reader: Reader) -> Attempt | GatewayError | None:
-            earlier = decide.replayed(reader, self._records.owners, attempt)
-            if earlier is not None:
-                return earlier
-            return decide.rejected_by(reader, self._records.owners, attempt, self._limits)
-
-        found = self._records.read(ask)
-        if isinstance(found, GatewayError):
+    def _decision(self, reader: Reader, attempt: Attempt) -> Decision:
+        owners = self._records.owners
+        judgement = decide.judgement_of(reader, attempt, self._limits)
+        found: Attempt | GatewayError | None = decide.replayed(reader, owners, attempt)
+        if isinstance(found, Attempt):
+            return Decision(judgement.checks, replayed=self._answer(found, replayed=True))
+        found = found or decide.rejected_by(reader, owners, attempt, self._limits)
+        if isinstance(found, SafeguardsUnavailableError):
             raise found
-        return None if found is None else self._answer(found, replayed=True)
+        asks = judgement.asks and decide.asks(found)
+        if asks and asking.equal_pending(reader, attempt) is None:
+            found = asking.too_many_pending(reader, attempt.caller) or found
+        return Decision(judgement.checks, error=found, needs_approval=asks and decide.asks(found))
 
     def stop(self) -> None:
         """Release what has not been sent, and say what is waited for. At each call after the first, say how long."""
@@ -406,10 +459,15 @@ class TransferService:
     # The steps of one transfer, in their order.
 
     async def _run(self, attempt: Attempt, order: TransferOrder) -> CompletedTransfer | PendingTransfer:
+        if attempt.key_sha256 is None and needs_key(attempt.caller):
+            raise KeyRequiredError(
+                "Name an idempotency key (over HTTP the header Idempotency-Key): a new one for each payment that you"
+                " intend, and the same one whenever you repeat the request for that payment. Then no retry pays twice."
+            )
         if (replay := self._find_replay(attempt)) is not None:
             return self._answer(replay, replayed=True)
         self._client.check_order(order)
-        self._admit(attempt.caller)
+        self.rate.admit(attempt.caller)
         owners = self._records.owners
         owners.running.add(attempt.id)
         try:
@@ -486,16 +544,6 @@ class TransferService:
 
         with suppress(SafeguardsUnavailableError):
             await self._write(record)
-
-    def _admit(self, caller: str) -> None:
-        now = self._clock_seconds()
-        times = self._admitted_at[caller]
-        if len(times) == times.maxlen and (wait_seconds := ceil(times[0] + RATE_WINDOW_SECONDS - now)) > 0:
-            raise TooManyAttemptsError(
-                f"More than {len(times)} transfers were requested within a minute. Wait {wait_seconds} seconds.",
-                retry_after_seconds=wait_seconds,
-            )
-        times.append(now)
 
     def _find_replay(self, attempt: Attempt) -> Attempt | None:
         """Find the earlier attempt that a replay names. A replay is free of the rate, and needs no upstream call.

@@ -8,7 +8,7 @@ import binascii
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -123,6 +123,10 @@ class NewTransfer:
     moves_money: bool = True
     starts_processing: bool = False
     readable_from_ms: int = 0
+
+
+TransferColumns = Mapping[str, object]
+"""The columns of a transfer, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +432,7 @@ class Ledger:
             transfer = _new_transfer(movement, faults or PaymentFaults(), self.now_ms())
             if not self._move(transfer):
                 raise PaymentRefusedError("Insufficient funds")
-            insert_transfer(self._connection, transfer)
+            insert_transfers(self._connection, [columns_of(transfer)])
         return transfer.id
 
     @contextmanager
@@ -466,7 +470,7 @@ class Ledger:
                 reversed_status=Status.FAILED,
                 completes=False,
             )
-        insert_transfer(self._connection, transfer)
+        insert_transfers(self._connection, [columns_of(transfer)])
         row = self._connection.execute(f"{_SELECT} WHERE id = :id", {"now_ms": self.now_ms(), "id": transfer.id})
         return _read(row.fetchone())
 
@@ -514,12 +518,17 @@ def open_ledger(path: Path, clock: Callable[[], float]) -> Iterator[Ledger]:
         yield Ledger(connection, clock)
 
 
-def insert_transfer(connection: sqlite3.Connection, transfer: NewTransfer) -> None:
-    """Insert a transfer, in the transaction of the caller."""
+def columns_of(transfer: NewTransfer) -> TransferColumns:
+    """Return what `insert_transfers` inserts for a transfer."""
+    return {column: getattr(transfer, column) for column in NewTransfer.__slots__}
+
+
+def insert_transfers(connection: sqlite3.Connection, transfers: Iterable[TransferColumns]) -> None:
+    """Insert transfers, in the transaction of the caller."""
     columns = NewTransfer.__slots__
-    connection.execute(
+    connection.executemany(
         f"INSERT INTO transfer ({', '.join(columns)}) VALUES ({', '.join(f':{column}' for column in columns)})",
-        {column: getattr(transfer, column) for column in columns},
+        transfers,
     )
 
 

@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from pysequence_api.sandbox.household import (
     EXTERNAL_ENTITIES,
@@ -15,7 +16,15 @@ from pysequence_api.sandbox.household import (
     Party,
     stable_id,
 )
-from pysequence_api.sandbox.ledger import ActivityType, NewTransfer, Status, direction, insert_transfer
+from pysequence_api.sandbox.ledger import (
+    ActivityType,
+    NewTransfer,
+    Status,
+    TransferColumns,
+    columns_of,
+    direction,
+    insert_transfers,
+)
 from pysequence_api.sandbox.timestamps import DAY_MS
 
 _HISTORY_DAYS = 365
@@ -107,27 +116,36 @@ def seed(connection: sqlite3.Connection, now_ms: int) -> None:
     connection.executemany(
         "INSERT INTO balance VALUES (?, ?)", [(holder.id, holder.opening_cents or 0) for holder in HOLDERS.values()]
     )
+    insert_transfers(connection, _year())
+    connection.execute("UPDATE transfer SET created_at_ms = created_at_ms + ?", (now_ms,))
+
+
+@cache
+def _year() -> tuple[TransferColumns, ...]:
+    """Make the activity of a year that ends at 0, oldest first. It is the same each time, and takes a while."""
     generator = random.Random(_RANDOM_SEED)
     household, studio = ORGANIZATIONS
-    history = [*_history(household, _HOUSEHOLD, generator, now_ms), *_history(studio, _STUDIO, generator, now_ms)]
-    history += _deleted_history(household, now_ms)
-    for transfer in sorted(history, key=lambda one: one.created_at_ms):
-        insert_transfer(connection, transfer)
+    history = [
+        *_history(household, _HOUSEHOLD, generator),
+        *_history(studio, _STUDIO, generator),
+        *_deleted_history(household),
+    ]
+    return tuple(columns_of(transfer) for transfer in sorted(history, key=lambda one: one.created_at_ms))
 
 
 def _history(
-    organization: Organization, streams: tuple[_Stream, ...], generator: random.Random, now_ms: int
+    organization: Organization, streams: tuple[_Stream, ...], generator: random.Random
 ) -> Iterator[NewTransfer]:
     parties = parties_by_name(organization)
     for stream in streams:
         start_ms = generator.randrange(1, stream.every_days * DAY_MS)
         if stream.newest_hours is not None:
             start_ms = stream.newest_hours * _HOUR_MS
-        for number, age_ms in enumerate(range(start_ms, _HISTORY_DAYS * DAY_MS, stream.every_days * DAY_MS)):
-            created_at_ms = now_ms - age_ms - generator.randrange(0, DAY_MS // 4)
+        for number, least_ms in enumerate(range(start_ms, _HISTORY_DAYS * DAY_MS, stream.every_days * DAY_MS)):
+            age_ms = least_ms + generator.randrange(0, DAY_MS // 4)
             name = f"{organization.id}/{stream.source}/{stream.destination}/{number}"
             between = parties[stream.source], parties[stream.destination]
-            outcome = _outcome(stream, now_ms - created_at_ms, generator)
+            outcome = _outcome(stream, age_ms, generator)
             amount_cents = generator.randint(stream.from_cents, stream.to_cents)
             yield _transfer(
                 stream,
@@ -136,11 +154,11 @@ def _history(
                 organization_id=organization.id,
                 transfer_id=stable_id("transfer", name),
                 amount_cents=amount_cents,
-                created_at_ms=created_at_ms,
+                created_at_ms=-age_ms,
             )
 
 
-def _deleted_history(organization: Organization, now_ms: int) -> Iterator[NewTransfer]:
+def _deleted_history(organization: Organization) -> Iterator[NewTransfer]:
     parties = parties_by_name(organization)
     for stream in _DELETED:
         for number in range(_DELETED_RUNS):
@@ -151,7 +169,7 @@ def _deleted_history(organization: Organization, now_ms: int) -> Iterator[NewTra
                 organization_id=organization.id,
                 transfer_id=stable_id("transfer", f"{organization.id}/{stream.source}/{number}"),
                 amount_cents=stream.to_cents,
-                created_at_ms=now_ms - (_HISTORY_DAYS - stream.every_days * number) * DAY_MS,
+                created_at_ms=-(_HISTORY_DAYS - stream.every_days * number) * DAY_MS,
             )
 
 

@@ -1,12 +1,13 @@
-"""Who gets in: the check of the API key, which also says who asks, and the check of the host name.
+"""Who gets in: the check of the API key, which also says who asks, and the checks of the host name and the origin.
 
-Both run before routing and before a byte of the body is read.
+All run before routing and before a byte of the body is read.
 """
 
 import asyncio
 import secrets
 import time
 from collections import OrderedDict
+from urllib.parse import urlsplit
 
 from fastapi.security import APIKeyHeader
 from starlette.datastructures import Headers
@@ -22,7 +23,10 @@ from pysequence_api.web.connections import CONNECTION_STATE, Connection, network
 from pysequence_api.web.keyless import key_was_right
 
 HEALTH_PATH = "/api/health"
+MCP_PATH = "/mcp"
 KEY_HEADER = b"x-api-key"
+BEARER = b"bearer "
+"""How ``Authorization`` begins, in any case, if it holds the key. Only `MCP_PATH` takes it: MCP clients send that."""
 POLICY_VIOLATION = 1008
 """The close code of a rejected WebSocket."""
 
@@ -41,6 +45,7 @@ CALLER_STATE = "caller"
 """The name of the caller in the ``state`` of an ASGI scope."""
 INVALID_KEY = "Invalid API key"
 OTHER_HOST = f"This host name is not allowed. {variable('allowed_hosts')} lists the allowed host names."
+TWO_KEYS = "Send one API key: in X-API-Key or as Authorization: Bearer, not in both"
 MISTYPED_KEY = f"{INVALID_KEY}: it is not complete, or mistyped (its checksum is wrong)"
 
 API_KEY = APIKeyHeader(
@@ -89,9 +94,8 @@ class KeyCheck:
         keys = self._keys(scope)
         if keys and kind == "http":
             await self._wrong_keys.wait(scope)
-        is_mistyped_key = len(keys) == 1 and looks_like_key(keys[0]) and is_mistyped(keys[0])
-        content = {"detail": MISTYPED_KEY if is_mistyped_key else INVALID_KEY}
-        answer = JSONResponse(content, status_code=401, headers={"WWW-Authenticate": "APIKey"})
+        headers = {"WWW-Authenticate": "Bearer" if _is_mcp(scope) else "APIKey"}
+        answer = JSONResponse({"detail": _what_is_wrong(scope, keys)}, status_code=401, headers=headers)
         await self._reject(answer, scope, receive, send)
 
     @staticmethod
@@ -103,7 +107,12 @@ class KeyCheck:
 
     @staticmethod
     def _keys(scope: Scope) -> list[bytes]:
-        return [value for name, value in scope.get("headers", ()) if name.lower() == KEY_HEADER]
+        headers = [(name.lower(), value) for name, value in scope.get("headers", ())]
+        keys = [value for name, value in headers if name == KEY_HEADER]
+        if _is_mcp(scope):
+            given = [value for name, value in headers if name == b"authorization"]
+            keys += [value[len(BEARER) :].strip() for value in given if value[: len(BEARER)].lower() == BEARER]
+        return keys
 
     def _caller(self, scope: Scope) -> Caller | None:
         """Find the caller.
@@ -118,6 +127,17 @@ class KeyCheck:
         if self._key_digest is not None and secrets.compare_digest(sha256_of(given[0]), self._key_digest):
             return THE_DEFAULT
         return self._callers.find(given[0])
+
+
+def _is_mcp(scope: Scope) -> bool:
+    return scope["type"] == "http" and bool(scope["path"] == MCP_PATH)
+
+
+def _what_is_wrong(scope: Scope, keys: list[bytes]) -> str:
+    if len(keys) > 1 and _is_mcp(scope):
+        return TWO_KEYS
+    is_mistyped_key = len(keys) == 1 and looks_like_key(keys[0]) and is_mistyped(keys[0])
+    return MISTYPED_KEY if is_mistyped_key else INVALID_KEY
 
 
 def _connection(scope: Scope) -> Connection | None:
@@ -201,6 +221,38 @@ class HostCheck:
             return False
         name = _without_port(given[0].lower())
         return name in self._names or is_loopback(name.removeprefix("[").removesuffix("]"))
+
+
+class OriginCheck:
+    """Rejects requests to `MCP_PATH` from web pages of other sites, as MCP demands of a server.
+
+    A browser says in ``Origin`` which page sends a request; other clients send none. A page of this machine, or of an
+    allowed host name, may use MCP.
+
+    Args:
+        app: the application behind it.
+        names: the allowed host names, in lower case and without ports.
+    """
+
+    def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
+        self._app = app
+        self._names = frozenset(names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 403."""
+        if not _is_mcp(scope) or all(map(self._is_allowed, Headers(scope=scope).getlist("origin"))):
+            await self._app(scope, receive, send)
+            return
+        detail = f"Web pages of this origin may not use MCP. {variable('allowed_hosts')} lists the allowed host names."
+        content = {"detail": detail, "code": Code.ORIGIN_NOT_ALLOWED}
+        await JSONResponse(content, status_code=403)(scope, receive, send)
+
+    def _is_allowed(self, origin: str) -> bool:
+        try:
+            name = urlsplit(origin).hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or is_loopback(name)
 
 
 def _without_port(host: str) -> str:

@@ -2,64 +2,89 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pysequence_api.errors import Code, GatewayError, InvalidRequestError, Outcome, Retry
-from pysequence_api.models import MAX_KEY_CHARACTERS
+from pysequence_api.models import FROM_OTHERS, MAX_KEY_CHARACTERS
+from pysequence_api.web.rate_limit import HEADER, POLICY_HEADER, rate_headers
+from pysequence_api.web.root_path import path_to
 
 MAX_LISTED_ERRORS = 20
 REPLAYED_HEADER = "Idempotency-Replayed"
 IDEMPOTENCY_HEADER = "idempotency-key"
 TRANSFERS_PATH = "/api/transfers"
+ATTEMPTS_PATH = "/api/attempts"
 UNKNOWN_FIELD = "(unknown field)"
 """Replaces the name of a field that does not exist, because the caller chose it."""
 
 log = logging.getLogger(__name__)
 
-
-class Unauthorized(BaseModel):
-    """The API key is missing or wrong."""
-
-    detail: str = Field(description="What went wrong")
+Absent = SkipJsonSchema[None]
+"""The type of a field that is left out, and never null."""
 
 
-class Error(BaseModel):
-    """An error. About a transfer, it says whether money can have moved, and whether to request it again."""
+def _header(description: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": schema or {"type": "string"}}
 
-    detail: str = Field(description="What went wrong, and what to do about it")
-    code: Code = Field(description="What went wrong, for programs")
-    attempt_id: str | None = Field(None, description="The attempt to transfer that this is about")
-    outcome: Outcome | None = Field(None, description="Whether the transfer can have moved money")
-    retry: Retry | None = Field(
-        None,
-        description=(
-            "never: do not request the transfer again; same_key, new_key: it may be requested again, with the same or"
-            " with a new idempotency key; later: the same request, later"
-        ),
-    )
-    retry_after_seconds: int | None = Field(None, description="When to ask again, where that is known")
+
+HEADERS = {
+    "X-Request-ID": _header("The id of the request in the server's log: the one that was sent, or a new one"),
+    "X-Complete": _header(
+        "`false` if Sequence left out an entry, or sent something that cannot be read", type="string", enum=["false"]
+    ),
+    "Retry-After": _header("Where it is known: after how many seconds to try again", type="integer", minimum=0),
+    "WWW-Authenticate": _header("`APIKey`: the key belongs into the header `X-API-Key`"),
+    POLICY_HEADER: _header("How many requests of this kind are allowed in how many seconds: `q` in `w`"),
+    HEADER: _header("How many requests of this kind are left now, and in how many seconds one more is: `r`, `t`"),
+    "Location": _header("The path of the attempt", format="uri-reference", type="string"),
+    "Link": _header('The path of the transfer, with `rel="related"`, for callers that may read it'),
+    REPLAYED_HEADER: _header(
+        "`true` if this is the answer to an earlier request with the same idempotency key", type="string", enum=["true"]
+    ),
+}
+"""The headers that answers can have, for the OpenAPI schema. Every answer has an ``X-Request-ID``."""
 
 
 class InvalidField(BaseModel):
     """An error in one part of a request."""
 
     loc: list[str | int] = Field(description="Where the error is: `path`, `query`, `header` or `body`, then the name")
-    msg: str
+    msg: str = Field(description="What is wrong with it")
     type: str = Field(description="A code for programs, such as `missing`")
 
 
-class InvalidRequest(Error):  # noqa: N818 - not an exception, but what is answered
-    """A request that is not valid."""
+class Error(BaseModel):
+    """An error. About a transfer, it says whether money can have moved, and whether to request it again.
 
-    errors: list[InvalidField] = Field(description="The same errors, for programs")
+    What is not known, or not of interest, is left out.
+    """
+
+    detail: str = Field(
+        description=f"What went wrong, and what to do about it. What it quotes of Sequence: {FROM_OTHERS}"
+    )
+    code: Code | Absent = Field(
+        None, description="What went wrong, for programs. Every error has one, except 401: its `detail` says it all"
+    )
+    attempt_id: str | Absent = Field(None, description="The attempt to transfer that this is about")
+    outcome: Outcome | Absent = Field(None, description="Whether the transfer can have moved money")
+    retry: Retry | Absent = Field(
+        None,
+        description=(
+            "never: do not request the transfer again; same_key, new_key: it may be requested again, with the same or"
+            " with a new idempotency key; later: the same request, later"
+        ),
+    )
+    retry_after_seconds: int | Absent = Field(None, description="When to ask again, where that is known")
+    errors: list[InvalidField] | Absent = Field(None, description="With 422: the same for each field, for programs")
 
 
 Responses = dict[int | str, dict[str, Any]]
@@ -78,7 +103,7 @@ _DESCRIPTIONS = {
     502: "Sequence could not be reached, or failed. `detail` says if the outcome of a transfer is unknown",
     503: "Too many requests at once, or the safeguards are not available; `detail` says what to do",
 }
-_MODELS = {401: Unauthorized, 422: InvalidRequest}
+_HEADERS = {401: ("WWW-Authenticate",)} | dict.fromkeys((400, 403, 409, 429, 502, 503), ("Retry-After",))
 READ_STATUSES = (401, 403, 422, 500, 502, 503)
 """The error statuses of every read of the account."""
 
@@ -86,9 +111,23 @@ READ_STATUSES = (401, 403, 422, 500, 502, 503)
 def responses(*statuses: int) -> Responses:
     """Describe error statuses for the OpenAPI schema."""
     return {
-        status: {"model": _MODELS.get(status, Error), "description": _DESCRIPTIONS[status]}
+        status: {"model": Error, "description": _DESCRIPTIONS[status]} | headers(*_HEADERS.get(status, ()))
         for status in sorted(statuses)
     }
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """Name headers of one answer for the OpenAPI schema, which describes each header once (`HEADERS`).
+
+    Use it for what `responses` does not cover: ``responses(404) | {200: headers("X-Complete")}``.
+    """
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names if HEADERS[name]}}
+
+
+def add_headers(answers: Responses, statuses: Iterable[int | str], *names: str) -> None:
+    """Name headers of more than one answer."""
+    for status in statuses:
+        answers[status]["headers"] |= headers(*names)["headers"]
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -105,9 +144,11 @@ async def _answer_gateway_error(request: Request, error: Exception) -> JSONRespo
         content |= _nothing_sent(request)
     if error.status == 422:
         content["errors"] = []
-    headers = {}
+    headers = rate_headers(request)
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.attempt_id is not None and _is_about_transfer(request):
+        headers["Location"] = path_to(request, ATTEMPTS_PATH, error.attempt_id)
     if error.replayed:
         headers[REPLAYED_HEADER] = "true"
     if error.status >= 500:
@@ -129,8 +170,8 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     fields = [_describe(each) for each in error.errors()[:MAX_LISTED_ERRORS]]
     # Each text once: unknown fields all have the same text.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
-    answer = InvalidRequest(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields, **_nothing_sent(request))
-    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422)
+    answer = Error(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields, **_nothing_sent(request))
+    return JSONResponse(answer.model_dump(exclude_none=True), status_code=422, headers=rate_headers(request))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -142,7 +183,8 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
         detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
     code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
     content = {"detail": detail, "code": code} | _nothing_sent(request)
-    return JSONResponse(content, status_code=error.status_code, headers=error.headers)
+    headers = {**(error.headers or {}), **rate_headers(request)}
+    return JSONResponse(content, status_code=error.status_code, headers=headers)
 
 
 _CODES = {

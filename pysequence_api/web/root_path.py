@@ -1,6 +1,21 @@
 """Serving below a path of a proxy, such as ``https://example.net/sequence``."""
 
+from urllib.parse import quote
+
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+def path_to(request: Request, *parts: str) -> str:
+    """Return a path of this server as the client sees it: below the root path, if there is one.
+
+    Args:
+        request: the request that is answered.
+        *parts: a path, and what follows it; each further part is one segment, which is encoded.
+    """
+    path, *segments = parts
+    root_path: str = request.app.state.gateway.settings.root_path
+    return "/".join([f"{root_path}{path}", *(quote(segment, safe="") for segment in segments)])
 
 
 class WithoutRootPath:

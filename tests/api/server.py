@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import anyio
 import httpx
 
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox, serve
+from tests.starter import python
 from tests.world import API_KEY
 
 START_TIMEOUT_SECONDS = 30
@@ -114,7 +114,7 @@ async def start_server(directory: Path, **variables: str) -> AsyncIterator[Serve
     log_path = directory / f"server-{port}.log"
     with log_path.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _PROGRAM, env=environment, stdout=asyncio.subprocess.PIPE, stderr=file, cwd=directory
+            *python(), "-c", _PROGRAM, env=environment, stdout=asyncio.subprocess.PIPE, stderr=file, cwd=directory
         )
     server = Server(process, variables["SERVER_HOST"], port, log_path)
     try:

@@ -287,7 +287,8 @@ async def test_the_rate_belongs_to_the_caller(tmp_path: Path) -> None:
         caller(world, "two") as two,
     ):
         let_move(world)
-        statuses = [(await send(client, world, 1, key=None)).status_code for client in (one, two, one, two)]
+        clients = enumerate((one, two, one, two))
+        statuses = [(await send(client, world, 1, key=f"key-{number}")).status_code for number, client in clients]
         assert statuses == [200, 200, 429, 429]
 
 
@@ -394,7 +395,8 @@ async def test_a_program_logs_no_key_whatever_is_sent(world: World, capsys: pyte
 
 
 async def send_body(client: httpx.AsyncClient, document: dict[str, Any]) -> httpx.Response:
-    return await client.post("/api/transfers", json=document)
+    """Request a transfer, with a new idempotency key."""
+    return await client.post("/api/transfers", json=document, headers={"Idempotency-Key": str(uuid4())})
 
 
 async def test_metrics_and_log_name_the_caller(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -402,7 +404,7 @@ async def test_metrics_and_log_name_the_caller(world: World, caplog: pytest.LogC
     key = add(world.gateway.records, "one").key
     async with world.http() as client:
         await client.get("/api/limits", headers={"X-API-Key": key})
-        await client.post("/api/transfers", json=body(world), headers={"X-API-Key": key})
+        await client.post("/api/transfers", json=body(world), headers={"X-API-Key": key, "Idempotency-Key": "key"})
         await client.get("/api/limits", headers={"X-API-Key": "wrong"})
         found = await numbers(client)
     for labels in (("one", "GET", "/api/limits", "200"), ("one", "POST", "/api/transfers", "403")):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, assume, given, settings
@@ -11,6 +12,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from pysequence_api.api.document import REQUEST_ID, operations
 from pysequence_api.errors import Code
 from pysequence_api.records.states import State
 from tests.api.server import Server
@@ -27,9 +29,17 @@ def api_schema(sandbox_server: Server) -> Any:
     return schemathesis.openapi.from_url(f"{sandbox_server.url}/openapi.json", headers=HEADERS)
 
 
+@pytest.fixture(scope="module")
+def document(sandbox_server: Server) -> dict[str, Any]:
+    """The OpenAPI schema."""
+    found: dict[str, Any] = httpx.get(f"{sandbox_server.url}/openapi.json", headers=HEADERS, trust_env=False).json()
+    return found
+
+
 FREEZE = ("post", "/api/freeze")
 ROUTES = {
     ("get", "/api/attempts/{attempt_id}"),
+    ("delete", "/api/attempts/{attempt_id}"),
     ("get", "/api/health"),
     ("get", "/api/pods"),
     ("get", "/api/pods/balance"),
@@ -42,6 +52,7 @@ ROUTES = {
     ("get", "/api/transfers/{transfer_id}"),
     ("get", "/api/activity/{org_id}/{transfer_id}"),
     ("post", "/api/transfers"),
+    ("post", "/api/transfers/preview"),
     ("get", "/api/limits"),
     ("get", "/metrics"),
     FREEZE,
@@ -64,8 +75,42 @@ CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,
     checks.response_schema_conformance,
+    checks.response_headers_conformance,
     checks.ignored_auth,
 ]
+
+
+def test_requests_that_follow_links_match_the_schema(
+    api_schema: Any, document: dict[str, Any], sandbox_server: Server
+) -> None:
+    order = document["paths"]["/api/transfers"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    linked = api_schema.include(operation_id=["make_transfer", "get_attempt", "get_transfer"])
+    seen = set()
+
+    class Calls(linked.as_state_machine()):  # type: ignore[misc]
+        def before_call(self, case: AnyCase) -> None:
+            if case.operation.label == "POST /api/transfers":
+                case.body = order
+
+        def get_call_kwargs(self, case: AnyCase) -> dict[str, Any]:  # noqa: ARG002 - the name is part of the interface
+            return {"base_url": sandbox_server.url, "headers": HEADERS}
+
+        def validate_response(self, response: Any, case: AnyCase, **_: Any) -> None:
+            seen.add((case.operation.label, response.status_code))
+            case.validate_response(response, checks=CHECKS)
+
+    Calls.run(
+        settings=settings(
+            max_examples=10,
+            stateful_step_count=4,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )
+    assert {("POST /api/transfers", 200), ("GET /api/attempts/{attempt_id}", 200)} <= seen
+    assert ("GET /api/transfers/{transfer_id}", 200) in seen
 
 
 # The freeze comes last: no transfer is possible after it.
@@ -105,13 +150,6 @@ def test_answers_about_existing_ids_match_the_schema(
     assert answer.status_code == 200
 
 
-@pytest.fixture(scope="module")
-def document(sandbox_server: Server) -> dict[str, Any]:
-    """The OpenAPI schema."""
-    found: dict[str, Any] = httpx.get(f"{sandbox_server.url}/openapi.json", headers=HEADERS, trust_env=False).json()
-    return found
-
-
 def test_routes_are_described(document: dict[str, Any]) -> None:
     operations = {
         (method, path): operation
@@ -130,9 +168,9 @@ def test_routes_are_described(document: dict[str, Any]) -> None:
             assert {"401", "500"} <= set(answers)
             assert path == "/metrics" or "503" in answers
         for status, answer in answers.items():
-            name = {"200": None, "401": "Unauthorized", "422": "InvalidRequest"}.get(status, "Error")
-            if name:
-                assert answer["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
+            assert REQUEST_ID in answer["headers"]
+            if int(status) >= 400:
+                assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}
     transfer = operations["post", "/api/transfers"]
     assert {"400", "401", "403", "408", "409", "413", "422", "429", "502", "503"} <= set(transfer["responses"])
     assert transfer["requestBody"]["required"] is True
@@ -144,14 +182,61 @@ def test_codes_outcomes_and_retries_are_enumerations(document: dict[str, Any]) -
     assert set(schemas["Outcome"]["enum"]) == {"nothing_moved", "unknown"}
     assert set(schemas["Retry"]["enum"]) == {"never", "same_key", "new_key", "later"}
     assert set(schemas["State"]["enum"]) == {state.value for state in State}
-    for name in ("Error", "InvalidRequest"):
-        assert schemas[name]["properties"]["code"] == {"$ref": "#/components/schemas/Code"} | {
-            "description": schemas[name]["properties"]["code"]["description"]
-        }
-        assert {"detail", "code"} <= set(schemas[name]["required"])
-    assert set(schemas["Unauthorized"]["properties"]) == {"detail"}
+    error = schemas["Error"]["properties"]
+    for name, enumeration in {"code": "Code", "outcome": "Outcome", "retry": "Retry"}.items():
+        assert error[name]["$ref"] == f"#/components/schemas/{enumeration}"
+    assert schemas["Error"]["required"] == ["detail"]  # 401 has nothing else
 
 
-def test_key_is_described(document: dict[str, Any]) -> None:
-    scheme = document["components"]["securitySchemes"]["APIKeyHeader"]
-    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "X-API-Key")
+def test_words_of_sequence_are_open_enumerations(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    transfer = schemas["Transfer"]["properties"]
+    for field, name in {"status": "TransferStatus", "direction": "Direction", "activity_type": "ActivityType"}.items():
+        assert transfer[field]["anyOf"] == [{"$ref": f"#/components/schemas/{name}"}, {"type": "null"}]
+        known, others = schemas[name]["anyOf"]
+        assert known["enum"]
+        assert others == {"type": "string"}  # a client that is generated from it accepts a word that is not listed
+
+
+def test_every_route_has_a_valid_example(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        name = operation["operationId"]
+        for status, answer in operation["responses"].items():
+            for media in answer["content"].values():
+                assert "example" in media or status != "200" or "application/json" not in answer["content"], name
+                if "example" in media:
+                    validate(document, media)
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            assert set(media["schema"]) == {"$ref"}
+            validate(document, media)
+
+
+def validate(document: dict[str, Any], media: dict[str, Any]) -> None:
+    schema = media["schema"] | {"components": document["components"]}
+    jsonschema.validate(media["example"], schema, jsonschema.Draft202012Validator)
+
+
+def test_links_lead_from_a_transfer_to_its_attempt(document: dict[str, Any]) -> None:
+    names = {operation["operationId"]: operation for operation in operations(document)}
+    links = {
+        (name, status): set(answer["links"])
+        for name, operation in names.items()
+        for status, answer in operation["responses"].items()
+        if "links" in answer
+    }
+    assert links["make_transfer", "200"] == {"get_attempt", "get_transfer"}
+    assert links["make_transfer", "502"] == links["make_transfer", "202"] == {"get_attempt"}
+    assert links["get_attempt", "200"] == {"get_transfer"}
+    for targets in links.values():
+        assert targets <= set(names)
+
+
+def test_document_names_server_and_headers(document: dict[str, Any]) -> None:
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    assert document["info"]["contact"]
+    described = {
+        header for one in operations(document) for answer in one["responses"].values() for header in answer["headers"]
+    }
+    assert described == set(document["components"]["headers"])
+    transfer = document["paths"]["/api/transfers"]["post"]["responses"]
+    assert {"Retry-After", "Idempotency-Replayed"} <= set(transfer["409"]["headers"])

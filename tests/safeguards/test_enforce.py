@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -58,7 +59,7 @@ async def move(world: World, amount_cents: int = 1_000, to: str = "b", caller: C
     """Request a transfer from the account ``a``, and return the answer or the error."""
     try:
         order = world.order(amount_cents, destination_id=world.pod_ids[WORDS[to]], **more)
-        return await world.gateway.transfers.transfer(order, Channel.API, caller=caller)
+        return await world.gateway.transfers.transfer(order, Channel.API, str(uuid4()), caller=caller)
     except GatewayError as error:
         return error
 

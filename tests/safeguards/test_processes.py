@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy
+from tests.starter import python
 from tests.world import World, open_world, serving, urls_of
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +26,7 @@ LIMIT_CENTS = 2_500_000
 TRANSFERS = """
 import asyncio, json, sys
 from pathlib import Path
+from uuid import uuid4
 from pysequence_api.errors import SafeguardError
 from pysequence_api.gateway import open_gateway
 from pysequence_api.models import TransferOrder
@@ -39,7 +40,8 @@ async def main(what):
         order = TransferOrder(**what["order"])
         for _ in range(what["count"]):
             try:
-                await gateway.transfers.transfer(order, Channel.CLI, caller=Caller(what["caller"]))
+                key = str(uuid4())
+                await gateway.transfers.transfer(order, Channel.CLI, key, caller=Caller(what["caller"]))
                 done += 1
             except SafeguardError:
                 rejected += 1
@@ -72,7 +74,7 @@ async def start(world: World, url: str, count: int, amount_cents: int, caller: s
     what = {"settings": settings, "order": world.order(amount_cents).model_dump(mode="json"), "count": count}
     what["caller"] = caller
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", TRANSFERS, json.dumps(what), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *python(), "-c", TRANSFERS, json.dumps(what), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 

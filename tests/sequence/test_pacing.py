@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,6 +42,7 @@ from pysequence_api.sequence.pacing import (
 )
 from pysequence_api.sequence.telemetry import Phase, called_by, observed
 from tests.sequence.conftest import ClientWorld, order_of, transfer
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 
@@ -73,7 +73,7 @@ async def process(world: ClientWorld, **task: Any) -> AsyncIterator[Process]:
         "count": 0,
     }
     async with await anyio.open_process(
-        [sys.executable, "-m", "tests.sequence.reader", json.dumps(argument | task)], cwd=ROOT, stderr=None
+        [*python(), "-m", "tests.sequence.reader", json.dumps(argument | task)], cwd=ROOT, stderr=None
     ) as running:
         yield running
         with anyio.fail_after(15):

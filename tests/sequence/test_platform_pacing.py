@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pysequence_api.sandbox import KeyPermissions
 from pysequence_api.sequence.pacing import Pacer, Priority
 from pysequence_api.sequence.platform import client as platform_client
 from tests.sequence.platform_world import ORGANIZATION, PlatformWorld, create
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def test_processes_share_the_bucket(tmp_path: Path) -> None:
         "bucket_requests": BUCKET,
         "count": 14,
     }
-    command = [sys.executable, "-m", "tests.sequence.bucket_taker", json.dumps(argument)]
+    command = [*python(), "-m", "tests.sequence.bucket_taker", json.dumps(argument)]
     results = []
 
     async def run() -> None:

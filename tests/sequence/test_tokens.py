@@ -3,7 +3,6 @@
 import json
 import logging
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from pysequence_api.sandbox import Sandbox
 from pysequence_api.sandbox.auth import TokenSettings
 from pysequence_api.sequence.sign_in.record import fingerprint
 from tests.sequence.conftest import ClientWorld
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 
@@ -325,7 +325,7 @@ async def test_two_processes_make_one_refresh(tcp_world: ClientWorld) -> None:
 
 async def run_reader(settings: dict[str, object]) -> None:
     process = await anyio.run_process(
-        [sys.executable, "-m", "tests.sequence.reader", json.dumps(settings)],
+        [*python(), "-m", "tests.sequence.reader", json.dumps(settings)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         check=False,

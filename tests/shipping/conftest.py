@@ -4,7 +4,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pysequence_api.records.callers import add
 from tests.api.server import free_port
 from tests.shipping.documented import Block, blocks_of
 from tests.shipping.files import CALLERS, ROOT
+from tests.starter import python
 from tests.world import open_world
 
 KEY = "a-key-of-the-documentation"
@@ -97,7 +97,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     programs = directory / "bin"
     programs.mkdir()
     wrapper = programs / "pysequence-api"
-    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pysequence_api "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(python())} -m pysequence_api "$@"\n')
     wrapper.chmod(0o755)
     (directory / ".curlrc").write_text(CURL_SETTINGS)
     with pytest.MonkeyPatch.context() as patch:

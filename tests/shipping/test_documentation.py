@@ -27,6 +27,8 @@ from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, policies, section_of, shell_blocks, table_rows
 from tests.shipping.files import (
+    AGENTS,
+    APPROVALS,
     ARCHITECTURE,
     CALLERS,
     DOCKERFILE,
@@ -41,7 +43,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, AGENTS, APPROVALS, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
@@ -133,13 +135,12 @@ def test_the_readme_has_every_command_with_every_option() -> None:
 async def test_the_readme_has_every_route(tmp_path: Path) -> None:
     schema = await _schema(tmp_path)
     routes = {(method.upper(), f"`{path}`") for path, methods in schema["paths"].items() for method in methods}
-    assert {(row[0], row[1]) for row in table_rows(README, "HTTP API") if row[0] in {"GET", "POST"}} == routes
+    assert {(row[0], row[1]) for row in table_rows(README, "HTTP API") if row[0] in {"GET", "POST", "DELETE"}} == routes
 
 
 @pytest.mark.anyio
 async def test_the_readme_has_every_field_of_a_transfer(tmp_path: Path) -> None:
-    post = (await _schema(tmp_path))["paths"]["/api/transfers"]["post"]
-    body = post["requestBody"]["content"]["application/json"]["schema"]
+    body = (await _schema(tmp_path))["components"]["schemas"]["TransferRequest"]
     fields = {name for row in table_rows(README, "Move money") for name in re.findall(r"`(\w+)`", row[0])}
     assert fields == set(body["properties"])
 

@@ -9,7 +9,13 @@ from tests.shipping.files import ERRORS
 from tests.shipping.test_documentation import error_classes
 
 NO_VALUE = "--"
-OF_THE_LISTENER = {Code.METHOD_NOT_ALLOWED, Code.HOST_NOT_ALLOWED, Code.BODY_TOO_LATE, Code.BODY_TOO_LARGE}
+OF_THE_LISTENER = {
+    Code.METHOD_NOT_ALLOWED,
+    Code.HOST_NOT_ALLOWED,
+    Code.ORIGIN_NOT_ALLOWED,
+    Code.BODY_TOO_LATE,
+    Code.BODY_TOO_LARGE,
+}
 """Codes without an exception: they are answered before a request reaches the gateway."""
 OF_NO_COMMAND = OF_THE_LISTENER | {Code.NOT_READY}
 """Codes that no command ends with."""

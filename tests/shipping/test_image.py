@@ -32,7 +32,7 @@ def project_requirements(name: str) -> list[Requirement]:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = document["project"]
     texts = {
-        "dependencies": project["dependencies"],
+        "dependencies": project["dependencies"] + project["optional-dependencies"]["mcp"],
         "browser": project["dependencies"] + project["optional-dependencies"]["browser"],
         "build": document["build-system"]["requires"],
     }[name]

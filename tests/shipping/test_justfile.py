@@ -26,6 +26,8 @@ RECIPES = {
     "check",
     "audit",
     "bench",
+    "examples",
+    "openapi-check",
     "lock",
 }
 

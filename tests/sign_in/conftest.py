@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ from pysequence_api.sandbox.login import SignIns
 from pysequence_api.sequence.sign_in.chromium import find_chromium
 from pysequence_api.sequence.sign_in.service import SignIn
 from pysequence_api.settings import Settings
+from tests.starter import python
 from tests.world import DataDirectory, World, serving, urls_of, world_settings
 
 PROGRAM = "from pysequence_api.cli import main; main()"
@@ -131,7 +131,7 @@ class SignInWorld(World):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SEQUENCE_")}
         environment |= {f"SEQUENCE_{name.upper()}": value for name, value in self.variables(**changes).items()}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-c", PROGRAM, *arguments),
+            *(*python(), "-c", PROGRAM, *arguments),
             env=environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -1,0 +1,154 @@
+"""The tools behind the SDK's server. Imported with the first request, because the SDK takes about a second to load.
+
+Each request is answered by a session manager of its own, so that nothing has to be started with the application or
+stopped with it, and no stream stays open.
+"""
+
+import json
+import logging
+from typing import Any
+
+from mcp import MCPError
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    CallToolRequestParams,
+    CallToolResult,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    ToolAnnotations,
+)
+from mcp_types import Tool as ToolDescription
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message
+
+from pysequence_api import __version__
+from pysequence_api.errors import GatewayError
+from pysequence_api.mcp.arguments import schema_of
+from pysequence_api.mcp.tools import BY_NAME, INSTRUCTIONS, Call, Tool, refusal, tools_of, use
+from pysequence_api.text import quoted
+from pysequence_api.web.access import CALLER_STATE
+
+UNEXPECTED = "Internal error. The server's log has the details. If it was a transfer, look at get_limits first."
+Context = ServerRequestContext[Any, Request]
+
+log = logging.getLogger(__name__)
+logging.getLogger("mcp").setLevel(logging.WARNING)  # it tells of each request; the request log does
+
+
+async def answer(request: Request, message: dict[str, Any]) -> Response:
+    """Answer one request.
+
+    Args:
+        request: with the gateway in the state of its application, and the caller in its own.
+        message: its body.
+    """
+    try:
+        # Without an id it is a notification. The SDK would also take a request with a wrong id for one.
+        (JSONRPCRequest if "id" in message else JSONRPCNotification).model_validate(message)
+    except ValidationError:
+        return _NO_MESSAGE
+    body = json.dumps(message).encode()
+    answered = _Answered()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    manager = StreamableHTTPSessionManager(_SERVER, json_response=True, stateless=True)
+    async with manager.run():
+        await manager.handle_request(request.scope, receive, answered.send)
+    return answered.response()
+
+
+class _Answered:
+    """Collects an answer."""
+
+    def __init__(self) -> None:
+        self._start: Message = {}
+        self._body = bytearray()
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer."""
+        if message["type"] == "http.response.start":
+            self._start = message
+        else:
+            self._body += message.get("body", b"")
+
+    def response(self) -> Response:
+        """Return the whole answer."""
+        response = Response(bytes(self._body), self._start["status"])
+        response.raw_headers = list(self._start["headers"])
+        return response
+
+
+def _call(context: Context) -> Call:
+    request = context.request
+    assert request is not None
+    return Call(request.app.state.gateway, getattr(request.state, CALLER_STATE))
+
+
+async def _list(context: Context, _: PaginatedRequestParams | None) -> ListToolsResult:
+    try:
+        tools = tools_of(_call(context))
+    except GatewayError as error:
+        raise MCPError(INTERNAL_ERROR, error.detail) from error
+    return ListToolsResult(tools=[describe(tool) for tool in tools])
+
+
+async def _use(context: Context, params: CallToolRequestParams) -> CallToolResult:
+    tool = BY_NAME.get(params.name)
+    if tool is None:
+        raise MCPError(INVALID_PARAMS, f"There is no tool {quoted(params.name)}. The tools are {', '.join(BY_NAME)}.")
+    try:
+        return _result(await use(tool, _call(context), params.arguments or {}))
+    except GatewayError as error:
+        if error.status >= 500:
+            log.warning("%s failed: %s", tool.name, error.detail)
+        return _result(refusal(error), is_error=True)
+    except Exception:
+        log.exception("unexpected error in %s", tool.name)
+        return _result(refusal(GatewayError(UNEXPECTED)), is_error=True)
+
+
+def describe(tool: Tool) -> ToolDescription:
+    """Describe a tool as the protocol does."""
+    if tool.is_read_only:
+        hints = ToolAnnotations(read_only_hint=True)
+    else:
+        hints = ToolAnnotations(
+            read_only_hint=False,
+            destructive_hint=tool.is_destructive,
+            idempotent_hint=True,
+            open_world_hint=tool.is_destructive,
+        )
+    return ToolDescription(
+        name=tool.name, description=tool.description, input_schema=schema_of(tool.arguments), annotations=hints
+    )
+
+
+def _result(content: dict[str, Any], *, is_error: bool = False) -> CallToolResult:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content, is_error=is_error)
+
+
+_NO_MESSAGE = JSONResponse(
+    {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": INVALID_REQUEST, "message": "The body is not JSON-RPC 2.0."},
+    },
+    status_code=400,
+)
+_SERVER: Server[Any] = Server(
+    "pysequence-api", version=__version__, instructions=INSTRUCTIONS, on_list_tools=_list, on_call_tool=_use
+)
+_SERVER.middleware.clear()  # spans for OpenTelemetry, which nothing here collects
