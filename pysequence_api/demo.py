@@ -11,7 +11,7 @@ from uuid import uuid4
 import anyio.to_thread
 import pyotp
 
-from pysequence_api.errors import GatewayError
+from pysequence_api.errors import GatewayError, SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
 from pysequence_api.models import Accounts, AccountType, Pod, TransferOrder
 from pysequence_api.owner import Showcase
@@ -85,7 +85,10 @@ async def prepare(gateway: Gateway) -> None:
 
 def showcase_of(gateway: Gateway) -> Showcase | None:
     """Return how everybody signs in to the page of a sandbox; ``None`` if it has a secret of its owner's."""
-    secrets = gateway.records.read(lambda reader: reader.owner_secrets())
+    try:
+        secrets = gateway.records.read(lambda reader: reader.owner_secrets())
+    except SafeguardsUnavailableError:
+        return None
     is_known = gateway.settings.sandbox and secrets.totp_secret == SECRET and not gateway.owner.is_set_by_settings
     return Showcase(PASSWORD, partial(_next_code, gateway)) if is_known else None
 

@@ -107,7 +107,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                         if page is not None:
                             servers.start_soon(page.serve)
                         await server.serve(sockets=[listener])
-                        _stop(gateway, page)
+                        if page is not None:
+                            page.stop()
                     background.cancel_scope.cancel()
             finally:
                 # Signals are still captured: a second one must not end the wait for transfers.
@@ -117,16 +118,26 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
 
 async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer:
     """Listen for the owner. Without a password or a secret, the page says how to set them."""
+    showcase = None
     if gateway.settings.sandbox:
         await prepare(gateway)
-    page = PageServer.open(gateway, tls, await anyio.to_thread.run_sync(showcase_of, gateway))
+        showcase = await anyio.to_thread.run_sync(showcase_of, gateway)
+    page = PageServer.open(gateway, tls, showcase)
     log.info("the owner's page: %s", page_url(gateway.settings))
-    is_ready = await anyio.to_thread.run_sync(lambda: gateway.owner.has_code() and gateway.owner.has_password())
+    await anyio.to_thread.run_sync(_warn_about_owner, gateway)
+    return page
+
+
+def _warn_about_owner(gateway: Gateway) -> None:
+    try:
+        is_ready = gateway.owner.has_code() and gateway.owner.has_password()
+    except SafeguardsUnavailableError as error:
+        log.error("nobody can sign in to the owner's page: %s", error)
+        return
     if not is_ready:
         log.warning(
-            "nobody can sign in to the owner's page yet. Set a password and a secret: pysequence-api owner setup"
+            "nobody can sign in to the owner's page: set a password and a secret with pysequence-api owner setup"
         )
-    return page
 
 
 def _stop(gateway: Gateway, page: PageServer | None) -> None:
