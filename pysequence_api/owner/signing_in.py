@@ -56,12 +56,14 @@ async def _form(request: Request, wanted: str, problem: str | None = None, statu
         plain=True,
         problem_text=problem,
         next=_allowed(wanted),
-        is_ready=await anyio.to_thread.run_sync(_is_ready, page.gateway),
+        missing=await anyio.to_thread.run_sync(_missing, page.gateway),
     )
 
 
-def _is_ready(gateway: Gateway) -> bool:
-    return gateway.owner.has_password() and gateway.owner.has_code()
+def _missing(gateway: Gateway) -> list[str]:
+    """List the commands that must be run before anybody can sign in."""
+    commands = {"owner setup": gateway.owner.has_code(), "owner password": gateway.owner.has_password()}
+    return [command for command, is_done in commands.items() if not is_done]
 
 
 def _allowed(path: str) -> str:
