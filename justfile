@@ -69,7 +69,7 @@ examples:
     REWRITE_SNAPSHOTS=1 {{ bin }}/pytest -n 0 tests/api/test_examples.py
 
 # Check the OpenAPI document with Spectral, two client generators and Schemathesis; needs Node.js and the network
-openapi-check seconds="60" port="18720":
+openapi-check seconds="180" port="18720":
     #!/usr/bin/env bash
     set -euo pipefail
     test -x .venv-openapi/bin/openapi-python-client || {
@@ -102,7 +102,8 @@ audit:
 # Update the pinned dependencies of the image; needs uv
 lock:
     for extra in "" browser; do \
-        uv pip compile {{ lock_options }} --extra mcp ${extra:+--extra $extra} pyproject.toml --output-file requirements/${extra:-runtime}.txt; \
+        uv pip compile {{ lock_options }} --extra mcp --extra notify ${extra:+--extra $extra} pyproject.toml \
+            --output-file requirements/${extra:-runtime}.txt; \
     done
     echo hatchling | uv pip compile {{ lock_options }} - --output-file requirements/build.txt
 

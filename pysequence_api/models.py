@@ -146,12 +146,12 @@ class _Amount(_Model):
 
 
 class Pod(_Balance):
-    """A pod in a list (upstream-graphql, SelectSourceAndDestination)."""
+    """A pod in a list."""
 
     id: str
     name: str | None
     organization_id: str
-    type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as STANDARD or LIABILITY")
 
 
 class Port(_Balance):
@@ -168,8 +168,8 @@ class ExternalAccount(_Balance):
     id: str
     name: OthersText
     organization_id: str
-    type: str | None = None
-    provider_type: str | None = None
+    type: str | None = Field(None, description="Sequence's own word, such as DEPOSITORY_ACCOUNT or DEPOSITORY")
+    provider_type: str | None = Field(None, description="How Sequence is connected to it, such as PLAID")
     institution: OthersText = None
     can_be_source: bool | None = None
     account_number: str | None = Field(None, description="Masked to its last four digits")
@@ -195,6 +195,52 @@ class Accounts(_Model):
             AccountType.ACCOUNT: self.accounts,
         }
         return next((one for one in lists[kind] if one.id == identifier), None)
+
+
+class Match(StrEnum):
+    """How what was asked for names a pod, port or account, best first."""
+
+    ID = "id"
+    EXACT = "exact"
+    CASE = "case"
+    PART = "part"
+    SIMILAR = "similar"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is an id or a full name. Anything else is only a suggestion."""
+        return self in {Match.ID, Match.EXACT, Match.CASE}
+
+
+class FoundAccount(_Balance):
+    """A pod, port or account that a name can mean."""
+
+    id: str
+    type: AccountType
+    name: OthersText
+    organization_id: str
+    can_be_source: bool | None = Field(None, description="Whether money can come from it, where Sequence says")
+    matched: Match = Field(
+        description=(
+            "How it was found: by its `id`; by its full name, `exact` or in another letter `case`; by a `part` of its"
+            " name; or, if nothing else was found, because its name is `similar`"
+        )
+    )
+
+
+class FoundAccounts(_Model):
+    """Everything that a name can mean."""
+
+    match: str | None = Field(
+        description=(
+            "The id of the candidate that is meant: the only one with this id or full name. If it is null, the"
+            " candidates are suggestions: do not use one for a transfer before a person chose it"
+        )
+    )
+    candidates: tuple[FoundAccount, ...] = Field(
+        description="Best first; empty if nothing was found. With the Platform API, only the first 5 have balances"
+    )
+    complete: bool = Field(description=COMPLETE)
 
 
 class PodReference(_Model):
@@ -320,7 +366,7 @@ class Liability(_Model):
 
 
 class PodDetail(_Balance):
-    """A pod with what its own page shows (upstream-graphql, PodDrawerContent)."""
+    """A pod with its details and its latest transfers."""
 
     id: str
     name: str | None
@@ -339,12 +385,65 @@ class PodDetail(_Balance):
         return None if self.goal_cents is None else format_cents(self.goal_cents)
 
 
-class ActivitySummary(_Model):
-    """This month in numbers."""
+class CounterpartyTotal(_Amount):
+    """What was completed with one counterparty in one direction."""
 
-    transfer_count: int | None
-    rule_executions: int | None
-    total_incoming_cents: Cents | None
+    direction: Direction = Field(description="INCOMING: from it; OUTGOING: to it")
+    id: str | None = Field(
+        None, description="Null if it is outside Sequence and has none, or if the caller may not see it"
+    )
+    type: PartyType
+    name: OthersText = None
+    transfer_count: int
+
+
+class LeftOut(_Model):
+    """What totals of the activity leave out."""
+
+    not_complete: int = Field(description="Transfers with third parties that are pending, failed or cancelled")
+    unreadable: int = Field(description="Transfers without an amount, a direction or a counterparty that can be read")
+    has_older: bool = Field(description="Whether older transfers of these days were not read; choose fewer days")
+
+
+class ActivityTotals(_Model):
+    """What came in and went out of one organization: completed transfers with third parties, by counterparty.
+
+    A third party is whoever is not a pod or port: external accounts too, of which some can be the owner's own.
+    """
+
+    organization_id: str
+    date_start: date = Field(description="The first day, in UTC; transfers count on the day on which they were created")
+    date_end: date = Field(description="The last day")
+    incoming_cents: Cents
+    outgoing_cents: Cents
+    counterparties: tuple[CounterpartyTotal, ...] = Field(description="Biggest first, of both directions")
+    left_out: LeftOut
+    complete: bool = Field(description="False if the totals leave out anything but what is not complete")
+
+    @computed_field(description="What came in, for people")  # type: ignore[prop-decorator]
+    @property
+    def incoming(self) -> str:
+        """What came in, for people."""
+        return format_cents(self.incoming_cents)
+
+    @computed_field(description="What went out, for people")  # type: ignore[prop-decorator]
+    @property
+    def outgoing(self) -> str:
+        """What went out, for people."""
+        return format_cents(self.outgoing_cents)
+
+
+class ActivitySummary(_Model):
+    """This UTC month in numbers, over all organizations of the account. The activity covers one organization."""
+
+    transfer_count: int | None = Field(description="Transfers of all organizations, as Sequence counts them")
+    rule_executions: int | None = Field(description="How often rules of all organizations ran")
+    total_incoming_cents: Cents | None = Field(
+        description=(
+            "Incoming funds of all organizations, as Sequence adds them up. They can include what went on from a port"
+            " to a pod; `/api/activity/totals` does not count that"
+        )
+    )
     complete: bool = Field(True, description=COMPLETE)
 
     @computed_field(description="Incoming funds for people")  # type: ignore[prop-decorator]

@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,22 +16,25 @@ import anyio.to_thread
 
 from pysequence_api.api.app import create_app
 from pysequence_api.demo import prepare, showcase_of
-from pysequence_api.doctor.account import check_ids
+from pysequence_api.doctor.account import check_ids, check_token
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.policy import check_policy_of
 from pysequence_api.doctor.settings import check_exposure
 from pysequence_api.env_files import read_trusted
 from pysequence_api.errors import (
     AccessDeniedError,
+    GatewayError,
+    LockTimeoutError,
     NotAuthorizedError,
     SafeguardsUnavailableError,
     SequenceError,
     SettingsError,
     SignInError,
 )
-from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.gateway import Gateway, open_gateway, open_sign_in
 from pysequence_api.local_server import page_url
 from pysequence_api.mcp.route import add_mcp
+from pysequence_api.notify import Notifier, open_notifier
 from pysequence_api.owner import PageServer
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
@@ -40,6 +44,7 @@ from pysequence_api.safeguards.policy import PolicyError
 from pysequence_api.sequence.sign_in.login import CREDENTIAL_FIELDS
 from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
 from pysequence_api.settings import (
+    NotifyEvent,
     Settings,
     is_platform,
     is_sandbox,
@@ -50,6 +55,8 @@ from pysequence_api.settings import (
 from pysequence_api.web.listening import bind, create_server, tls_context
 
 CHECK_SECONDS = 86_400.0
+WATCH_SECONDS = 60.0
+"""How soon the owner is told that the audit trail cannot be trusted, or that signing in needs a person."""
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +81,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         on_ready: called with the gateway and the server's URL once connections are accepted.
 
     Raises:
-        SettingsError: the data directory, the address, the port or the policy file cannot be used, or an id is not
-            the account's.
+        SettingsError: the data directory, the address, the port, the policy file or a URL for notifications cannot be
+            used, or an id is not the account's.
         SignInError: there is no access token, and no way to get one.
         NotAuthorizedError: Sequence rejects the access token, or the key.
         SafeguardsUnavailableError: the policy file was changed, and the policy cannot be stored.
@@ -87,6 +94,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         gateway = await stack.enter_async_context(open_gateway(settings))
         app = create_app(gateway)
         add_mcp(app)
+        notifier = open_notifier(gateway.settings, gateway.records)
         await anyio.to_thread.run_sync(_open_records, gateway)
         await anyio.to_thread.run_sync(_open_policy, gateway)
         await _check_account(gateway)
@@ -99,7 +107,9 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
-                    background.start_soon(_check_records, gateway)
+                    background.start_soon(notifier.run)
+                    background.start_soon(_watch_records, gateway, notifier)
+                    background.start_soon(_watch_sign_in, gateway, notifier)
                     background.start_soon(gateway.follow_up.run_for_ever)
                     background.start_soon(gateway.transfers.resending.keep_adopting)
                     background.start_soon(gateway.client.stay_signed_in)
@@ -135,9 +145,7 @@ def _warn_about_owner(gateway: Gateway) -> None:
         log.error("nobody can sign in to the owner's page: %s", error)
         return
     if not is_ready:
-        log.warning(
-            "nobody can sign in to the owner's page: set a password and a secret with pysequence-api owner setup"
-        )
+        log.warning("nobody can sign in to the owner's page: run pysequence-api owner setup, and then owner password")
 
 
 def _stop(gateway: Gateway, page: PageServer | None) -> None:
@@ -194,16 +202,54 @@ def _open_policy(gateway: Gateway) -> None:
         log.error("the policy cannot be read: %s", error)
 
 
-async def _check_records(gateway: Gateway) -> None:
-    """Check the records at the start, and then daily."""
+async def _watch_records(gateway: Gateway, notifier: Notifier) -> None:
+    """Check the records at the start, and then daily. If the owner is told, see every minute if they are trusted."""
+    tells = notifier.tells(NotifyEvent.RECORDS)
     while True:
-        try:
-            found = await anyio.to_thread.run_sync(check, gateway.records)
-            for problem in found.problems:
-                log.error("the records are damaged or were changed: %s", problem)
-        except SafeguardsUnavailableError as error:
-            log.error("the records cannot be checked: %s", error)
-        await anyio.sleep(CHECK_SECONDS)
+        checked_at = time.monotonic()
+        problem = await anyio.to_thread.run_sync(_check_records, gateway)
+        while (left_seconds := checked_at + CHECK_SECONDS - time.monotonic()) > 0:
+            if tells:
+                distrust = await anyio.to_thread.run_sync(_distrust_of, gateway)
+                notifier.report(NotifyEvent.RECORDS, problem or distrust)
+            await anyio.sleep(min(left_seconds, WATCH_SECONDS) if tells else left_seconds)
+
+
+def _check_records(gateway: Gateway) -> str | None:
+    """Check the records, log what is wrong with them, and return the first problem."""
+    try:
+        problems = check(gateway.records).problems
+    except SafeguardsUnavailableError as error:
+        log.error("the records cannot be checked: %s", error)
+        return str(error)
+    for problem in problems:
+        log.error("the records are damaged or were changed: %s", problem)
+    return problems[0] if problems else None
+
+
+def _distrust_of(gateway: Gateway) -> str | None:
+    """Return why no transfer is possible with the files as they are now, if so."""
+    try:
+        return gateway.records.write(lambda writer: writer.distrust)
+    except LockTimeoutError:
+        return None  # another process works on them
+    except SafeguardsUnavailableError as error:
+        return str(error)
+
+
+async def _watch_sign_in(gateway: Gateway, notifier: Notifier) -> None:
+    """Tell the owner when the next sign-in has to wait, or needs a person."""
+    settings = gateway.settings
+    if settings.uses_platform or settings.sandbox or not notifier.tells(NotifyEvent.SIGN_IN):
+        return
+    try:
+        async with open_sign_in(settings) as sign_in:
+            while True:
+                found = check_token(await sign_in.status())
+                notifier.report(NotifyEvent.SIGN_IN, None if found.level is Level.OK else _line(found))
+                await anyio.sleep(WATCH_SECONDS)
+    except GatewayError as error:
+        log.warning("the owner is not told about signing in: %s", error)
 
 
 async def _check_account(gateway: Gateway) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -60,6 +61,25 @@ _LINK = re.compile(r"SEQUENCE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|U
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _warned: set[Path] = set()
 Required = Callable[[Mapping[str, Any]], Iterable[str]]
+
+
+class NotifyEvent(StrEnum):
+    """What the owner can be told about."""
+
+    APPROVAL = "approval"
+    FREEZE = "freeze"
+    UNKNOWN = "unknown"
+    RETURNED = "returned"
+    POLICY = "policy"
+    KEY = "key"
+    OWNER = "owner"
+    RECORDS = "records"
+    SIGN_IN = "sign_in"
+    MONTH = "month"
+    REFUSAL = "refusal"
+
+
+MAX_NOTIFY_URLS = 10
 
 SANDBOX_DEFAULTS: dict[str, Any] = {
     "api_key": "sandbox",
@@ -148,6 +168,29 @@ def _origin(url: str) -> str:
     return url.lower()
 
 
+_BETWEEN_URLS = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9]*://)")
+"""A comma can also be part of a URL, so it separates two only where another one begins."""
+
+
+def _urls(urls: object) -> object:
+    if not isinstance(urls, str):
+        return urls
+    found = _BETWEEN_URLS.split(urls.strip(", \t\r\n"))
+    if len(found) > MAX_NOTIFY_URLS:
+        raise ValueError(f"must be at most {MAX_NOTIFY_URLS} URLs")
+    return tuple(map(SecretStr, found))
+
+
+def _notify_events(events: object) -> object:
+    if not isinstance(events, str):
+        return events
+    names = [name.strip().lower() for name in events.split(",") if name.strip()]
+    if not set(names) <= {*NotifyEvent, "all", "none"} or ({"all", "none"} & set(names) and len(names) > 1):
+        raise ValueError(f"must be all, none, or some of these with commas between them: {', '.join(NotifyEvent)}")
+    chosen = {"all": [*NotifyEvent], "none": []}.get(names[0], names) if names else []
+    return tuple(NotifyEvent(name) for name in chosen)
+
+
 def _safe_root_path(path: str) -> str:
     segments = path.removesuffix("/").split("/")[1:]
     if (path and not path.startswith("/")) or not all(re.fullmatch(r"[A-Za-z0-9._~-]+", name) for name in segments):
@@ -167,6 +210,8 @@ def _without_tilde(path: Path) -> Path:
 
 
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+NotifyUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
+NotifyEvents = Annotated[tuple[NotifyEvent, ...], NoDecode, BeforeValidator(_notify_events)]
 RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -218,13 +263,26 @@ class Settings(BaseSettings):
         2_500_000, ge=0, le=10**15, description="Daily limit in cents, over all transfers of a UTC day."
     )
     max_transfer_attempts_per_minute: int = Field(
-        60, ge=1, le=10_000, description="Transfers that may be asked for in a minute; beyond it 429."
+        60,
+        ge=1,
+        le=10_000,
+        description="Transfers, and as many previews, that each caller may ask for in a minute; beyond it 429.",
     )
     policy_file: ExpandedPath | None = Field(
         None, description="File with the policy; the start of the server applies it if it was changed."
     )
     data_dir: ExpandedPath = Field(Path(), description="Directory for the data files; created if missing.")
 
+    # Telling the owner, and asking the owner.
+    notify_urls: NotifyUrls = Field(
+        (), description="Where the server tells you what happens: URLs of Apprise, with commas or spaces between them."
+    )
+    notify_events: NotifyEvents = Field(
+        tuple(NotifyEvent), description="What it tells: all, none, or some events with commas between them."
+    )
+    notify_above_cents: int | None = Field(
+        None, ge=0, le=MAX_AMOUNT_CENTS, description="It also tells every transfer of more than this many cents."
+    )
     owner_totp: Annotated[SecretStr, AfterValidator(_otp_secret)] | None = Field(
         None,
         description=(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from pysequence_api.errors import NotFoundError, UnreadableAnswerError
-from pysequence_api.models import Accounts, AccountType, ExternalAccount, Pod, Port
+from pysequence_api.models import Accounts, AccountType, ExternalAccount, Match, Pod, Port
 from pysequence_api.text import quoted
 
 MAX_LISTED_MATCHES = 10
@@ -136,16 +136,53 @@ def _perhaps_left_out(wanted: str) -> UnreadableAnswerError:
     )
 
 
+def ranked(wanted: str, parties: Sequence[_T]) -> list[tuple[_T, Match]]:
+    """List everything that a text can mean, best first: ids and names, else parts of names, else similar names.
+
+    Args:
+        wanted: an id, a name, or a part of a name.
+        parties: where to look.
+    """
+    found = [(party, Match.ID) for party in parties if party.id == wanted] + [
+        (party, match) for party, match in _by_name(wanted, parties) if party.id != wanted
+    ]
+    if not found:
+        similar = [*_similar(wanted, parties)]
+        found = [(party, Match.SIMILAR) for party in parties if party.name and _folded(party.name) in similar]
+        return sorted(found, key=lambda one: similar.index(_folded(one[0].name or "")))
+    best_first = [*Match]
+    return sorted(found, key=lambda one: (best_first.index(one[1]), len(one[0].name or "")))
+
+
+def the_only(found: Sequence[tuple[_T, Match]]) -> _T | None:
+    """Return what a text means for certain: the only id, else the only one with that full name; see `ranked`."""
+    ids = [party for party, match in found if match is Match.ID]
+    full = ids or [party for party, match in found if match.is_full]
+    return full[0] if len(full) == 1 else None
+
+
 def _matches(wanted: str, parties: Sequence[_T]) -> list[_T]:
     return [party for party in parties if party.id == wanted] or _named(wanted, parties)
 
 
 def _named(wanted: str, parties: Sequence[_T]) -> list[_T]:
+    found = _by_name(wanted, parties)
+    return [party for party, match in found if match.is_full] or [party for party, _ in found]
+
+
+def _by_name(wanted: str, parties: Sequence[_T]) -> list[tuple[_T, Match]]:
+    """List what has this name, or a name with it in it."""
     name = _folded(wanted)
     if not name:
         return []
     names = [(_folded(party.name or ""), party) for party in parties]
-    return [party for other, party in names if other == name] or [party for other, party in names if name in other]
+    return [(party, _how(wanted, name, party, other)) for other, party in names if name in other]
+
+
+def _how(wanted: str, folded: str, party: _Named, other: str) -> Match:
+    if folded != other:
+        return Match.PART
+    return Match.EXACT if wanted == party.name else Match.CASE
 
 
 def _folded(name: str) -> str:
@@ -154,9 +191,15 @@ def _folded(name: str) -> str:
 
 
 def _suggestion(wanted: str, parties: Sequence[_Named]) -> str:
+    similar = _similar(wanted, parties).values()
+    return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+
+
+def _similar(wanted: str, parties: Sequence[_Named]) -> dict[str, str]:
+    """Return the names that could be meant, best first, by how they are compared."""
     names = {_folded(party.name): party.name for party in parties if party.name}
     similar = difflib.get_close_matches(_folded(wanted), names, MAX_SUGGESTIONS, MIN_SIMILARITY)
-    return f" Did you mean {' or '.join(repr(names[each]) for each in similar)}?" if similar else ""
+    return {each: names[each] for each in similar}
 
 
 def _ambiguous(wanted: str, matches: Sequence[tuple[_Named, str]]) -> str:

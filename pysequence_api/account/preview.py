@@ -3,6 +3,7 @@
 Nothing is reserved, sent or recorded. To Sequence, it is at most one list of the account and `MAX_PAGES` of activity.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -28,12 +29,14 @@ from pysequence_api.models import (
     TransferStatus,
 )
 from pysequence_api.money import format_cents
-from pysequence_api.records.attempts import Reader
+from pysequence_api.records.attempts import Attempt, Reader
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
+from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import MaxCents, remaining_cents
 from pysequence_api.safeguards.judge import Check, is_free
+from pysequence_api.safeguards.matching import ONE_TIME
 from pysequence_api.safeguards.policy import Policy, Scope
 from pysequence_api.safeguards.scopes import missing_scope
 from pysequence_api.safeguards.status import CallerWindow, caller_windows
@@ -48,6 +51,8 @@ SIMILAR_CENTS = 100
 PAGE_TRANSFERS = 100
 MAX_PAGES = 2
 CAME_TO_NOTHING = {"FAILED", "CANCELLED"}
+STILL_COUNTS = {State.SENDING, State.UNKNOWN, State.ACCEPTED}
+"""The states of attempts whose transfer may be missing in the activity, although it moves money."""
 
 
 class Verdict(StrEnum):
@@ -89,7 +94,8 @@ class PreviewCheck(_Shown):
 class SimilarTransfer(_Shown):
     """A transfer that looks like the one that is asked about."""
 
-    id: str
+    id: str | None = Field(description="Null if Sequence does not show it yet")
+    attempt_id: str | None = Field(None, description="The attempt, if Sequence does not show it yet and it is your own")
     amount_cents: Cents
     status: TransferStatus | None
     created_at: Moment | None
@@ -122,7 +128,9 @@ class Preview(_Shown):
     amount_cents: Cents
     source: PreviewParty
     destination: PreviewParty
-    checks: tuple[PreviewCheck, ...] = Field(description="Every check that applies. The first that failed decides")
+    checks: tuple[PreviewCheck, ...] = Field(
+        description="Every check that applies, none if replayed. The first that failed decides"
+    )
     warnings: tuple[str, ...] = Field(description=f"Why Sequence would refuse it. {FROM_OTHERS}")
     daily_remaining_cents: int = Field(
         description="What is left of your daily limit, in cents: after this transfer, if it would be sent"
@@ -216,7 +224,7 @@ class Previewer:
             find_listed(party_id, accounts, kind) if is_seen and accounts is not None else None
             for (kind, party_id), is_seen in zip(ids, seen, strict=True)
         )
-        similar = await self._similar(order, destination, sight)
+        similar = await self._similar(order, destination, sight, caller)
         moved_cents = order.amount_cents if decision.would_move else None
         preview = Preview(
             **_verdict(decision),
@@ -239,7 +247,9 @@ class Previewer:
         except SequenceError:
             return None
 
-    async def _similar(self, order: TransferOrder, destination: Counterparty | None, sight: Sight) -> "_Similar":
+    async def _similar(
+        self, order: TransferOrder, destination: Counterparty | None, sight: Sight, caller: Caller
+    ) -> "_Similar":
         if not (sight.activity and sight.view.has(order.destination_type, order.destination_id)):
             return _Similar(None)
         known = None if destination is None else destination.organization_id
@@ -248,7 +258,7 @@ class Previewer:
             return _Similar(None, is_complete=False)
         only = ActivityFilter(date_start=(self.records.now() - timedelta(days=SIMILAR_DAYS)).date())
         name = None if destination is None else destination.name
-        found: list[SimilarTransfer] = []
+        found = self._not_shown_yet(order, sight, caller)
         after, is_complete = "", True
         for _ in range(MAX_PAGES):
             try:
@@ -261,6 +271,23 @@ class Previewer:
                 return _Similar(tuple(found), is_complete=is_complete)
             after = page.page_info.end_cursor
         return _Similar(tuple(found), is_complete=False)
+
+    def _not_shown_yet(self, order: TransferOrder, sight: Sight, caller: Caller) -> list[SimilarTransfer]:
+        """List what was requested here, may have moved, and is not in the activity yet, newest first."""
+
+        def ask(reader: Reader) -> tuple[list[Attempt], dict[str, str]]:
+            attempts = reader.open_attempts() + reader.followed_attempts()
+            return [one for one in attempts if one.transfer_id is None and one.state in STILL_COUNTS], reader.names()
+
+        def shown(attempt: Attempt, transfer: Transfer) -> SimilarTransfer:
+            is_told = sight.is_free or attempt.caller == caller.name  # the attempts of others do not exist for it
+            ids = {"id": None, "attempt_id": attempt.id if is_told else None}
+            return _as_similar(sight.view.transfer(transfer)).model_copy(update=ids)
+
+        attempts, names = self.records.read(ask)
+        newest_first = sorted(attempts, key=lambda one: one.sent_at, reverse=True)
+        known = [(one, _as_transfer(one, names)) for one in newest_first]
+        return [shown(attempt, transfer) for attempt, transfer in known if is_similar(order, None, transfer)]
 
     def _left(self, reader: Reader, caller: str, amount_cents: int) -> dict[str, Any]:
         limits = self.limits.lowered_by(reader.recorded_limits())
@@ -342,6 +369,18 @@ def _check(check: Check, *, is_free: bool) -> PreviewCheck:
         code=None if check.code is None else Code(check.code.value),
         limit=check.limit if tells else None,
         left=check.left if tells else None,
+    )
+
+
+def _as_transfer(attempt: Attempt, names: Mapping[str, str]) -> Transfer:
+    source_name = names.get(attempt.source_id or "")
+    return Transfer(
+        id=attempt.id,
+        amount_cents=attempt.amount_cents,
+        created_at=attempt.sent_at,
+        activity_type=ONE_TIME,
+        source=Party(id=attempt.source_id, type=attempt.source_type, name=source_name),
+        destination=Party(id=attempt.destination_id, type=attempt.destination_type),
     )
 
 

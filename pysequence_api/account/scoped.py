@@ -5,8 +5,11 @@ added up or named, and the answer and the upstream calls are the same as for wha
 """
 
 from dataclasses import dataclass
+from datetime import date
 from typing import TypeVar
 
+from pysequence_api.account.find import find_accounts
+from pysequence_api.account.totals import total_activity
 from pysequence_api.errors import NotFoundError, ScopeMissingError, UnreadableAnswerError
 from pysequence_api.models import (
     Accounts,
@@ -14,7 +17,9 @@ from pysequence_api.models import (
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
+    ActivityTotals,
     ExternalAccount,
+    FoundAccounts,
     Party,
     Pod,
     PodDetail,
@@ -28,6 +33,9 @@ from pysequence_api.text import quoted
 
 OUTSIDE = {"MERCHANT", "EXTERNAL_ENTITY"}
 """The types of parties that are not in Sequence: no policy names them, and whoever sees the transfer sees them."""
+
+MAX_BALANCES = 5
+"""So many of the best candidates of a name have their balances, where each balance is one more request."""
 
 _T = TypeVar("_T", bound=Transfer)
 _Account = TypeVar("_Account", Pod, Port, ExternalAccount)
@@ -142,6 +150,29 @@ class ScopedReads:
         """Return a pod of the list with its balance; see `SequenceClient.with_balance`."""
         return await self.client.with_balance(pod)
 
+    async def find(self, wanted: str, organization_id: str | None = None) -> FoundAccounts:
+        """Find what a text can mean, with the balances of the best candidates.
+
+        Args:
+            wanted: an id, a name, or a part of a name.
+            organization_id: look only in this organization.
+
+        Raises:
+            NotFoundError: nothing of that organization may be seen, or it does not exist.
+        """
+        accounts = await self.accounts(organization_id, balances=False)
+        best_ids = {one.id for one in find_accounts(wanted, accounts).candidates[:MAX_BALANCES]}
+
+        async def with_balances(accounts: tuple[_Account, ...]) -> tuple[_Account, ...]:
+            return tuple([await self.client.with_balance(one) if one.id in best_ids else one for one in accounts])
+
+        update = {
+            "pods": await with_balances(accounts.pods),
+            "ports": await with_balances(accounts.ports),
+            "accounts": await with_balances(accounts.accounts),
+        }
+        return find_accounts(wanted, accounts.model_copy(update=update))
+
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
         """Read one pod; see `SequenceClient.pod_detail`. Makes no upstream call for one that may not be seen."""
         not_found = NotFoundError(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
@@ -179,6 +210,30 @@ class ScopedReads:
         only = only.model_copy(update={"name": ""})
         page = await self.client.activity(organization_id, first=first, after=after, only=only, keep=keep)
         return page.model_copy(update={"transfers": tuple(map(self.view.transfer, page.transfers))})
+
+    async def activity_totals(
+        self, organization_id: str, date_start: date, date_end: date, *, is_named: bool = False
+    ) -> ActivityTotals:
+        """Add up what was completed with third parties, from at most `MAX_UPSTREAM_PAGES` of Sequence's pages.
+
+        Args:
+            organization_id: the organization.
+            date_start: the first day.
+            date_end: the last day.
+            is_named: whether the caller named the organization, so that the answer tells whether it exists.
+        """
+        if is_named and self.view.reads is not None:
+            await self.accounts(organization_id, balances=False)
+        seen: list[Transfer] = []
+
+        def take(transfer: Transfer) -> bool:
+            if self.view.shows(transfer):
+                seen.append(self.view.transfer(transfer))
+            return False  # so that the page never fills, and reading goes on
+
+        only = ActivityFilter(date_start=date_start, date_end=date_end, hide_internal=True)
+        end = await self.client.activity(organization_id, first=1, only=only, keep=take)
+        return total_activity(seen, end, organization_id, date_start, date_end)
 
     async def activity_summary(self) -> ActivitySummary:
         """Read this month's numbers; see `SequenceClient.activity_summary`.

@@ -2,12 +2,12 @@
 
 from functools import cache
 
-from fastapi import APIRouter, Security
+from fastapi import APIRouter, Depends, Security
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from pysequence_api import __version__
-from pysequence_api.api import accounts, activity, freeze, health, limits, metrics, pods, transfers
+from pysequence_api.api import accounts, activity, attempts, freeze, health, limits, metrics, pods, transfers
 from pysequence_api.api.document import DescribedApi
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
@@ -16,6 +16,7 @@ from pysequence_api.settings import variable
 from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
+from pysequence_api.web.query import check_query
 from pysequence_api.web.request_log import RequestCounts, RequestLog
 from pysequence_api.web.root_path import WithoutRootPath
 
@@ -77,9 +78,9 @@ def create_app(gateway: Gateway) -> DescribedApi:
 @cache
 def _routes() -> tuple[BaseRoute, ...]:
     """Put the routes together, once for all applications of this process: they take longer than the rest of one."""
-    router = APIRouter(generate_unique_id_function=_operation_id)
+    router = APIRouter(generate_unique_id_function=_operation_id, dependencies=[Depends(check_query)])
     router.include_router(health.router)
-    for module in (pods, accounts, activity, transfers, limits, freeze, metrics):
+    for module in (pods, accounts, activity, transfers, attempts, limits, freeze, metrics):
         router.include_router(module.router, dependencies=[Security(API_KEY)])
     return tuple(router.routes)
 

@@ -9,7 +9,7 @@ from pysequence_api.web.errors import responses
 router = APIRouter(tags=["limits"])
 
 
-@router.get("/api/limits", responses=responses(401, 403, 500, 503))
+@router.get("/api/limits", responses=responses(401, 403, 422, 500, 503))
 async def get_limits(gateway: OpenGateway, caller: RequestCaller) -> Limits | CallerLimits:
     """Get both limits, the amounts used and left on this UTC day, and the unsettled transfers.
 

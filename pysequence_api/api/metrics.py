@@ -69,7 +69,7 @@ class Snapshot(Collector):
 @router.get(
     METRICS_PATH,
     response_class=Response,
-    responses=responses(401, 403, 500, 503) | {200: {"description": "The metrics", "content": _FORMATS}},
+    responses=responses(401, 403, 422, 500, 503) | {200: {"description": "The metrics", "content": _FORMATS}},
 )
 async def read_metrics(request: Request, gateway: OpenGateway) -> Response:
     """Get metrics in Prometheus format. Makes no call to Sequence."""

@@ -79,7 +79,7 @@ def list_activity(
     hide_internal: Annotated[bool, typer.Option("--hide-internal", help="Hide transfers within the account.")] = False,
     name: Annotated[str, typer.Option(help="Only transfers from or to a name that contains this.")] = "",
     every: Annotated[bool, typer.Option("--all", help=f"Read all pages, at most {MAX_PAGES}.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/activity.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print GET /api/activity, without `next`.")] = False,
 ) -> None:
     """List transfers, newest first.
 
@@ -116,7 +116,7 @@ def summary(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/activity/summary.")] = False,
 ) -> None:
-    """Show the totals of this month.
+    """Show this month in numbers, over all organizations.
 
     \b
     Example:

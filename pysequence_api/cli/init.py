@@ -368,7 +368,9 @@ def _write(path: Path, settings: Settings) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value)) or "none"  # of the settings, only a choice of events can be empty
+    return str(value)
 
 
 def _say_how_to_start(path: Path, values: Values) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pysequence_api.cli.terminal import fail, note
-from pysequence_api.errors import Code, Retry, SettingsError
+from pysequence_api.errors import Retry, SettingsError
 from pysequence_api.local_server import Reached, reach, reason_of
 from pysequence_api.settings import Settings, variable
 
@@ -29,6 +29,8 @@ MAX_RUNNING = 16
 """So many messages are on their way at once. Further ones wait in the pipe."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SERVER_ERROR, PARSE_ERROR = -32000, -32700
+SERVER_UNREACHABLE, ANSWER_LOST = "server_unreachable", "answer_lost"
+"""The codes of the proxy itself, beside those of the server."""
 VERSION = "io.modelcontextprotocol/protocolVersion"
 """Where messages of protocols without a handshake name their version."""
 
@@ -177,16 +179,16 @@ class Proxy:
         if is_sent:
             text = f"The answer of the server at {self._server.address} was lost ({reason})."
             advice = "Call again with the same arguments: with the same idempotency_key, nothing is paid twice."
-            code, retry = Code.CONNECTION_LOST, Retry.SAME_KEY
+            code, retry = ANSWER_LOST, Retry.SAME_KEY
         else:
             text = f"No server answers at {self._server.address} ({reason})."
             advice = "Nothing was sent. Start it: pysequence-api serve"
-            code, retry = Code.NOT_SENT, Retry.LATER
+            code, retry = SERVER_UNREACHABLE, Retry.LATER
         self._tell(text)
         identifier, detail = message.get("id"), f"{text} {advice}"
         if message.get("method") != "tools/call":
             return _error(identifier, SERVER_ERROR, detail)
-        content = {"detail": detail, "code": code.value, "retry": retry.value}
+        content = {"detail": detail, "code": code, "retry": retry.value}
         result = {
             "content": [{"type": "text", "text": json.dumps(content, ensure_ascii=False)}],
             "structuredContent": content,

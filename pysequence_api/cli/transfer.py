@@ -420,9 +420,10 @@ def _in_words(plan: Plan, preview: Preview) -> str:
 def _described_similar(similar: SimilarTransfer) -> str:
     maker = "a rule at Sequence" if similar.activity_type == RULE else (similar.activity_type or UNKNOWN).lower()
     source, when = shown_party(similar.source), shown_moment(similar.created_at)
+    named = similar.id or f"attempt {similar.attempt_id}, which Sequence does not show yet"
     return (
         f"A similar transfer exists: {similar.amount} from {source} on {when}, {similar.status or UNKNOWN}, made by"
-        f" {maker.replace('_', ' ')} ({similar.id})."
+        f" {maker.replace('_', ' ')} ({named})."
     )
 
 

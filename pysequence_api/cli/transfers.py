@@ -1,5 +1,6 @@
 """``transfers show``: one transfer, read from Sequence."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pysequence_api.cli.drawing import print_facts, shown_moment, shown_party
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
 from pysequence_api.cli.upstream import open_with_status
+from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.settings import Settings
 
@@ -26,18 +28,25 @@ def show(
     Example:
       pysequence-api transfers show 5f0c1de2-8f0e-4f25-a3c5-1b1f2b6f2a10
     """
-    detail = run(partial(_read, Settings.load(), transfer_id, org_id))
+    detail, reason = run(partial(_read, Settings.load(), transfer_id, org_id))
     if as_json:
         print_json(detail.model_dump(mode="json"))
     else:
-        print_facts(_facts(detail))
+        print_facts(_facts(detail) + ([("The caller says", reason)] if reason else []))
     if not detail.complete:
         warn("Sequence left out a part of this transfer, or sent something that cannot be read.")
 
 
-async def _read(settings: Settings, transfer_id: str, org_id: str | None, _: Interrupts) -> TransferDetail:
+async def _read(
+    settings: Settings, transfer_id: str, org_id: str | None, _: Interrupts
+) -> tuple[TransferDetail, str | None]:
+    """Read a transfer, and what the caller said who requested it, if it was requested here."""
     async with open_with_status(settings) as gateway:
-        return await gateway.client.transfer_detail(org_id or gateway.organization_id, transfer_id)
+        detail = await gateway.client.transfer_detail(org_id or gateway.organization_id, transfer_id)
+        attempt = None
+        with suppress(SafeguardsUnavailableError):  # transfers are shown without the records, too
+            attempt = gateway.records.read(lambda reader: reader.attempt_by_transfer(detail.id))
+        return detail, None if attempt is None else attempt.reason
 
 
 def _facts(detail: TransferDetail) -> list[tuple[str, str]]:

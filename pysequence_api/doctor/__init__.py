@@ -19,7 +19,7 @@ from pysequence_api.doctor.finding import Finding, Level, problem_of
 from pysequence_api.doctor.policy import check_policy
 from pysequence_api.doctor.reads import check_reads
 from pysequence_api.doctor.server import check_server
-from pysequence_api.doctor.settings import check_hosts, check_settings
+from pysequence_api.doctor.settings import check_hosts, check_notifications, check_settings
 from pysequence_api.settings import Settings
 
 __all__ = ["Finding", "Level", "check_everything", "exit_code_of"]
@@ -38,6 +38,7 @@ def check_everything() -> Iterator[Finding]:
     checks: Checks = (
         ("settings", lambda: check_settings(settings)),
         ("hosts", lambda: check_hosts(settings)),
+        ("notifications", lambda: check_notifications(settings)),
         ("data directory", lambda: check_directory(directory)),
         ("file modes", lambda: check_modes(directory)),
         ("space", lambda: check_space(directory)),

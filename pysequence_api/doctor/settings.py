@@ -7,6 +7,7 @@ from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.env_files import files_read
 from pysequence_api.errors import SettingsError
 from pysequence_api.money import format_cents
+from pysequence_api.notify.channels import open_channels
 from pysequence_api.records.callers import has_callers
 from pysequence_api.sequence.proxies import proxy_for
 from pysequence_api.settings import SHORT_API_KEY_CHARACTERS, Settings, is_loopback, unknown_variables, variable
@@ -69,6 +70,21 @@ def check_hosts(settings: Settings) -> Iterator[Finding]:
         yield warning(subject, f"{said}; not all of them are Sequence's", fix)
     else:
         yield ok(subject, said)
+
+
+def check_notifications(settings: Settings) -> Iterator[Finding]:
+    """Check whether Apprise is installed and can use the URLs, if there are any. Sends nothing."""
+    if not settings.notify_urls:
+        return
+    subject = "notifications"
+    try:
+        channels = open_channels(settings.notify_urls)
+    except SettingsError as error:
+        yield problem(subject, str(error).removesuffix("."), "Until then, `serve` does not start.", SettingsError)
+        return
+    names = ", ".join(channel.name for channel in channels)
+    events = ", ".join(settings.notify_events) or "none"
+    yield ok(subject, f"through {names}; events: {events}; to try: pysequence-api notify test")
 
 
 def _host(url: str) -> str:

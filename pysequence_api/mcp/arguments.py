@@ -49,6 +49,7 @@ Kind = Annotated[
     Field(strict=False),  # accepts the three strings
     WithJsonSchema({"enum": [kind.value for kind in AccountType]}),
 ]
+Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY_CHARACTERS, pattern=r"^[!-~]+$")]
 Text = Annotated[str, AfterValidator(_without_nul)]
 A = TypeVar("A", bound="Arguments")
 
@@ -59,11 +60,18 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class FindArguments(Arguments):
+    """What to find."""
+
+    name: PartyId = Field(description="A name in any case, a part of one, or an id")
+
+
 class ActivityArguments(Arguments):
     """Which transfers to list."""
 
     from_: Day | None = Field(None, alias="from", description="First day, UTC")
     to: Day | None = Field(None, description="Last day, UTC")
+    totals: bool = Field(False, description="Add up instead; takes only from (default: the 1st) and to (today)")
     status: Literal[TRANSFER_STATUSES] | None = None  # type: ignore[valid-type]
     direction: Literal[DIRECTIONS] | None = None  # type: ignore[valid-type]
     name: str = Field("", max_length=MAX_NAME_CHARACTERS, description="Only if a party's name has this in it")
@@ -72,9 +80,10 @@ class ActivityArguments(Arguments):
 
 
 class AttemptArguments(Arguments):
-    """Which attempt to look up."""
+    """Which attempt to look up: one of both."""
 
-    attempt_id: str = Field(min_length=1)
+    attempt_id: str = Field("", description="From an answer or an error")
+    idempotency_key: Key = Field("", description="Yours, if an answer was lost")
 
 
 class OrderArguments(Arguments):
@@ -92,10 +101,7 @@ class OrderArguments(Arguments):
 class TransferArguments(OrderArguments):
     """What to transfer, once."""
 
-    idempotency_key: str = Field(
-        min_length=1,
-        max_length=MAX_KEY_CHARACTERS,
-        pattern=r"^[!-~]+$",
+    idempotency_key: Key = Field(
         description="Your own, one for each intended payment, the same when you call again for it, like rent-2026-11",
     )
     reason: Text = Field("", max_length=MAX_REASON_CHARACTERS, description="What it is for, for the owner")

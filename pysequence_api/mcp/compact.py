@@ -13,7 +13,9 @@ from pysequence_api.models import (
     Accounts,
     AccountType,
     ActivityPage,
+    ActivityTotals,
     ExternalAccount,
+    FoundAccounts,
     Moment,
     Party,
     Pod,
@@ -52,6 +54,51 @@ def compact_accounts(accounts: Accounts, organization_id: str | None) -> Answer:
     return groups | _incomplete(accounts.complete)
 
 
+def compact_found(found: FoundAccounts) -> Answer:
+    """List what a name can mean. Without `match`, these are suggestions."""
+    candidates = [
+        _known(
+            id=one.id,
+            type=one.type.value,
+            name=one.name,
+            balance_cents=one.balance_cents,
+            balance_error=one.balance_error,
+            can_be_source=False if one.can_be_source is False else None,
+            matched=one.matched.value,
+        )
+        for one in found.candidates
+    ]
+    return _known(match=found.match) | {"candidates": candidates} | _incomplete(found.complete)
+
+
+def compact_totals(totals: ActivityTotals) -> Answer:
+    """Add up what came in and went out, by counterparty, biggest first."""
+
+    def by(direction: str) -> list[Answer]:
+        return [
+            _known(
+                name=_label(Party(name=one.name, type=one.type), {}),
+                id=one.id if one.type == AccountType.ACCOUNT else None,
+                amount_cents=one.amount_cents,
+                transfers=one.transfer_count if one.transfer_count > 1 else None,
+            )
+            for one in totals.counterparties
+            if one.direction == direction
+        ]
+
+    left_out = {name: count for name, count in totals.left_out.model_dump().items() if count}
+    return {
+        "from": totals.date_start.isoformat(),
+        "to": totals.date_end.isoformat(),
+        "incoming_cents": totals.incoming_cents,
+        "outgoing_cents": totals.outgoing_cents,
+        "incoming": by("INCOMING"),
+        "outgoing": by("OUTGOING"),
+        **({"left_out": left_out} if left_out else {}),
+        **_incomplete(totals.complete),
+    }
+
+
 def compact_activity(page: ActivityPage) -> Answer:
     """List transfers. Accounts are named, and listed once with their ids; the name of an outsider has its type.
 
@@ -75,8 +122,9 @@ def compact_limits(limits: Limits | CallerLimits) -> Answer:
 
 
 def compact_attempt(attempt: AttemptStatus) -> Answer:
-    """Say what is known of an attempt."""
-    return _without_nothing(attempt.model_dump(mode="json"))
+    """Say what is known of an attempt. How long it is followed is for its owner."""
+    times = _known(created_at=_seconds(attempt.created_at), ended_at=_seconds(attempt.ended_at))
+    return _without_nothing(attempt.model_dump(mode="json", exclude={"announced_at", "followed_until"})) | times
 
 
 def compact_transfer(completed: CompletedTransfer) -> Answer:

@@ -39,6 +39,7 @@ from pysequence_api.text import quoted
 from pysequence_api.web.access import CALLER_STATE
 
 UNEXPECTED = "Internal error. The server's log has the details. If it was a transfer, look at get_limits first."
+TOLD = "tool %s by %s: %s"
 Context = ServerRequestContext[Any, Request]
 
 log = logging.getLogger(__name__)
@@ -108,15 +109,17 @@ async def _use(context: Context, params: CallToolRequestParams) -> CallToolResul
     tool = BY_NAME.get(params.name)
     if tool is None:
         raise MCPError(INVALID_PARAMS, f"There is no tool {quoted(params.name)}. The tools are {', '.join(BY_NAME)}.")
+    call = _call(context)
     try:
-        return _result(await use(tool, _call(context), params.arguments or {}))
+        told = await use(tool, call, params.arguments or {})
     except GatewayError as error:
-        if error.status >= 500:
-            log.warning("%s failed: %s", tool.name, error.detail)
+        log.log(logging.WARNING if error.status >= 500 else logging.INFO, TOLD, tool.name, call.caller.name, error.code)
         return _result(refusal(error), is_error=True)
     except Exception:
         log.exception("unexpected error in %s", tool.name)
         return _result(refusal(GatewayError(UNEXPECTED)), is_error=True)
+    log.info(TOLD, tool.name, call.caller.name, "ok")
+    return _result(told)
 
 
 def describe(tool: Tool) -> ToolDescription:

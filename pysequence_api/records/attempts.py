@@ -220,6 +220,23 @@ class Reader(ApprovalReader):
         bound = "(SELECT attempt_id FROM idempotency WHERE caller = ? AND key_sha256 = ?)"
         return self._one(f"WHERE id = {bound}", caller, key_sha256)
 
+    def attempts_of(self, caller: str, limit: int, before: Attempt | None = None) -> list[Attempt]:
+        """List the newest attempts of a caller, newest first.
+
+        Args:
+            caller: whose attempts.
+            limit: how many.
+            before: only those that come after this one in the list.
+        """
+        # By the index `attempt_of_caller`, which has these columns in this order.
+        newest = "ORDER BY created_at DESC, id DESC LIMIT ?"
+        if before is None:
+            return self._many(f"WHERE caller = ? {newest}", caller, limit)
+        older = "(created_at, id) < (?, ?)"
+        return self._many(
+            f"WHERE caller = ? AND {older} {newest}", caller, to_micros(before.created_at), before.id, limit
+        )
+
     def attempt_by_transfer(self, transfer_id: str) -> Attempt | None:
         """Find the attempt that has a transfer."""
         return self._one("WHERE transfer_id = ?", transfer_id)
@@ -338,6 +355,20 @@ class Reader(ApprovalReader):
         """List the audit lines of an attempt, oldest first."""
         rows = self._connection.execute("SELECT line FROM audit WHERE attempt_id = ? ORDER BY seq", (attempt_id,))
         return [line for (line,) in rows]
+
+    def newest_event(self) -> int:
+        """Return the number of the newest audit event; 0 if there is none."""
+        return int(self._value("SELECT coalesce(max(seq), 0) FROM audit"))
+
+    def events_after(self, seq: int, count: int) -> list[tuple[int, bytes]]:
+        """List the audit events after one, oldest first: the number and the line of each.
+
+        Args:
+            seq: the number of that event.
+            count: how many to list at most.
+        """
+        question = "SELECT seq, line FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self._connection.execute(question, (seq, count)).fetchall()
 
     def freeze(self) -> Freeze | None:
         """Return why transfers are frozen, if they are."""

@@ -4,11 +4,12 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pysequence_api.errors import NotFoundError
-from pysequence_api.models import FROM_OTHERS, OthersText, Timestamp, TransferStatus
+from pysequence_api.errors import InvalidRequestError, NotFoundError
+from pysequence_api.models import FROM_OTHERS, OthersText, PageInfo, Timestamp, TransferStatus
 from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.control import frozen_callers
 from pysequence_api.records.database import Database
+from pysequence_api.records.keys import sha256_of
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
@@ -17,6 +18,10 @@ from pysequence_api.safeguards.judge import WINDOW_LIMITS, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Caller, Pairs, Scope, Windows
 from pysequence_api.safeguards.scopes import sees_everything
+from pysequence_api.sequence.client import NOT_A_CURSOR
+
+MAX_ATTEMPTS_READ = 1000
+"""For one page of a list of attempts. This runs on the event loop."""
 
 
 class Result(BaseModel):
@@ -110,6 +115,13 @@ class AttemptStatus(Result):
     decided_at: Timestamp | None = Field(None, description="When the owner approved or denied it")
 
 
+class AttemptList(Result):
+    """Attempts of one caller, newest first."""
+
+    attempts: tuple[AttemptStatus, ...]
+    page_info: PageInfo
+
+
 def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Limits:
     """Say what is used and left today.
 
@@ -194,6 +206,57 @@ def read_attempt(records: Database, attempt_id: str, caller: str | None = None) 
     if status is None:
         raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
     return status
+
+
+def list_attempts(
+    records: Database,
+    caller: str,
+    *,
+    state: State | None = None,
+    key: str | None = None,
+    limit: int = 10,
+    after: str = "",
+) -> AttemptList:
+    """List the attempts of a caller, newest first.
+
+    At most `MAX_ATTEMPTS_READ` are read for one page. If few of them match, it is short, and has a next one.
+
+    Args:
+        records: the database.
+        caller: whose attempts.
+        state: only those that are in this state now.
+        key: only those with this idempotency key.
+        limit: how many.
+        after: the end cursor of the previous page; empty for the first page.
+
+    Raises:
+        InvalidRequestError: ``after`` is not a cursor of this list.
+        SafeguardsUnavailableError: the records cannot be read.
+    """
+
+    key_sha256 = None if key is None else sha256_of(key.encode())
+
+    def ask(reader: Reader) -> AttemptList:
+        before = reader.attempt(after) if after else None
+        if after and (before is None or before.caller != caller):
+            raise InvalidRequestError(NOT_A_CURSOR)
+        overdue = reader.overdue_approvals()
+
+        def matches(attempt: Attempt) -> bool:
+            has_key = key_sha256 in {None, attempt.key_sha256}
+            return has_key and state in {None, decide.state_now(attempt, records.owners, overdue)}
+
+        is_filtered = state is not None or key is not None
+        read = reader.attempts_of(caller, MAX_ATTEMPTS_READ if is_filtered else limit + 1, before)
+        found = [one for one in read if matches(one)]
+        page = found[:limit]
+        end = page[-1] if len(found) > limit else read[-1] if len(read) == MAX_ATTEMPTS_READ else None
+        return AttemptList(
+            attempts=tuple(_status_of(reader, one, records.owners) for one in page),
+            page_info=PageInfo(end_cursor="" if end is None else end.id, has_next_page=end is not None),
+        )
+
+    return records.read(ask)
 
 
 def _status_of(reader: Reader, attempt: Attempt, owners: Owners) -> AttemptStatus:

@@ -164,7 +164,7 @@ class Decision:
     """What `TransferService.transfer` would say before sending.
 
     Attributes:
-        checks: every check of the policy and the limits that applies, in order.
+        checks: every check of the policy and the limits that applies, in order; none for a replay.
         replayed: the answer to an earlier request with the same key.
         error: why the transfer would not be sent now; ``None`` if it would, or if it was before.
         needs_approval: nothing but the owner's approval is missing.
@@ -427,10 +427,10 @@ class TransferService:
 
     def _decision(self, reader: Reader, attempt: Attempt) -> Decision:
         owners = self._records.owners
-        judgement = decide.judgement_of(reader, attempt, self._limits)
         found: Attempt | GatewayError | None = decide.replayed(reader, owners, attempt)
         if isinstance(found, Attempt):
-            return Decision(judgement.checks, replayed=self._answer(found, replayed=True))
+            return Decision((), replayed=self._answer(found, replayed=True))
+        judgement = decide.judgement_of(reader, attempt, self._limits)
         found = found or decide.rejected_by(reader, owners, attempt, self._limits)
         if isinstance(found, SafeguardsUnavailableError):
             raise found

@@ -8,7 +8,7 @@ import binascii
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -125,8 +125,8 @@ class NewTransfer:
     readable_from_ms: int = 0
 
 
-TransferColumns = Mapping[str, object]
-"""The columns of a transfer, by their names."""
+TransferColumns = tuple[object, ...]
+"""The columns of a transfer, in the order of the fields of `NewTransfer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,14 +520,14 @@ def open_ledger(path: Path, clock: Callable[[], float]) -> Iterator[Ledger]:
 
 def columns_of(transfer: NewTransfer) -> TransferColumns:
     """Return what `insert_transfers` inserts for a transfer."""
-    return {column: getattr(transfer, column) for column in NewTransfer.__slots__}
+    return tuple(getattr(transfer, column) for column in NewTransfer.__slots__)
 
 
 def insert_transfers(connection: sqlite3.Connection, transfers: Iterable[TransferColumns]) -> None:
     """Insert transfers, in the transaction of the caller."""
     columns = NewTransfer.__slots__
     connection.executemany(
-        f"INSERT INTO transfer ({', '.join(columns)}) VALUES ({', '.join(f':{column}' for column in columns)})",
+        f"INSERT INTO transfer ({', '.join(columns)}) VALUES ({', '.join('?' for _ in columns)})",
         transfers,
     )
 

@@ -4,14 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from pysequence_api.models import (
     Accounts,
     ActivityFilter,
     ActivityPage,
     ActivitySummary,
+    ExternalAccount,
     Pod,
     PodDetail,
+    Port,
     Transfer,
     TransferDetail,
     TransferOrder,
@@ -21,6 +24,8 @@ from pysequence_api.sequence.telemetry import RequestStatistics, TokenLife
 
 MAX_UPSTREAM_PAGES = 5
 """How many pages of Sequence's are read for one of ours, if most of their transfers are filtered out here."""
+NOT_A_CURSOR = "`after` is not a cursor of this list. Pass the `end_cursor` of the page before."
+HasBalance = TypeVar("HasBalance", Pod, Port, ExternalAccount)
 Keep = Callable[[Transfer], bool]
 
 
@@ -156,6 +161,7 @@ class SequenceClient(ABC):
             urgent: go ahead of other waiting reads, because a transfer waits for this one.
 
         Raises:
+            InvalidRequestError: ``after`` is not a cursor. Makes no upstream call for one that was not given out.
             NotFoundError: the organization does not exist.
         """
 
@@ -204,13 +210,13 @@ class SequenceClient(ABC):
     async def aclose(self) -> None:
         """Close the connections."""
 
-    async def with_balance(self, pod: Pod) -> Pod:
-        """Return a pod of a list that was read without balances, with its balance.
+    async def with_balance(self, account: HasBalance) -> HasBalance:
+        """Return a pod, port or account of a list that was read without balances, with its balance.
 
         Raises:
-            NotFoundError: the pod does not exist anymore.
+            NotFoundError: it does not exist anymore.
         """
-        return pod  # where balances come along
+        return account  # where balances come along
 
     async def pods(self) -> tuple[Pod, ...]:
         """List all pods of all organizations."""

@@ -32,7 +32,11 @@ CONNECTION_STATE = "connection"
 """The name of the connection in the ``state`` of an ASGI scope."""
 NO_STORE = ("cache-control", "no-store")
 """On every answer: no cache may store account data."""
-BUSY = {"detail": "The server has too many connections. Try again in a second.", "code": Code.BUSY}
+BUSY = {
+    "detail": "The server has too many connections. Try again in a second.",
+    "code": Code.BUSY,
+    "retry_after_seconds": 1,
+}
 
 log = logging.getLogger(CONNECTION_LOGGER)
 

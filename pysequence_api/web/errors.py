@@ -1,4 +1,4 @@
-"""Turns errors into answers: JSON with a ``detail`` that a person can act on, and never a copy of the input."""
+"""Turns errors into answers: JSON with a ``detail`` that a person can act on, and never the value of an input."""
 
 import logging
 import re
@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from pysequence_api.errors import Code, GatewayError, InvalidRequestError, Outcome, Retry
 from pysequence_api.models import FROM_OTHERS, MAX_KEY_CHARACTERS
+from pysequence_api.text import plain_text
 from pysequence_api.web.rate_limit import HEADER, POLICY_HEADER, rate_headers
 from pysequence_api.web.root_path import path_to
 
@@ -23,8 +24,8 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 IDEMPOTENCY_HEADER = "idempotency-key"
 TRANSFERS_PATH = "/api/transfers"
 ATTEMPTS_PATH = "/api/attempts"
-UNKNOWN_FIELD = "(unknown field)"
-"""Replaces the name of a field that does not exist, because the caller chose it."""
+MAX_FIELD_CHARACTERS = 40
+"""How much of the name of a field that does not exist is repeated: the caller chose it."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ HEADERS = {
     POLICY_HEADER: _header("How many requests of this kind are allowed in how many seconds: `q` in `w`"),
     HEADER: _header("How many requests of this kind are left now, and in how many seconds one more is: `r`, `t`"),
     "Location": _header("The path of the attempt", format="uri-reference", type="string"),
-    "Link": _header('The path of the transfer, with `rel="related"`, for callers that may read it'),
+    "Link": _header(
+        'Paths: `rel="next"`, the next page; `rel="related"`, the transfer of an attempt, if the caller may read it'
+    ),
     REPLAYED_HEADER: _header(
         "`true` if this is the answer to an earlier request with the same idempotency key", type="string", enum=["true"]
     ),
@@ -168,7 +171,7 @@ def _nothing_sent(request: Request) -> dict[str, Any]:
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields = [_describe(each) for each in error.errors()[:MAX_LISTED_ERRORS]]
-    # Each text once: unknown fields all have the same text.
+    # Each text once: the shortened names of two unknown fields can be the same.
     texts = dict.fromkeys(f"{'.'.join(map(str, field.loc[1:] or field.loc))}: {field.msg}" for field in fields)
     answer = Error(detail="; ".join(texts), code=Code.INVALID_REQUEST, errors=fields, **_nothing_sent(request))
     return JSONResponse(answer.model_dump(exclude_none=True), status_code=422, headers=rate_headers(request))
@@ -210,5 +213,5 @@ def _describe(error: Mapping[str, Any]) -> InvalidField:
     if location[-1] == IDEMPOTENCY_HEADER and kind != "duplicate":
         kind = "idempotency_key"
     if kind == "extra_forbidden":
-        location[-1] = UNKNOWN_FIELD
+        location[-1] = plain_text(str(location[-1]), MAX_FIELD_CHARACTERS)
     return InvalidField(loc=location, msg=_TEXTS.get(kind) or _SUBJECT.sub("", error["msg"], count=1), type=kind)

@@ -139,7 +139,11 @@ class RequestLog:
             await send(message)
 
         if self._running > MAX_RUNNING_REQUESTS:
-            content = {"detail": "The server works on too many requests. Try again later.", "code": Code.BUSY}
+            content = {
+                "detail": "The server works on too many requests. Try again later.",
+                "code": Code.BUSY,
+                "retry_after_seconds": 1,
+            }
             await JSONResponse(content, status_code=503, headers={"Retry-After": "1"})(
                 seen.scope, receive, send_with_id
             )

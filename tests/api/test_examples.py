@@ -53,7 +53,7 @@ class Recorder:
             for method, operation in methods.items()
         }
 
-    async def call(self, name: str, status: int = 200, *, body: Any = None, **parameters: Any) -> Any:
+    async def call(self, name: str, status: int = 200, /, *, body: Any = None, **parameters: Any) -> Any:
         """Call a route, whose answer must have this status, and return the answer.
 
         The first request of a route is its example, and so is the first answer of each status.
@@ -112,8 +112,11 @@ async def _record(record: Recorder, world: World) -> None:
     await record.call("get_pod_detail", pod_id=source["id"])
     await record.call("get_pod_detail_of_organization", pod_id=source["id"], **organization)
     await record.call("list_accounts")
+    await record.call("find_account", name="groceries")
     await record.call("get_activity_summary")
+    await record.call("get_activity_totals", **{"from": "2026-11-01", "to": "2026-11-23"})
     await record.call("list_activity", first=2, directions=["INCOMING"])
+    await record.call("list_activity", 422, after="nothing like it")
     order = {
         "source_id": source["id"],
         "destination_id": destination["id"],
@@ -124,6 +127,7 @@ async def _record(record: Recorder, world: World) -> None:
     made = await record.call("make_transfer", body=order, idempotency_key="rent-2026-11")
     await record.call("make_transfer", 400, body=order | {"amount_cents": 1_500_000})
     await record.call("make_transfer", 422, body=order | {"amount_cents": "25.00"})
+    await record.call("list_own_attempts", key="rent-2026-11")
     await record.call("get_attempt", attempt_id=made["attempt_id"])
     await record.call("get_transfer", transfer_id=made["id"])
     await record.call("get_transfer_of_organization", transfer_id=made["id"], **organization)

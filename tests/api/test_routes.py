@@ -210,9 +210,11 @@ async def test_activity_summary(shared_world: World, shared_client: httpx.AsyncC
 @GRAPHQL
 async def test_activity(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     page = await get(shared_client, "/api/activity", first=50)
-    assert_superset(page, await sdk_result(shared_world, "get_activity", ORGANIZATION_ID, first=50))
-    assert len((await get(shared_client, "/api/activity"))["transfers"]) == 10
     info = page["page_info"]
+    theirs = await sdk_result(shared_world, "get_activity", ORGANIZATION_ID, first=50)
+    assert info["end_cursor"].endswith(theirs["page_info"].pop("end_cursor"))
+    assert_superset(page, theirs)
+    assert len((await get(shared_client, "/api/activity"))["transfers"]) == 10
     assert info["has_next_page"] is True
     following = await get(shared_client, "/api/activity", first=5, after=info["end_cursor"])
     assert not {one["id"] for one in page["transfers"]} & {one["id"] for one in following["transfers"]}
@@ -242,18 +244,11 @@ async def test_activity_filters(shared_world: World, shared_client: httpx.AsyncC
     }
     theirs = await sdk_result(shared_world, "get_activity", ORGANIZATION_ID, **sdk_filter)
     assert theirs["transfers"]
+    del theirs["page_info"]["end_cursor"]  # ours has a checksum
     joined = {key: ",".join(value) if isinstance(value, list) else value for key, value in sdk_filter.items()}
     for params in (joined, sdk_filter):  # comma-separated and repeated
         ours = (await shared_client.get("/api/activity", params=params)).json()
         assert_superset(ours, theirs)
-
-
-@GRAPHQL
-async def test_unknown_filter_values_reach_sequence(world: World, client: httpx.AsyncClient) -> None:
-    await client.get("/api/activity?statuses=NEW_ONE,%20COMPLETE,&statuses=&statuses=OTHER")
-    variables = world.sandbox.journal.read().requests[-1].variables
-    assert isinstance(variables, dict)
-    assert variables["transferFilter"] == {"statuses": ["NEW_ONE", "COMPLETE", "OTHER"]}
 
 
 @GRAPHQL

@@ -28,6 +28,8 @@ ELSEWHERE = "11111111-0000-4000-8000-000000000000"
 SEEN = "Groceries"
 HIDDEN = "Rent"
 ALL = '["*"]'
+FIND = "/api/accounts/find?name=x"
+TOTALS = "/api/activity/totals"
 
 
 def apply(world: World, text: str) -> None:
@@ -139,6 +141,20 @@ async def test_a_name_is_looked_for_only_among_what_may_be_seen(world: World) ->
         assert (await get(client, "/api/pods/Groceries/balance"))["balance_cents"] is not None
 
 
+async def test_only_what_may_be_seen_is_found(world: World) -> None:
+    async with reader(world, SEEN, "Taxes 2025") as client:
+        told = []
+        for name in (HIDDEN, world.pod_ids[HIDDEN], "Emergency Fun", "Nothing like it"):
+            before = len(world.requests())
+            found = await get(client, f"/api/accounts/find?name={quote(name)}")
+            told.append((found, [entry.operation for entry in world.requests()[before:]]))
+        assert told.count(told[0]) == len(told)
+        assert told[0][0] == {"match": None, "candidates": [], "complete": True}
+        taxes = await get(client, "/api/accounts/find?name=taxes")
+        assert [(one["name"], one["matched"]) for one in taxes["candidates"]] == [("Taxes 2025", "part")]
+        assert (await get(client, "/api/accounts/find?name=groceries"))["match"] == world.pod_ids[SEEN]
+
+
 async def test_a_pod_that_may_not_be_seen_does_not_exist(world: World) -> None:
     organization = organization_of(world)
     async with reader(world, SEEN) as client:
@@ -246,6 +262,21 @@ async def test_the_answer_to_a_transfer_names_no_account_that_may_not_be_seen(wo
             assert answer.json()["destination"] == hides
 
 
+async def test_the_totals_are_over_what_may_be_seen(world: World) -> None:
+    async with reader(world, SEEN, "Rent") as client:
+        found = await get(client, "/api/activity/totals?from=2020-01-01")
+        apply(world, policy(None))
+        expected = await get(client, "/api/activity/totals?from=2020-01-01")
+        grocer = [one for one in found["counterparties"] if one["name"] == "Green Grocer"]
+        assert grocer == [one for one in expected["counterparties"] if one["name"] == "Green Grocer"]
+        # The landlord's account may not be seen; what the rent came to may.
+        assert sorted((one["type"], one["name"]) for one in found["counterparties"] if one not in grocer) == [
+            ("ACCOUNT", None)
+        ]
+        apply(world, policy(pods(world, SEEN)))
+        await assert_the_same(world, client, "/api/activity/totals?org_id={}", ELSEWHERE)
+
+
 async def test_the_summary_is_for_those_who_may_see_everything(world: World) -> None:
     async with reader(world, *world.pod_ids) as client:
         before = len(world.requests())
@@ -263,8 +294,11 @@ async def test_the_summary_is_for_those_who_may_see_everything(world: World) -> 
 @pytest.mark.parametrize(
     ("scope", "paths"),
     [
-        ("read:accounts", ["/api/pods", "/api/pods/balance", "/api/pods/x/balance", "/api/accounts"]),
-        ("read:activity", ["/api/activity", "/api/activity/summary", "/api/transfers/x", "/api/activity/x/y"]),
+        ("read:accounts", ["/api/pods", "/api/pods/balance", "/api/pods/x/balance", "/api/accounts", FIND]),
+        (
+            "read:activity",
+            ["/api/activity", "/api/activity/summary", "/api/activity/totals", "/api/transfers/x", "/api/activity/x/y"],
+        ),
         ("read:metrics", ["/metrics"]),
     ],
 )
@@ -366,7 +400,9 @@ async def answers(client: httpx.AsyncClient, world: World, known: dict[str, tupl
         f"/api/pods/detail/{identifier}": identifier,
         f"/api/pods/{organization}/{identifier}": identifier,
         "/api/accounts": "",
+        f"/api/accounts/find?name={quote(name[:-1])}": "",
         "/api/activity?first=100": "",
+        "/api/activity/totals?from=2020-01-01": "",
         f"/api/activity?first=20&name={quote(name[:-1])}": "",
         "/api/activity/summary": "",
         "/api/limits": "",

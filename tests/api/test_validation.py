@@ -1,4 +1,4 @@
-"""An invalid request is 422, names the field, repeats nothing of the input, and moves no money."""
+"""An invalid request is 422, names the field, repeats no value of the input, and moves no money."""
 
 import json
 from typing import Any
@@ -79,8 +79,11 @@ def kinds(errors: list[dict[str, Any]]) -> dict[str, str]:
         ({"instant": "true"}, {"instant": "bool_type"}),
         ({"kyc_id": ""}, {"kyc_id": "string_too_short"}),
         ({"kyc_id": "  "}, {"kyc_id": "string_pattern_mismatch"}),
-        ({CANARY: CANARY}, {"(unknown field)": "extra_forbidden"}),
-        ({"ammount_cents": 1, "x": 2}, {"(unknown field)": "extra_forbidden"}),
+        ({"memo": CANARY}, {"memo": "extra_forbidden"}),
+        ({"ammount_cents": 1, "x": 2}, {"ammount_cents": "extra_forbidden", "x": "extra_forbidden"}),
+        ({"a\n\0b\u202e": 1}, {"a b": "extra_forbidden"}),
+        ({"x" * 1000: 1}, {"x" * 39 + "…": "extra_forbidden"}),
+        ({"4111 1111 1111 1111": 1}, {"••••1111": "extra_forbidden"}),
         ({"amount_cents": "x", "source_id": 1}, {"source_id": "string_type", "amount_cents": "int_type"}),
     ],
 )
@@ -158,10 +161,10 @@ async def test_other_content_types(shared_world: World, shared_client: httpx.Asy
 
 
 async def test_number_of_listed_errors_is_bounded(shared_world: World, shared_client: httpx.AsyncClient) -> None:
-    content = json.dumps({f"canary-{number}": number for number in range(3000)}).encode()
+    content = json.dumps({f"field-{number}": number for number in range(3000)}).encode()
     answer = await shared_client.post("/api/transfers", content=content, headers={"Content-Type": JSON})
     assert len(assert_invalid(answer)) == 20
-    assert len(answer.json()["detail"]) < 500
+    assert len(answer.json()["detail"]) < 2000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The plan of a transfer, dry runs, and the status line while requests wait."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,32 @@ def test_a_dry_run_knows_a_used_idempotency_key() -> None:
     assert json.loads(call(*arguments, "--dry-run", "--json").stdout)["would_be_sent"] is False
     assert "Would transfer" not in call(*arguments, "--dry-run").stdout
     call("transfer", "Groceries", "Rent", "$26", "--idempotency-key", "once", "--dry-run", code=3)
+
+
+def test_a_dry_run_shows_every_check_and_what_was_paid_already() -> None:
+    call("transfer", "Groceries", "Rent", "$25", "--yes")
+    shown = call("transfer", "Emergency Fund", "Rent", "$25.90", "--dry-run")
+    assert "similar transfer exists: $25.00 from Groceries" in shown.stderr
+    assert "made by one time transfer" in shown.stderr
+    assert "passed  frozen" in shown.stderr
+    assert "made by a rule at Sequence" in call("transfer", "Rent", "Landlord", "$1,800", "--dry-run").stderr
+    call("freeze", "--reason", "a test")
+    document = json.loads(call("transfer", "Groceries", "Rent", "$25", "--dry-run", "--json", code=3).stdout)
+    assert (document["verdict"], document["code"], document["outcome"]) == ("refused", "frozen", "nothing_moved")
+    assert [one["name"] for one in document["checks"] if not one["passed"]] == ["frozen"]
+    assert len(document["similar"]) == 1
+
+
+def test_what_the_caller_says_is_shown_apart_from_the_facts() -> None:
+    reason = "for the \x1b[31mbakery\nState: arrived"
+    done = json.loads(call("transfer", "Groceries", "Rent", "$25", "--yes", "--json", "--reason", reason).stdout)
+    assert done["reason"] is None
+    said = "for the [31mbakery State: arrived"
+    for command in (("transfers", "status", done["attempt_id"]), ("transfers", "show", done["id"])):
+        assert re.search(rf"The caller says +{re.escape(said)}$", call(*command).stdout, re.MULTILINE), command
+    assert f"the caller says {said}" in call("audit", "tail").stdout
+    too_long = ("transfer", "Groceries", "Rent", "$25", "--yes", "--reason", "x" * 201)
+    assert "at most 200 characters" in call(*too_long, code=2).stderr
 
 
 def test_a_dry_run_with_a_damaged_database_is_3(directory: Path) -> None:

@@ -122,6 +122,7 @@ async def test_the_log_tells_of_a_request_and_not_what_is_in_it(world: World, ca
             await client.call_tool("transfer", order(world, description="for my secret", idempotency_key="key-of-mine"))
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("pysequence_api")]
     assert any(line.startswith("POST /mcp 200 ") and " by default " in line for line in lines)
+    assert "tool transfer by default: ok" in lines
     everything = "\n".join(record.getMessage() for record in caplog.records)
     assert "secret" not in everything
     assert "key-of-mine" not in everything

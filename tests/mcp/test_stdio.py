@@ -91,7 +91,10 @@ def test_a_wrong_key_and_no_server_are_said_in_one_line(server: Server, tmp_path
     assert by_id[1]["error"]["message"] == f"{text} Nothing was sent. Start it: pysequence-api serve"
     result = by_id[2]["result"]
     assert result["isError"] is True
-    assert (result["structuredContent"]["code"], result["structuredContent"]["retry"]) == ("not_sent", "later")
+    assert (result["structuredContent"]["code"], result["structuredContent"]["retry"]) == (
+        "server_unreachable",
+        "later",
+    )
     assert said == f"{text}\n"
 
 
@@ -108,7 +111,7 @@ def test_a_lost_answer_says_how_to_ask_again(tmp_path: Path) -> None:
         [answered], _ = exchange(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}", CALL)
         thread.join()
     told = answered["result"]["structuredContent"]
-    assert (told["code"], told["retry"]) == ("connection_lost", "same_key")
+    assert (told["code"], told["retry"]) == ("answer_lost", "same_key")
     assert "with the same idempotency_key, nothing is paid twice" in told["detail"]
 
 

@@ -8,15 +8,18 @@ import pytest
 from mcp import MCPError
 
 from pysequence_api.mcp.compact import compact_activity
+from pysequence_api.mcp.tools import TOOLS
 from pysequence_api.models import ActivityPage, PageInfo, Party, Transfer
 from pysequence_api.safeguards.policy import Scope
 from tests.mcp.clients import LEGACY, MODERN, answer, caller, connected, order, refusal
 from tests.policies import apply_policy
+from tests.shipping.documented import table_rows
+from tests.shipping.files import AGENTS
 from tests.world import DESTINATION, SOURCE, World
 
 pytestmark = pytest.mark.anyio
 
-READ_ONLY = {"list_accounts", "list_activity", "get_limits", "get_attempt", "preview_transfer"}
+READ_ONLY = {"list_accounts", "find_account", "list_activity", "get_limits", "get_attempt", "preview_transfer"}
 EVERY_TOOL = READ_ONLY | {"transfer", "freeze_me"}
 MAX_TOKENS = 2500
 RULE = """
@@ -51,6 +54,11 @@ async def test_the_tools_and_their_annotations(world: World, mode: Any) -> None:
     assert "idempotency_key" in tools["transfer"].input_schema["required"]
 
 
+def test_the_page_has_every_tool_with_its_scope() -> None:
+    documented = [(row[0], row[1]) for row in table_rows(AGENTS, "Tools")]
+    assert documented == [(f"`{one.name}`", f"`{one.scope.value}`" if one.scope else "--") for one in TOOLS]
+
+
 @pytest.mark.upstream("graphql")
 async def test_all_tools_with_their_schemas_are_small(world: World) -> None:
     async with connected(world) as client:
@@ -66,6 +74,8 @@ async def test_money_moves_once_for_each_key(world: World, mode: Any) -> None:
         again = answer(await client.call_tool("transfer", order(world)))
         other = refusal(await client.call_tool("transfer", order(world, 2600)))
         found = answer(await client.call_tool("get_attempt", {"attempt_id": first["attempt_id"]}))
+        assert answer(await client.call_tool("get_attempt", {"idempotency_key": "one"})) == found
+        assert refusal(await client.call_tool("get_attempt", {"idempotency_key": "two"}))["code"] == "not_found"
     assert first["state"] == "accepted"
     assert (first["from"], first["to"]) == (SOURCE, DESTINATION)
     assert (again["attempt_id"], again["replayed"]) == (first["attempt_id"], True)
@@ -110,6 +120,36 @@ async def test_accounts_and_activity_have_what_the_http_api_has(world: World) ->
     assert [one["amount_cents"] for one in transfers] == [one["amount_cents"] for one in whole["transfers"]]
     for compact, full in sizes:
         assert len(json.dumps(compact)) < 0.45 * len(json.dumps(full))
+
+
+async def test_an_account_is_found_with_its_balance_in_one_call(world: World) -> None:
+    async with connected(world) as client, world.http() as http:
+        found = answer(await client.call_tool("find_account", {"name": "groceries"}))
+        part = answer(await client.call_tool("find_account", {"name": "taxes"}))
+        expected = (await http.get("/api/accounts/find?name=groceries")).json()
+    [one] = found["candidates"]
+    assert (found["match"], one["id"], one["type"]) == (expected["match"], expected["match"], "POD")
+    assert one["balance_cents"] == expected["candidates"][0]["balance_cents"]
+    assert "match" not in part
+    assert [one["matched"] for one in part["candidates"]] == ["part", "part"]
+
+
+async def test_what_came_in_and_went_out_is_one_call(world: World) -> None:
+    async with connected(world) as client, world.http() as http:
+        totals = answer(await client.call_tool("list_activity", {"totals": True}))
+        expected = (await http.get("/api/activity/totals")).json()
+    assert (totals["incoming_cents"], totals["outgoing_cents"]) == (
+        expected["incoming_cents"],
+        expected["outgoing_cents"],
+    )
+    assert (totals["from"], totals["to"]) == (expected["date_start"], expected["date_end"])
+    for direction in ("incoming", "outgoing"):
+        told = [(one["amount_cents"], one.get("transfers", 1)) for one in totals[direction]]
+        of_http = [one for one in expected["counterparties"] if one["direction"] == direction.upper()]
+        assert told == [(one["amount_cents"], one["transfer_count"]) for one in of_http]
+        assert told == sorted(told, key=lambda one: one[0], reverse=True)
+        assert [one["name"] for one in totals[direction]] == [f"{one['name']} ({one['type']})" for one in of_http]
+    assert len(json.dumps(totals)) < 0.55 * len(json.dumps(expected))
 
 
 async def test_activity_names_accounts_and_marks_outsiders(world: World) -> None:
@@ -158,7 +198,12 @@ async def test_arguments_are_strict(world: World) -> None:
         ("list_activity", {"status": "COMPLETED"}, "status should be 'PENDING', 'PROCESSING', 'COMPLETE'"),
         ("list_activity", {"limit": "5"}, "limit should be a valid integer."),
         ("list_accounts", {"name": "Rent"}, "'name' is not an argument of this tool, which has none."),
-        ("get_attempt", {}, "attempt_id is required."),
+        ("list_activity", {"totals": True, "name": "Rent"}, "totals takes only from and to, not name."),
+        ("list_activity", {"totals": "yes"}, "totals should be a valid boolean."),
+        ("find_account", {"name": ""}, "name should have at least 1 character."),
+        ("find_account", {}, "name is required."),
+        ("get_attempt", {}, "Name either attempt_id or idempotency_key."),
+        ("get_attempt", {"attempt_id": "1", "idempotency_key": "1"}, "Name either attempt_id or idempotency_key."),
     ]
     async with connected(world) as client:
         for tool, arguments, text in wrong:
@@ -208,7 +253,7 @@ async def test_a_caller_lists_the_tools_of_its_scopes(world: World) -> None:
     async with caller(world, "[callers.one]\nscopes = []\nreads = []") as client:
         assert {tool.name for tool in (await client.list_tools()).tools} == own
         for scope, tools in {
-            Scope.READ_ACCOUNTS: {"list_accounts"},
+            Scope.READ_ACCOUNTS: {"list_accounts", "find_account"},
             Scope.READ_ACTIVITY: {"list_activity"},
             Scope.MOVE: {"preview_transfer", "transfer"},
             Scope.FREEZE: {"freeze_me"},

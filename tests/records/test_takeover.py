@@ -905,7 +905,7 @@ def old_directories(draw: st.DrawFn) -> Old:
     return old
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=old_directories(), torn=st.integers(0, 30))
 def test_nothing_that_counted_is_lost(tmp_path_factory: pytest.TempPathFactory, made: Old, torn: int) -> None:
     old = OldDirectory(tmp_path_factory.mktemp("old"))

@@ -66,7 +66,7 @@ def end(records: Database, attempt: Attempt, state: State) -> None:
     records.write(lambda writer: decide.end(writer, attempt, state, error="for a test"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(data=st.data(), spec=specs(), boundary=st.sampled_from(BOUNDARIES), seed=st.integers(0, 2**32))
 def test_two_processes_decide_as_the_plain_implementation(
     data: st.DataObject, spec: Spec, boundary: datetime, seed: int

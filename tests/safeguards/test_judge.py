@@ -34,7 +34,7 @@ from tests.safeguards.policies import EXAMPLE, LIMITS, NOON, order, policy_of
 ORDER_OF_CODES = [code.value for code in PolicyCode]
 ENDS = (*[State.ACCEPTED, State.ARRIVED] * 4, State.RETURNED, State.UNKNOWN)
 limits = st.builds(MaxCents, st.integers(1, 400), st.integers(1, 1500))
-random = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+random = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def judged(
@@ -115,7 +115,6 @@ PAIRS = (("a", "b"), ("a", "c"), ("b", "d"))
 GAPS_SECONDS = (1, 20, 61, 119, 121, 300, 900, 1700, 3400, 3700, 30_000)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(BOUNDARIES), st.integers(0, 7200))
 def test_no_window_is_ever_exceeded(seed: int, boundary: datetime, before_seconds: int) -> None:
     """Transfers run at Sequence at any moment that its clock and the time of the request allow."""

@@ -65,7 +65,6 @@ def _as_of(one: Attempt, now: datetime) -> Attempt:
     return one if is_over else replace(one, state=State.SENDING, ended_at=None, upstream_created_at=None)
 
 
-@settings(max_examples=100, deadline=None)
 @given(specs(), st.integers(0, 2**32), st.sampled_from(BOUNDARIES))
 def test_the_policy_in_force_changes_nothing(spec: dict[str, object], seed: int, start: datetime) -> None:
     policy = policy_of(as_toml(spec))
@@ -75,7 +74,6 @@ def test_the_policy_in_force_changes_nothing(spec: dict[str, object], seed: int,
     assert result.totals[Change.SAME] == Used(sum(one.amount_cents for one in attempts), len(attempts))
 
 
-@settings(max_examples=100, deadline=None)
 @given(specs(), specs(), st.integers(0, 2**32), st.sampled_from(BOUNDARIES))
 def test_it_decides_as_the_plain_implementation_does(
     old: dict[str, object], new: dict[str, object], seed: int, start: datetime
@@ -150,7 +148,6 @@ def test_attempts_of_old_files_have_no_types() -> None:
     assert replay([one], policy_of(FIXED), LIMITS).changed == ()
 
 
-@settings(max_examples=200, deadline=None)
 @given(specs(), st.integers(0, 2**32), st.booleans())
 def test_the_history_in_memory_adds_up_as_a_list_does(spec: dict[str, object], seed: int, returned: bool) -> None:
     policy, chance = policy_of(as_toml(spec)), Random(seed)
@@ -174,7 +171,6 @@ def test_the_history_in_memory_adds_up_as_a_list_does(spec: dict[str, object], s
             assert history.used(caller, pairs, since, returned=returned) == expected
 
 
-@settings(max_examples=100, deadline=None)
 @given(specs(), st.integers(0, 2**32), st.sampled_from(BOUNDARIES), st.booleans())
 def test_the_history_at_a_time_is_what_counted_then(
     spec: dict[str, object], seed: int, start: datetime, returned: bool
@@ -191,7 +187,7 @@ def test_the_history_at_a_time_is_what_counted_then(
             assert history.used(caller, pairs, since, returned=returned) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(specs(), specs(), st.integers(0, 2**32), st.sampled_from(BOUNDARIES))
 def test_earlier_attempts_only_fill_the_budgets(
     old: dict[str, object], new: dict[str, object], seed: int, start: datetime

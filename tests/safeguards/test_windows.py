@@ -62,7 +62,7 @@ def add_all(records: Database, drawn: list[Attempt]) -> None:
     records.write(add)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data(), seconds=SECONDS)
 def test_a_window_counts_what_may_have_run_in_it(data: st.DataObject, seconds: int) -> None:
     drawn = [data.draw(attempts(number)) for number in range(data.draw(st.integers(0, 12)))]
@@ -75,7 +75,7 @@ def test_a_window_counts_what_may_have_run_in_it(data: st.DataObject, seconds: i
     assert used_cents == sum(one.amount_cents for one in drawn if counts(one, window_start))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data(), now=times)
 def test_the_database_counts_as_the_history_in_memory_does(data: st.DataObject, now: datetime) -> None:
     drawn = data.draw(plain_attempts(now))

@@ -174,10 +174,13 @@ def test_nobody_to_ask(new_user: Environment, sequence: SandboxProcess) -> None:
     assert run_process(new_user | token, "init", "--yes", "--max-daily", "5000").returncode == 2
     assert run_process(new_user | {"SEQUENCE_ACCESS_TOKEN": "no"}, "init", "--yes").returncode == 4
     assert not own_file().exists()
-    result = run_process(new_user | token, "init", "--yes", "--max-daily", "500.00")
+    notify = {"SEQUENCE_NOTIFY_URLS": "json://user:pw@localhost ntfy://topic", "SEQUENCE_NOTIFY_EVENTS": "none"}
+    result = run_process(new_user | token | notify, "init", "--yes", "--max-daily", "500.00")
     assert result.returncode == 0, result.stderr
     first = Settings.load()
     assert first.max_daily_transfer_cents == 50_000
+    assert [url.get_secret_value() for url in first.notify_urls] == ["json://user:pw@localhost", "ntfy://topic"]
+    assert first.notify_events == ()
     assert run_process(new_user | token, "init", "--yes").returncode == 2
     assert run_process(new_user | token, "init", "--yes", "--overwrite").returncode == 0
     assert Settings.load() == first, "what is set is kept, the key too"

@@ -12,6 +12,7 @@ CALLERS = ROOT / "docs" / "callers.md"
 SECURITY = ROOT / "docs" / "security.md"
 AGENTS = ROOT / "docs" / "agents.md"
 ERRORS = ROOT / "docs" / "errors.md"
+NOTIFICATIONS = ROOT / "docs" / "notifications.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 UPSTREAM = (ROOT / "docs" / "upstream-graphql.md", ROOT / "docs" / "upstream-platform.md")
 SKILL = ROOT / "skills" / "sequence" / "SKILL.md"

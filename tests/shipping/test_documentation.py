@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -19,10 +19,11 @@ from pysequence_api.cli import app
 from pysequence_api.cli.program import LazyCommand, LazyGroup
 from pysequence_api.env_files import ENV_FILE
 from pysequence_api.errors import GatewayError
+from pysequence_api.notify import open_channels
 from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.judge import PolicyCode
 from pysequence_api.safeguards.policy import Breaker, Caller, Policy, Rule, Scope, parse_policy
-from pysequence_api.settings import Settings
+from pysequence_api.settings import NotifyEvent, Settings
 from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening
 from tests.shipping.documented import Block, blocks_of, policies, section_of, shell_blocks, table_rows
@@ -33,6 +34,7 @@ from tests.shipping.files import (
     CALLERS,
     DOCKERFILE,
     ERRORS,
+    NOTIFICATIONS,
     OPERATIONS,
     README,
     ROOT,
@@ -43,7 +45,7 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, AGENTS, APPROVALS, CALLERS, OPERATIONS, SECURITY, ERRORS, ARCHITECTURE, *UPSTREAM]
+PAGES = [README, AGENTS, APPROVALS, CALLERS, OPERATIONS, SECURITY, ERRORS, NOTIFICATIONS, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
@@ -224,6 +226,18 @@ def test_the_policy_page_has_every_field() -> None:
 def test_the_policy_page_has_every_code_in_order() -> None:
     rows = table_rows(CALLERS, "What is refused, and why")
     assert [code for row in rows for code in re.findall(r"`(\w+)`", row[0])] == [code.value for code in PolicyCode]
+
+
+def test_the_notifications_page_has_every_event() -> None:
+    rows = [row[0].strip("`") for row in table_rows(NOTIFICATIONS, "Events")]
+    assert [name for name in rows if name.islower()] == [*NotifyEvent]
+
+
+@pytest.mark.parametrize("row", table_rows(NOTIFICATIONS, "Set up"), ids=lambda row: row[0])
+def test_apprise_understands_the_documented_urls(row: list[str]) -> None:
+    url = row[1].split("`")[1]
+    filled = url.replace("BOT_TOKEN", f"123456789:{'A' * 35}").replace("CHAT_ID", "123456789")
+    assert open_channels([SecretStr(filled)])
 
 
 def test_the_user_of_the_image_is_documented() -> None:

@@ -31,9 +31,10 @@ def locked(name: str) -> dict[str, str]:
 def project_requirements(name: str) -> list[Requirement]:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = document["project"]
+    extras = project["optional-dependencies"]
     texts = {
-        "dependencies": project["dependencies"] + project["optional-dependencies"]["mcp"],
-        "browser": project["dependencies"] + project["optional-dependencies"]["browser"],
+        "dependencies": project["dependencies"] + extras["mcp"] + extras["notify"],
+        "browser": project["dependencies"] + extras["mcp"] + extras["notify"] + extras["browser"],
         "build": document["build-system"]["requires"],
     }[name]
     return [Requirement(text) for text in texts]

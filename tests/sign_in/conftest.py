@@ -12,7 +12,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from pysequence_api.sandbox.login import SignIns
 from pysequence_api.sequence.sign_in.chromium import find_chromium
 from pysequence_api.sequence.sign_in.service import SignIn
 from pysequence_api.settings import Settings
+from tests.sign_in.browser import SharedBrowser
 from tests.starter import python
 from tests.world import DataDirectory, World, serving, urls_of, world_settings
 
@@ -47,6 +48,11 @@ def has_chromium() -> bool:
     except SignInError:
         return False
     return True
+
+
+def light_chromium() -> Path:
+    """Return the Chromium that starts fastest."""
+    return find_chromium(None if LIGHT_CHROMIUM is None else Path(LIGHT_CHROMIUM))
 
 
 needs_chromium = pytest.mark.skipif(
@@ -244,6 +250,14 @@ async def until(condition: Callable[[], bool], timeout_seconds: float = 30) -> N
     with anyio.fail_after(timeout_seconds):
         while not condition():  # noqa: ASYNC110 - there is no event
             await anyio.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[SharedBrowser]:
+    """One Chromium for all tests of a worker that sign in within its process."""
+    browser = SharedBrowser(light_chromium())
+    with browser.running():
+        yield browser
 
 
 @pytest.fixture

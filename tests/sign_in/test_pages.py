@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -16,10 +17,25 @@ import pytest
 from pysequence_api.errors import SignInError, SignInNotAttemptedError, SignInRefusedError, SignInWaitsError
 from pysequence_api.sandbox import CLIENT_ID, EMAIL, TOTP_SECRET
 from pysequence_api.sandbox.login_pages import BLOCKED
-from pysequence_api.sequence.sign_in.chromium import find_chromium
-from tests.sign_in.conftest import WRONG_PASSWORD, SignInWorld, current_code, free_port, needs_chromium, until
+from tests.sign_in.browser import SharedBrowser
+from tests.sign_in.conftest import (
+    WRONG_PASSWORD,
+    SignInWorld,
+    current_code,
+    free_port,
+    light_chromium,
+    needs_chromium,
+    until,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, needs_chromium]
+
+
+@pytest.fixture(autouse=True)
+def _shared_browser(browser: SharedBrowser) -> Iterator[None]:
+    with browser.shared():
+        yield
+
 
 WRONG_CREDENTIALS = "Wrong email or password"  # what the simulated page shows
 
@@ -51,8 +67,8 @@ async def test_login_with_a_secret(world: SignInWorld) -> None:
 
 async def test_six_digits_work_for_one_login(world: SignInWorld) -> None:
     code = current_code()
-    first = await world.run("auth", "login", totp=code)
-    assert first.code == 0, first.err
+    async with world.signing_in(totp=code) as sign_in:
+        assert (await sign_in.now()).signed_in
     (world.files.path / ".tokens.json").unlink()
     again = await world.run("auth", "login", totp=code)
     assert again.code == 4
@@ -78,10 +94,10 @@ async def test_a_wrong_password_is_not_tried_again(world: SignInWorld) -> None:
 
 
 async def test_wrong_code(world: SignInWorld) -> None:
-    ended = await world.run("auth", "login", totp="000000")
-    assert ended.code == 4
-    assert "The code you entered is invalid" in ended.err  # what the simulated page shows
-    assert "000000" not in ended.err
+    async with world.signing_in(totp="000000") as sign_in:
+        with pytest.raises(SignInRefusedError, match="The code you entered is invalid") as caught:  # as the page shows
+            await sign_in.now()
+    assert "000000" not in str(caught.value)
     assert world.sign_ins().refused == {"invalid-code": 1}
 
 
@@ -101,8 +117,8 @@ async def test_blocked_account(world: SignInWorld) -> None:
 
 async def test_expired_token_without_refresh_token(world: SignInWorld) -> None:
     old = world.cache_tokens(lifetime_seconds=30)
-    ended = await world.run("auth", "login")
-    assert ended.code == 0, ended.err
+    async with world.signing_in() as sign_in:
+        assert (await sign_in.now()).signed_in
     assert (len(world.requests("oauth/token")), world.sign_ins().signed_in) == (0, 1)
     assert world.cache()["access_token"] != old["access_token"]
 
@@ -125,10 +141,10 @@ async def test_a_login_follows_a_refused_refresh_token(world: SignInWorld) -> No
 
 async def test_page_that_never_answers_before_the_password(world: SignInWorld) -> None:
     world.fail({"kind": "delay", "seconds": 600}, operation="login/password")
-    ended = await world.run("auth", "login", sign_in_step_seconds="2")
-    assert ended.code == 4
-    assert "the password page" in ended.err
-    assert "Welcome Email address Continue" in ended.err  # what the simulated page shows
+    shown = "the password page.*Welcome Email address Continue"  # what the simulated page shows
+    async with world.signing_in(sign_in_step_seconds="2") as sign_in:
+        with pytest.raises(SignInNotAttemptedError, match=shown):
+            await sign_in.now()
     assert not (world.files.path / ".sign-in.json").exists(), "it does not count as a refusal"
 
 
@@ -172,15 +188,16 @@ async def test_a_login_that_stops_before_the_password(
 @pytest.mark.parametrize("ahead_seconds", [-100, 100, 86_400])
 async def test_no_code_is_tried_with_a_wrong_clock(world: SignInWorld, ahead_seconds: float) -> None:
     world.clock.ahead_seconds = ahead_seconds
-    ended = await world.run("auth", "login")
-    assert ended.code == 4
-    assert "machine's clock" in ended.err
+    async with world.signing_in() as sign_in:
+        with pytest.raises(SignInNotAttemptedError, match="machine's clock"):
+            await sign_in.now()
     counted = world.sign_ins()
     assert (counted.begun, counted.passwords, counted.codes, counted.refused) == (1, 0, 0, {})
     assert world.requests("login/submit-identifier") == []
     assert not (world.files.path / ".sign-in.json").exists(), "it does not count as a refusal"
     world.clock.ahead_seconds = 0
-    assert (await world.run("auth", "login")).code == 0
+    async with world.signing_in() as sign_in:
+        assert (await sign_in.now()).signed_in
 
 
 async def test_the_clock_of_the_code_page_counts_too(world: SignInWorld) -> None:
@@ -254,7 +271,7 @@ async def test_the_browser_gets_none_of_the_settings(
     monkeypatch.setenv("sequence_password", "in-lower-case")
     monkeypatch.setenv("SEQUENCE_API_KEY", "in-upper-case")
     script = tmp_path / "chromium"
-    script.write_text(f'#!/bin/sh\nenv > "{tmp_path}/seen"\nexec "{find_chromium(None)}" "$@"\n')
+    script.write_text(f'#!/bin/sh\nenv > "{tmp_path}/seen"\nexec "{light_chromium()}" "$@"\n')
     script.chmod(0o700)
     async with world.signing_in(chromium=str(script)) as sign_in:
         await sign_in.now()
@@ -321,7 +338,7 @@ async def test_two_logins_use_different_codes(world: SignInWorld) -> None:
     assert (counted.codes, counted.signed_in, counted.refused) == (2, 2, {})
 
 
-async def test_the_screenshot_shows_no_secret(world: SignInWorld, tmp_path: Path) -> None:
+async def test_the_screenshot_shows_no_secret(world: SignInWorld, browser: SharedBrowser, tmp_path: Path) -> None:
     """This page shows only what was typed, in black, so a screenshot without secrets has no black in it."""
     body = (
         "<body style='margin:0'><form method=post><input name=code autofocus style='font:99px serif;border:0;"
@@ -336,13 +353,11 @@ async def test_the_screenshot_shows_no_secret(world: SignInWorld, tmp_path: Path
     (picture,) = pictures.iterdir()
     assert picture.name == "sign-in-return.png"
     assert stat.S_IMODE(picture.stat().st_mode) == 0o600
-    assert await darkest_pixel(picture.read_bytes()) > 60
+    assert darkest_pixel(browser, picture.read_bytes()) > 60
 
 
-async def darkest_pixel(png: bytes) -> int:
+def darkest_pixel(browser: SharedBrowser, png: bytes) -> int:
     """Return the sum of red, green and blue of the darkest pixel."""
-    from playwright.async_api import async_playwright  # noqa: PLC0415 - an optional extra
-
     script = """async (url) => {
         const image = new Image(); image.src = url; await image.decode();
         const canvas = new OffscreenCanvas(image.width, image.height).getContext("2d");
@@ -352,12 +367,7 @@ async def darkest_pixel(png: bytes) -> int:
         for (let i = 0; i < data.length; i += 4) darkest = Math.min(darkest, data[i] + data[i + 1] + data[i + 2]);
         return darkest;
     }"""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_chromium(None))
-        page = await browser.new_page()
-        darkest = await page.evaluate(script, f"data:image/png;base64,{base64.b64encode(png).decode()}")
-        await browser.close()
-    return int(darkest)
+    return int(str(browser.evaluate(script, f"data:image/png;base64,{base64.b64encode(png).decode()}")))
 
 
 async def test_signing_in_by_hand(world: SignInWorld, tmp_path: Path) -> None:
@@ -392,7 +402,7 @@ async def test_no_window_without_a_display(world: SignInWorld, monkeypatch: pyte
 def windowless_chromium(directory: Path) -> Path:
     """Return a Chromium that never opens a window."""
     script = directory / "chromium-without-window"
-    script.write_text(f'#!/bin/sh\nexec "{find_chromium(None)}" --headless "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{light_chromium()}" --headless "$@"\n')
     script.chmod(0o700)
     assert os.access(script, os.X_OK)
     return script

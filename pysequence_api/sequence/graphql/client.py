@@ -33,6 +33,7 @@ from pysequence_api.sequence.client import (
     Upstream,
 )
 from pysequence_api.sequence.graphql.answers import Answer, read_answer
+from pysequence_api.sequence.graphql.cursors import checked, unchecked
 from pysequence_api.sequence.graphql.documents import DOCUMENTS, Operation
 from pysequence_api.sequence.graphql.parsing import (
     read_accounts,
@@ -189,6 +190,7 @@ class GraphQLSequenceClient(SequenceClient):
         """Read one page of transfers; see `SequenceClient.activity`."""
         if not 1 <= first <= MAX_PAGE_TRANSFERS:
             raise InvalidRequestError(f"A page has 1 to {MAX_PAGE_TRANSFERS} transfers.")
+        after = unchecked(after, organization_id)
         variables = {"organizationId": organization_id, "transferFilter": _filter(only or ActivityFilter())}
         priority = Priority.URGENT if urgent else Priority.READ
         if keep is None:
@@ -196,7 +198,8 @@ class GraphQLSequenceClient(SequenceClient):
         else:
             page = await self._read_kept(variables | {"first": MAX_PAGE_TRANSFERS}, first, after, keep, priority)
         self._observations.learn_from(*page.transfers)
-        return page
+        end = page.page_info.model_copy(update={"end_cursor": checked(page.page_info.end_cursor, organization_id)})
+        return page.model_copy(update={"page_info": end})
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
         """Read one transfer; see `SequenceClient.transfer_detail`."""

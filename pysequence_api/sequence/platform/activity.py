@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 
 from pysequence_api.errors import InvalidRequestError
 from pysequence_api.models import ActivityFilter, ActivityPage, ActivitySummary, PageInfo, Transfer
-from pysequence_api.sequence.client import Keep
+from pysequence_api.sequence.client import NOT_A_CURSOR, Keep
 from pysequence_api.sequence.nodes import Node
 from pysequence_api.sequence.platform.answers import Answer
 from pysequence_api.sequence.platform.parsing import (
@@ -74,9 +74,7 @@ class Cursor:
             padded = text + "=" * (-len(text) % 4)
             return cls(*_CURSOR.validate_json(base64.b64decode(padded, b"-_", validate=True)))
         except ValueError:
-            raise InvalidRequestError(
-                "`after` is not a cursor of this list. Pass the `end_cursor` of the page before."
-            ) from None
+            raise InvalidRequestError(NOT_A_CURSOR) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from pysequence_api.models import (
 from pysequence_api.sequence.client import (
     MAX_UPSTREAM_PAGES,
     Capabilities,
+    HasBalance,
     Keep,
     PreparedTransfer,
     SequenceClient,
@@ -221,13 +222,14 @@ class PlatformSequenceClient(SequenceClient):
                 (balances, priority), lambda _: self._read_accounts(priority, balances=balances)
             )
 
-    async def with_balance(self, pod: Pod) -> Pod:
-        """Read the balance of one pod; see `SequenceClient.with_balance`."""
+    async def with_balance(self, account: HasBalance) -> HasBalance:
+        """Read the balance of one pod, port or account; see `SequenceClient.with_balance`."""
+        kind = {Pod: "pod", Port: "port", ExternalAccount: "account"}[type(account)]
         with waiting():
-            answer = await self._read(_account_read(pod.id, f"No pod {quoted(pod.id)}."))
+            answer = await self._read(_account_read(account.id, f"No {kind} {quoted(account.id)}."))
         balance = read_balance(answer.node)
         self._warn_of_gaps(answer)
-        return pod.model_copy(update=balance)
+        return account.model_copy(update=balance)
 
     async def pod_detail(self, organization_id: str, pod_id: str) -> PodDetail:
         """Read one pod; see `SequenceClient.pod_detail`."""
