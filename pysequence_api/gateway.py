@@ -78,6 +78,7 @@ class Gateway:
         fresh: answers of Sequence that are young enough to be used again by whoever reads.
         follow_up: finds out what became of transfers.
         records: the database.
+        names: what pods, ports and accounts are called.
         callers: finds the caller of a key.
         owner: checks the codes and the password of the owner.
         policy: what the callers may do.
@@ -94,6 +95,7 @@ class Gateway:
     fresh: FreshReads
     follow_up: FollowUp
     records: Database
+    names: Names
     callers: Callers
     owner: Owner
     policy: PolicyInForce
@@ -282,6 +284,7 @@ async def open_gateway(
             FreshReads(settings.read_max_age_seconds, lambda: _state_of(records)),
             follow_up,
             records,
+            names,
             callers,
             owner,
             PolicyInForce(records),

@@ -21,6 +21,7 @@ def openapi_schema() -> dict[str, Any]:
         fresh=cast(Any, None),
         follow_up=cast(Any, None),
         records=cast(Any, None),
+        names=cast(Any, None),
         callers=cast(Any, None),
         owner=cast(Any, None),
         policy=cast(Any, None),

@@ -425,6 +425,58 @@ class Reader(ApprovalReader):
             f"WHERE state = 'rejected' AND created_at >= ? AND {without_event} ORDER BY created_at DESC", row[0]
         )
 
+    def newest_attempts(self, count: int, before: Attempt | None = None, caller: str | None = None) -> list[Attempt]:
+        """List what was requested last, newest first.
+
+        Args:
+            count: at most so many.
+            before: only what was requested before this one.
+            caller: only of this one.
+        """
+        at, attempt_id = (None, None) if before is None else (to_micros(before.created_at), before.id)
+        return self._many(
+            "WHERE (?1 IS NULL OR (created_at, id) < (?1, ?2)) AND (?3 IS NULL OR caller = ?3)"
+            " ORDER BY created_at DESC, id DESC LIMIT ?4",
+            at,
+            attempt_id,
+            caller,
+            count,
+        )
+
+    def returned_since(self, since: datetime, count: int) -> list[Attempt]:
+        """List transfers since then whose money came back, newest first, at most so many."""
+        end = "coalesce(upstream_created_at, ended_at)"
+        return self._many(
+            f"WHERE state IN {_LISTS['taken']} AND state = 'returned' AND {end} >= ? ORDER BY {end} DESC LIMIT ?",
+            to_micros(since),
+            count,
+        )
+
+    def newest_lines(
+        self,
+        count: int,
+        before: int | None = None,
+        *,
+        event_type: str | None = None,
+        caller: str | None = None,
+        attempt_id: str | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """List audit lines with their numbers, newest first.
+
+        Args:
+            count: at most so many.
+            before: only lines with a lower number.
+            event_type: only such events.
+            caller: only events of this caller.
+            attempt_id: only events of this attempt.
+        """
+        wanted = {"event_type": event_type, "caller": caller, "attempt_id": attempt_id}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        conditions = ["length(line) > 0", *([] if before is None else ["seq < :before"])]
+        conditions += [f"{name} = :{name}" for name in given]
+        question = f"SELECT seq, line FROM audit WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT :count"
+        return self._connection.execute(question, given | {"before": before, "count": count}).fetchall()
+
     def names(self) -> dict[str, str]:
         """Return the names of pods, ports and accounts that were seen, by id."""
         return dict(self._connection.execute("SELECT id, name FROM name"))
