@@ -54,7 +54,7 @@ class Call:
     @property
     def reads(self) -> ScopedReads:
         """What the caller may see of the account."""
-        return ScopedReads(self.gateway.client, self.gateway.view_of(self.caller))
+        return self.gateway.reads_of(self.caller)
 
 
 @dataclass(frozen=True, slots=True)
