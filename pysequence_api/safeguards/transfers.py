@@ -115,7 +115,8 @@ A = TypeVar("A", bound="CompletedTransfer | PendingTransfer")
 class Result(BaseModel):
     """The base of what the service answers."""
 
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class CompletedTransfer(Result):
