@@ -192,6 +192,8 @@ async def test_only_what_was_shown_is_approved(world: World) -> None:
     shown = await world.gateway.transfers.pending_one(asked.attempt_id)
     error = await refused(approve(world, other.attempt_id, bound_sha256=shown.bound_sha256))
     assert error.code is Code.APPROVAL_OVER
+    for bound in ("", "\u0661", "\ud800", shown.bound_sha256.upper()):
+        assert (await refused(approve(world, asked.attempt_id, bound_sha256=bound))).code is Code.APPROVAL_OVER
     await approve(world, asked.attempt_id)  # the code was not spent
     assert [one["amount_cents"] for one in await world.moved()] == [5_000]
 
