@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import fail_dead
 from pysequence_api.safeguards.transfers import PendingTransfer
 from pysequence_api.sandbox import Sandbox
+from pysequence_api.sequence.client import Upstream
 from tests.approvals import BOT, RULES, TOTP_SECRET, apply_rules, approve, code_now
 from tests.policies import NO_BREAKER, apply_policy
 from tests.world import DESTINATION, SOURCE, World, open_world
@@ -395,6 +397,15 @@ async def test_a_process_with_another_account_refuses(world: World, tmp_path: Pa
     with pytest.raises(InvalidRequestError):
         await other.transfers.approve(asked.attempt_id, shown.bound_sha256, code_now(world), Channel.CLI)
     assert (world.states(), await world.moved()) == (["awaiting_approval"], [])
+
+
+async def test_a_process_with_another_upstream_refuses(world: World) -> None:
+    asked = await world.ask(caller=BOT)
+    other = await world.open_process()
+    other.client.capabilities = replace(other.client.capabilities, upstream=Upstream.PLATFORM)
+    with pytest.raises(InvalidRequestError, match="graphql"):
+        await approve(world, asked.attempt_id, other)
+    await approve(world, asked.attempt_id)  # the code was not spent
 
 
 # Failed before it was sent, and after.
