@@ -34,7 +34,8 @@ LABEL org.opencontainers.image.title="pysequence-api" \
       org.opencontainers.image.description="A self-hosted gateway to your GetSequence account, with spending limits and an audit trail" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
-EXPOSE 8720
+# 8720 is for programs, and 8721 for the owner's page, if SEQUENCE_OWNER_PORT says so.
+EXPOSE 8720 8721
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 CMD ["pysequence-api", "health"]
 ENTRYPOINT ["pysequence-api"]
 CMD ["serve"]

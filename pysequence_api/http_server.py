@@ -54,6 +54,7 @@ class HttpServer(uvicorn.Server):
         protocol: how connections are read.
         on_listening: called once connections are accepted.
         on_stop: called in the event loop at each signal to stop.
+        takes_signals: whether signals stop it; if not, `should_exit` does.
         **config: more parameters of `uvicorn.Config`.
     """
 
@@ -64,6 +65,7 @@ class HttpServer(uvicorn.Server):
         protocol: Callable[..., HttpProtocol],
         on_listening: Callable[[], None],
         on_stop: Callable[[], None] = lambda: None,
+        takes_signals: bool = True,
         **config: Any,
     ) -> None:
         super().__init__(
@@ -80,6 +82,7 @@ class HttpServer(uvicorn.Server):
         )
         self._on_listening = on_listening
         self._on_stop = on_stop
+        self._takes_signals = takes_signals
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -100,7 +103,7 @@ class HttpServer(uvicorn.Server):
 
         `serve` enters this. Enter it around `serve` as well if signals must not end what comes after it.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not self._takes_signals or threading.current_thread() is not threading.main_thread():
             yield  # only the main thread receives signals
             return
         before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}

@@ -65,9 +65,18 @@ def local_url(settings: Settings) -> str:
     """Return the server's URL, or ``unix:`` and the path of its socket."""
     if settings.server_socket is not None:
         return f"unix:{settings.server_socket}"
-    host = LOCAL_ADDRESSES.get(settings.server_host, settings.server_host)
+    return _url(settings, settings.server_host, settings.server_port)
+
+
+def page_url(settings: Settings) -> str:
+    """Return the address of the owner's page, as a person opens it."""
+    return settings.owner_proxy or _url(settings, settings.owner_host, settings.owner_port or 0)
+
+
+def _url(settings: Settings, host: str, port: int) -> str:
+    host = LOCAL_ADDRESSES.get(host, host)
     scheme = "http" if settings.tls_certificate is None else "https"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def connect(settings: Settings, timeout_seconds: float) -> http.client.HTTPConnection:

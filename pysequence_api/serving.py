@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -14,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from pysequence_api.api.app import create_app
+from pysequence_api.demo import prepare, showcase_of
 from pysequence_api.doctor.account import check_ids, check_token
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.policy import check_policy_of
@@ -30,8 +32,10 @@ from pysequence_api.errors import (
     SignInError,
 )
 from pysequence_api.gateway import Gateway, open_gateway, open_sign_in
+from pysequence_api.local_server import page_url
 from pysequence_api.mcp.route import add_mcp
 from pysequence_api.notify import Notifier, open_notifier
+from pysequence_api.owner import PageServer
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
@@ -94,11 +98,12 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
         await anyio.to_thread.run_sync(_open_records, gateway)
         await anyio.to_thread.run_sync(_open_policy, gateway)
         await _check_account(gateway)
-        listener = bind(gateway.settings)
+        listener = stack.enter_context(bind(gateway.settings))
         if (path := gateway.settings.server_socket) is not None:
             stack.callback(path.unlink, missing_ok=True)
+        page = await _open_page(gateway, tls) if gateway.settings.has_page else None
         url = _url(gateway.settings)
-        server = create_server(app, listener, tls, partial(on_ready, gateway, url), gateway.stop)
+        server = create_server(app, listener, tls, partial(on_ready, gateway, url), partial(_stop, gateway, page))
         with server.capture_signals():
             try:
                 async with anyio.create_task_group() as background:
@@ -108,12 +113,45 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                     background.start_soon(gateway.follow_up.run_for_ever)
                     background.start_soon(gateway.transfers.resending.keep_adopting)
                     background.start_soon(gateway.client.stay_signed_in)
-                    await server.serve(sockets=[listener])
+                    async with anyio.create_task_group() as servers:
+                        if page is not None:
+                            servers.start_soon(page.serve)
+                        await server.serve(sockets=[listener])
+                        if page is not None:
+                            page.stop()
                     background.cancel_scope.cancel()
             finally:
                 # Signals are still captured: a second one must not end the wait for transfers.
                 await stack.aclose()
                 log.info("stopped; no transfer is in progress")
+
+
+async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer:
+    """Listen for the owner. Without a password or a secret, the page says how to set them."""
+    showcase = None
+    if gateway.settings.sandbox:
+        await prepare(gateway)
+        showcase = await anyio.to_thread.run_sync(showcase_of, gateway)
+    page = PageServer.open(gateway, tls, showcase)
+    log.info("the owner's page: %s", page_url(gateway.settings))
+    await anyio.to_thread.run_sync(_warn_about_owner, gateway)
+    return page
+
+
+def _warn_about_owner(gateway: Gateway) -> None:
+    try:
+        is_ready = gateway.owner.has_code() and gateway.owner.has_password()
+    except SafeguardsUnavailableError as error:
+        log.error("nobody can sign in to the owner's page: %s", error)
+        return
+    if not is_ready:
+        log.warning("nobody can sign in to the owner's page: run pysequence-api owner setup, and then owner password")
+
+
+def _stop(gateway: Gateway, page: PageServer | None) -> None:
+    gateway.stop()
+    if page is not None:
+        page.stop()
 
 
 def _url(settings: Settings) -> str:

@@ -160,6 +160,14 @@ def _host_names(hosts: object) -> object:
     return names
 
 
+def _origin(url: str) -> str:
+    url = _safe_url(url)
+    parts = urlsplit(url)
+    if parts.scheme != "https" or parts.path:
+        raise ValueError("must be an address like https://owner.example.net, without a path")
+    return url.lower()
+
+
 _BETWEEN_URLS = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9]*://)")
 """A comma can also be part of a URL, so it separates two only where another one begins."""
 
@@ -206,6 +214,7 @@ NotifyUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
 NotifyEvents = Annotated[tuple[NotifyEvent, ...], NoDecode, BeforeValidator(_notify_events)]
 RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
 ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 
 
@@ -237,6 +246,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] | None = Field(
         None, description="The form of a server's log: json or text; text on a terminal and json elsewhere if not set."
+    )
+
+    # The owner's page.
+    owner_port: int | None = Field(
+        None, ge=0, le=65535, description="The port of the owner's page; without one, or with 0, there is no page."
+    )
+    owner_host: str = Field("127.0.0.1", description="The address of the owner's page; others need TLS.")
+    owner_proxy: Origin | None = Field(
+        None, description="The https:// address under which a proxy offers the owner's page."
     )
 
     # The safeguards.
@@ -320,6 +338,16 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = Field(
         20.0, gt=0, le=600, allow_inf_nan=False, description="One request to Sequence in all; keep it under 30."
     )
+    read_max_age_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description=(
+            "The server answers a read from an answer of Sequence that is younger than this, unless the caller sends"
+            " Cache-Control: no-cache, or a transfer came between. 0 always asks Sequence."
+        ),
+    )
     reconcile_grace_seconds: float = Field(
         600.0,
         gt=0,
@@ -355,6 +383,20 @@ class Settings(BaseSettings):
             raise PydanticCustomError("server_socket", "needs no TLS; unset it, or the certificate and its key")
         return self
 
+    @model_validator(mode="after")
+    def _page_is_safe(self) -> Self:
+        if not self.has_page:
+            return self
+        if not (is_loopback(self.owner_host) or self.tls_key is not None or self.owner_proxy is not None):
+            raise PydanticCustomError(
+                "owner_host",
+                "needs TLS, because a browser keeps the session over https only: set SEQUENCE_TLS_CERTIFICATE and"
+                " SEQUENCE_TLS_KEY, or SEQUENCE_OWNER_PROXY if a proxy in front has TLS",
+            )
+        if self.owner_port == self.server_port and self.server_socket is None:
+            raise PydanticCustomError("owner_port", "must not be the port of the server, SEQUENCE_SERVER_PORT")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -372,6 +414,11 @@ class Settings(BaseSettings):
         if self.upstream == "platform" and self.platform_key is None and not self.sandbox:
             raise PydanticCustomError("platform_key", "is not set, but SEQUENCE_UPSTREAM is platform")
         return self
+
+    @property
+    def has_page(self) -> bool:
+        """Whether the server offers the owner's page."""
+        return bool(self.owner_port)
 
     @property
     def uses_platform(self) -> bool:
@@ -490,7 +537,9 @@ def _resembled(name: str) -> str | None:
     likeness = {field: SequenceMatcher(None, name.removeprefix(PREFIX), field.upper()).ratio() for field in known}
     shortened = [field for field in known if words and words <= known[field]]
     if shortened:
-        return variable(min(shortened, key=lambda field: (len(known[field]), -likeness[field])))
+        # Of the server and the owner's page, the server is meant more often.
+        order = {field: (len(known[field]), field.startswith("owner_"), -likeness[field]) for field in shortened}
+        return variable(min(shortened, key=lambda field: order[field]))
     lengthened = [field for field in known if known[field] and known[field] <= words]
     if lengthened:
         return variable(max(lengthened, key=lambda field: (len(known[field]), likeness[field])))

@@ -18,6 +18,20 @@ gc.disable()  # until all tests are collected: nothing is garbage before, and lo
 # Every process that a test starts would compile the whole program anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED_BYTES = 2**31
+
+
+def _has_memory() -> bool:
+    """Whether files can be in memory, where nothing waits for a disk. Some tests write programs and run them."""
+    if not os.access(MEMORY, os.W_OK):
+        return False
+    status = os.statvfs(MEMORY)
+    return status.f_bavail * status.f_frsize >= MEMORY_NEEDED_BYTES and not status.f_flag & os.ST_NOEXEC
+
+
+if _has_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
     os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
 # A slow machine is not a failure.

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from fastapi import APIRouter, Depends, Security
+from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
@@ -13,7 +13,7 @@ from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
 from pysequence_api.settings import variable
-from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck, OriginCheck
+from pysequence_api.web.access import HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.query import check_query
@@ -38,7 +38,7 @@ TAGS = [
     {"name": "metrics", "description": "Metrics for a monitoring system."},
     {"name": "health", "description": "The health check."},
 ]
-_WITH_KEY = (pods, accounts, activity, transfers, attempts, limits, freeze, metrics)
+_WITH_KEY = (pods, accounts, limits, activity, transfers, attempts, freeze, metrics)
 """The modules whose routes need a key."""
 
 
@@ -84,7 +84,7 @@ def _routes() -> tuple[BaseRoute, ...]:
     router = APIRouter(generate_unique_id_function=_operation_id, dependencies=[Depends(check_query)])
     router.include_router(health.router)
     for module in _WITH_KEY:
-        router.include_router(module.router, dependencies=[Security(API_KEY)])
+        router.include_router(module.router)
     return tuple(router.routes)
 
 

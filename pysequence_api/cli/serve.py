@@ -11,14 +11,17 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
+from pysequence_api.demo import showcase_of
 from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
+from pysequence_api.local_server import page_url
 from pysequence_api.money import format_cents
 from pysequence_api.serving import required_settings
 from pysequence_api.serving import serve as serve_api
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings, variable
 
 EXAMPLE_CENTS = 5000
+MAX_PORT = 65535
 LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 """How this machine reaches a server that listens on all addresses."""
 
@@ -60,9 +63,17 @@ def serve(
         sandbox=sandbox or None,
         upstream=upstream and upstream.value,
     )
+    settings = _with_page(settings)
     log_for_server(settings)
     welcome = _Welcome()
     run_server(lambda: serve_api(settings, on_ready=welcome.show))
+
+
+def _with_page(settings: Settings) -> Settings:
+    """In the sandbox, offer the owner's page on the next port, unless the settings say where, or that there is none."""
+    if not settings.sandbox or settings.owner_port is not None:
+        return settings
+    return settings.model_copy(update={"owner_port": settings.server_port % MAX_PORT + 1})
 
 
 class _Welcome:
@@ -104,7 +115,18 @@ async def _print_examples(gateway: Gateway, url: str) -> None:
     order = f'{{"source_id": "{source}", "destination_id": "{destination}", "amount_cents": {EXAMPLE_CENTS}}}'
     print_line(f"{curl} -H 'Content-Type: application/json' -d '{order}' {shlex.quote(f'{url}/api/transfers')}")
     print_line()
+    _print_page(gateway)
     print_line("Press Ctrl-C to stop.")
+
+
+def _print_page(gateway: Gateway) -> None:
+    if not gateway.settings.has_page:
+        return
+    print_line(f"The owner's page: {page_url(gateway.settings)}")
+    showcase = showcase_of(gateway)
+    if showcase is not None:
+        print_line(f"Password: {showcase.password}   Code: {showcase.next_code() or 'on the page'}")
+    print_line()
 
 
 def _local_url(url: str) -> str:

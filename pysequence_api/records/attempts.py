@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from pysequence_api.clock import from_micros, to_micros
 from pysequence_api.records.approvals import APPROVAL_COLUMNS, Approval, ApprovalReader, stored
@@ -191,6 +191,14 @@ class Used:
     count: int = 0
 
 
+class Outline(NamedTuple):
+    """The little of an attempt by which a list is filtered."""
+
+    id: str
+    state: str
+    key_sha256: bytes | None
+
+
 class PairSet(Protocol):
     """A set of pairs of accounts, by their ids: `safeguards.policy.Pairs`."""
 
@@ -220,8 +228,8 @@ class Reader(ApprovalReader):
         bound = "(SELECT attempt_id FROM idempotency WHERE caller = ? AND key_sha256 = ?)"
         return self._one(f"WHERE id = {bound}", caller, key_sha256)
 
-    def attempts_of(self, caller: str, limit: int, before: Attempt | None = None) -> list[Attempt]:
-        """List the newest attempts of a caller, newest first.
+    def outlines_of(self, caller: str, limit: int, before: Attempt | None = None) -> list[Outline]:
+        """List the newest attempts of a caller, newest first, without what takes long to read.
 
         Args:
             caller: whose attempts.
@@ -229,13 +237,13 @@ class Reader(ApprovalReader):
             before: only those that come after this one in the list.
         """
         # By the index `attempt_of_caller`, which has these columns in this order.
-        newest = "ORDER BY created_at DESC, id DESC LIMIT ?"
-        if before is None:
-            return self._many(f"WHERE caller = ? {newest}", caller, limit)
-        older = "(created_at, id) < (?, ?)"
-        return self._many(
-            f"WHERE caller = ? AND {older} {newest}", caller, to_micros(before.created_at), before.id, limit
-        )
+        where = "caller = ?"
+        values: list[object] = [caller]
+        if before is not None:
+            where += " AND (created_at, id) < (?, ?)"
+            values += [to_micros(before.created_at), before.id]
+        question = f"SELECT id, state, key_sha256 FROM attempt WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?"
+        return [Outline(*row) for row in self._connection.execute(question, (*values, limit))]
 
     def attempt_by_transfer(self, transfer_id: str) -> Attempt | None:
         """Find the attempt that has a transfer."""
@@ -416,6 +424,58 @@ class Reader(ApprovalReader):
         return self._many(
             f"WHERE state = 'rejected' AND created_at >= ? AND {without_event} ORDER BY created_at DESC", row[0]
         )
+
+    def newest_attempts(self, count: int, before: Attempt | None = None, caller: str | None = None) -> list[Attempt]:
+        """List what was requested last, newest first.
+
+        Args:
+            count: at most so many.
+            before: only what was requested before this one.
+            caller: only of this one.
+        """
+        at, attempt_id = (None, None) if before is None else (to_micros(before.created_at), before.id)
+        return self._many(
+            "WHERE (?1 IS NULL OR (created_at, id) < (?1, ?2)) AND (?3 IS NULL OR caller = ?3)"
+            " ORDER BY created_at DESC, id DESC LIMIT ?4",
+            at,
+            attempt_id,
+            caller,
+            count,
+        )
+
+    def returned_since(self, since: datetime, count: int) -> list[Attempt]:
+        """List transfers since then whose money came back, newest first, at most so many."""
+        end = "coalesce(upstream_created_at, ended_at)"
+        return self._many(
+            f"WHERE state IN {_LISTS['taken']} AND state = 'returned' AND {end} >= ? ORDER BY {end} DESC LIMIT ?",
+            to_micros(since),
+            count,
+        )
+
+    def newest_lines(
+        self,
+        count: int,
+        before: int | None = None,
+        *,
+        event_type: str | None = None,
+        caller: str | None = None,
+        attempt_id: str | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """List audit lines with their numbers, newest first.
+
+        Args:
+            count: at most so many.
+            before: only lines with a lower number.
+            event_type: only such events.
+            caller: only events of this caller.
+            attempt_id: only events of this attempt.
+        """
+        wanted = {"event_type": event_type, "caller": caller, "attempt_id": attempt_id}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        conditions = ["length(line) > 0", *([] if before is None else ["seq < :before"])]
+        conditions += [f"{name} = :{name}" for name in given]
+        question = f"SELECT seq, line FROM audit WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT :count"
+        return self._connection.execute(question, given | {"before": before, "count": count}).fetchall()
 
     def names(self) -> dict[str, str]:
         """Return the names of pods, ports and accounts that were seen, by id."""

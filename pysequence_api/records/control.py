@@ -44,8 +44,13 @@ def freeze(
     return records.write(decide)
 
 
-def unfreeze(records: Database, caller: str | None = None) -> Freeze | None:
+def unfreeze(records: Database, caller: str | None = None, channel: Channel | None = None) -> Freeze | None:
     """Let transfers go on: of everybody but the callers that are frozen themselves, or of one caller.
+
+    Args:
+        records: the database.
+        caller: only the transfers of this one; ``None`` for those of everybody.
+        channel: how that was requested, if it is to be recorded.
 
     Returns:
         What has ended; ``None`` if transfers were not frozen.
@@ -59,7 +64,7 @@ def unfreeze(records: Database, caller: str | None = None) -> Freeze | None:
     def decide(writer: Writer) -> Freeze | None:
         current = freeze_of(writer, caller)
         if current is not None:
-            writer.set_freeze(None, caller=caller)
+            writer.set_freeze(None, caller=caller, channel=channel)
         return current
 
     return records.write(decide)

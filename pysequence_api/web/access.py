@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
-from fastapi.security import APIKeyHeader
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -44,12 +43,18 @@ MAX_DELAYED_ANSWERS = 256
 CALLER_STATE = "caller"
 """The name of the caller in the ``state`` of an ASGI scope."""
 INVALID_KEY = "Invalid API key"
+OTHER_HOST = f"This host name is not allowed. {variable('allowed_hosts')} lists the allowed host names."
 TWO_KEYS = "Send one API key: in X-API-Key or as Authorization: Bearer, not in both"
 MISTYPED_KEY = f"{INVALID_KEY}: it is not complete, or mistyped (its checksum is wrong)"
 
-API_KEY = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="The key of a caller, or the value of `SEQUENCE_API_KEY`."
-)
+KEY_SCHEMES = {
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The key of a caller, or the value of `SEQUENCE_API_KEY`.",
+    }
+}
 """Describes the key in the OpenAPI schema. `KeyCheck` does the checking."""
 
 
@@ -194,11 +199,13 @@ class HostCheck:
     Args:
         app: the application behind it.
         names: the allowed names, in lower case and without ports; if empty, every name is allowed.
+        detail: what is answered to others.
     """
 
-    def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, names: tuple[str, ...], detail: str = OTHER_HOST) -> None:
         self._app = app
         self._names = frozenset(names)
+        self._detail = detail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400."""
@@ -206,8 +213,9 @@ class HostCheck:
         if not self._names or kind == "lifespan" or scope["path"] == HEALTH_PATH or self._is_allowed(scope):
             await self._app(scope, receive, send)
         elif kind == "http":
-            detail = f"This host name is not allowed. {variable('allowed_hosts')} lists the allowed host names."
-            await JSONResponse({"detail": detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)(scope, receive, send)
+            await JSONResponse({"detail": self._detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)(
+                scope, receive, send
+            )
         else:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "Invalid host"})
 

@@ -8,11 +8,10 @@ import json
 from typing import Any, NoReturn
 
 import anyio
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_SECONDS = 10.0
@@ -28,7 +27,7 @@ async def read_json_object(request: Request) -> dict[str, Any]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise _invalid("must be JSON, with the header Content-Type: application/json")
-    value = _parse(await _read(request))
+    value = _parse(await read_body(request))
     if not isinstance(value, dict):
         raise _invalid("must be a JSON object")
     return value
@@ -49,7 +48,12 @@ def invalid_body(error: ValidationError) -> RequestValidationError:
     return RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in details])
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        HTTPException: the body is too large or too slow, or the client disconnected.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and len(announced) < 20 and int(announced) > MAX_BODY_BYTES:
         raise _too_large()

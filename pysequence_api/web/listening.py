@@ -51,18 +51,30 @@ def bind(settings: Settings) -> BoundedListener:
     """
     if settings.server_socket is not None:
         return BoundedListener(_bind_socket(settings.server_socket), is_plain=True)
-    host, port = settings.server_host, settings.server_port
+    return _bind_address(settings, "server_host", "server_port")
+
+
+def bind_page(settings: Settings) -> BoundedListener:
+    """Bind the address of the owner's page, and listen on it.
+
+    Raises:
+        SettingsError: the address cannot be used.
+    """
+    return _bind_address(settings, "owner_host", "owner_port")
+
+
+def _bind_address(settings: Settings, host_name: str, port_name: str) -> BoundedListener:
+    host, port = getattr(settings, host_name), getattr(settings, port_name)
     try:
         return BoundedListener(listen(host, port, backlog=BACKLOG), is_plain=settings.tls_key is None)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(
-                f"Port {port} on {host} is already in use. Stop the program that uses it, or set"
-                f" {variable('server_port')}."
+                f"Port {port} on {host} is already in use. Stop the program that uses it, or set {variable(port_name)}."
             ) from error
         raise SettingsError(
-            f"Cannot listen on port {port} of {host} ({error.strerror}). Set {variable('server_host')} and"
-            f" {variable('server_port')}."
+            f"Cannot listen on port {port} of {host} ({error.strerror}). Set {variable(host_name)} and"
+            f" {variable(port_name)}."
         ) from error
 
 
@@ -147,8 +159,10 @@ def create_server(
     app: ASGIApp,
     listener: BoundedListener,
     tls: ssl.SSLContext | None,
-    on_listening: Callable[[], None],
-    on_stop: Callable[[], None],
+    on_listening: Callable[[], None] = lambda: None,
+    on_stop: Callable[[], None] = lambda: None,
+    *,
+    takes_signals: bool = True,
 ) -> HttpServer:
     """Create the server of an application.
 
@@ -158,12 +172,14 @@ def create_server(
         tls: the certificate; without one, it speaks plain HTTP.
         on_listening: called once connections are accepted.
         on_stop: called at each signal to stop.
+        takes_signals: whether signals stop it; if not, `should_exit` does.
     """
     return HttpServer(
         app,
         protocol=partial(ImpatientProtocol, listener),
         on_listening=on_listening,
         on_stop=on_stop,
+        takes_signals=takes_signals,
         ssl_context_factory=None if tls is None else lambda *_: tls,
         access_log=False,
         headers=[NO_STORE],

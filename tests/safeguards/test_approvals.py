@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from pydantic import SecretStr
 
+from pysequence_api.doctor.policy import check_policy_of
 from pysequence_api.errors import Code, GatewayError, InvalidRequestError, NotFoundError
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add, revoke
@@ -421,3 +422,11 @@ async def test_a_policy_that_comes_while_an_approved_one_waits_stops_it(world: W
     turn.set()
     assert (await refused(task)).code is Code.NEVER_ALLOWED
     assert (world.states(), await world.moved()) == (["cancelled"], [])
+
+
+async def test_doctor_says_that_nobody_can_approve(world: World) -> None:
+    settings = world.settings.model_copy(update={"owner_totp": None})
+    fixes = [one.fix for one in check_policy_of(world.gateway.records, settings)]
+    assert "pysequence-api owner setup" in fixes
+    fixes = [one.fix for one in check_policy_of(world.gateway.records, world.settings)]
+    assert "pysequence-api owner setup" not in fixes

@@ -1,0 +1,173 @@
+"""What `serve --sandbox` shows a newcomer: two agents with a policy, some history, and a transfer that waits.
+
+There is no real money, so everybody may know the password and the secret of the owner's page.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from uuid import uuid4
+
+import anyio.to_thread
+import pyotp
+
+from pysequence_api.errors import GatewayError, SafeguardsUnavailableError
+from pysequence_api.gateway import Gateway
+from pysequence_api.models import Accounts, AccountType, Pod, TransferOrder
+from pysequence_api.owner import Showcase
+from pysequence_api.records.attempts import Reader
+from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import Caller, add
+from pysequence_api.safeguards.applying import apply_policy
+from pysequence_api.safeguards.owner import STEP_SECONDS, hash_password
+from pysequence_api.safeguards.policy import account_of
+
+PASSWORD = "owner-of-the-sandbox"
+SECRET = "ONQW4ZDCN54CA33XNZSXEJ3TEBYGCZ3F"
+AGENT, HOME = "openclaw", "home-assistant"
+_POLICY = """\
+version = 1
+
+[accounts]
+{accounts}
+
+[callers.openclaw]
+scopes = ["read:accounts", "read:activity", "move", "freeze"]
+reads = ["vacation", "groceries", "rent"]
+day_cents = 60000
+
+[[callers.openclaw.rules]]
+name = "groceries"
+from = ["vacation"]
+to = ["groceries"]
+max_cents = 20000
+approve_above_cents = 10000
+hour_count = 6
+day_cents = 40000
+month_cents = 120000
+
+[callers.home-assistant]
+scopes = ["read:accounts", "move"]
+reads = ["emergency", "rent"]
+
+[[callers.home-assistant.rules]]
+name = "rent"
+from = ["emergency"]
+to = ["rent"]
+max_cents = 50000
+day_count = 4
+month_cents = 150000
+
+[callers.default]  # the key in the examples that the server prints
+scopes = ["read:accounts", "read:activity", "read:metrics", "move", "freeze"]
+reads = ["*"]
+
+[[callers.default.rules]]
+name = "everything"
+from = [{pods}]
+to = [{all}]
+max_cents = {max_cents}
+instant = true
+"""
+
+log = logging.getLogger(__name__)
+
+
+async def prepare(gateway: Gateway) -> None:
+    """Give the sandbox a password, a secret and, if nothing ever happened in it, agents with a history."""
+    try:
+        await anyio.to_thread.run_sync(_set_secrets, gateway)
+        if gateway.records.read(_is_untouched):
+            await _add_agents(gateway)
+    except GatewayError as error:
+        log.warning("the sandbox has no examples: %s", error)
+
+
+def showcase_of(gateway: Gateway) -> Showcase | None:
+    """Return how everybody signs in to the page of a sandbox; ``None`` if it has a secret of its owner's."""
+    try:
+        secrets = gateway.records.read(lambda reader: reader.owner_secrets())
+    except SafeguardsUnavailableError:
+        return None
+    is_known = gateway.settings.sandbox and secrets.totp_secret == SECRET and not gateway.owner.is_set_by_settings
+    return Showcase(PASSWORD, partial(_next_code, gateway)) if is_known else None
+
+
+def _set_secrets(gateway: Gateway) -> None:
+    if gateway.owner.has_code():
+        return
+    hashed = hash_password(PASSWORD)
+    gateway.records.write(
+        lambda writer: writer.set_owner_secrets(
+            totp_secret=SECRET, totp_set_at=writer.now, password_hash=hashed, password_set_at=writer.now
+        )
+    )
+
+
+def _next_code(gateway: Gateway) -> str | None:
+    """Return a code that is good now; ``None`` if all that are were used."""
+    used = gateway.records.read(lambda reader: reader.owner_secrets().totp_step)
+    step = int(gateway.records.now().timestamp()) // STEP_SECONDS
+    good = next((one for one in (step, step + 1) if one > used), None)
+    return None if good is None else pyotp.TOTP(SECRET).at(good * STEP_SECONDS)
+
+
+def _is_untouched(reader: Reader) -> bool:
+    return not (reader.callers() or reader.policy() or reader.newest_attempts(1))
+
+
+async def _add_agents(gateway: Gateway) -> None:
+    pods = {pod.name or "": pod for pod in await gateway.client.pods()}
+    vacation, groceries = pods["Vacation / Travel"], pods["Groceries"]
+    emergency, rent = pods["Emergency Fund"], pods["Rent"]
+    agent = await _add(gateway, AGENT)
+    home = await _add(gateway, HOME)
+    words = {vacation.id: "vacation", groceries.id: "groceries", emergency.id: "emergency", rent.id: "rent"}
+    text = _policy(await gateway.client.accounts(balances=False), words, gateway.max_cents.per_transfer)
+    await anyio.to_thread.run_sync(partial(apply_policy, gateway.records, text, gateway.max_cents, after=None))
+    for caller, source, destination, amount_cents, reason in (
+        (agent, vacation, groceries, 4520, "Milk, eggs and bread for the week"),
+        (home, emergency, rent, 25_000, "The rent is due on the 1st"),
+        (agent, vacation, groceries, 8600, "Groceries for the weekend"),
+        (agent, vacation, groceries, 35_000, "A new coffee machine"),  # more than its rule allows
+        (agent, vacation, groceries, 16_500, "Birthday dinner for eight on Saturday"),  # asks the owner
+    ):
+        await _move(gateway, caller, source=source, destination=destination, amount_cents=amount_cents, reason=reason)
+
+
+async def _add(gateway: Gateway, name: str) -> Caller:
+    new = await anyio.to_thread.run_sync(add, gateway.records, name)
+    caller = gateway.callers.find(new.key.encode())  # this also notes that the key was used
+    assert caller is not None
+    return caller
+
+
+def _policy(accounts: Accounts, words: Mapping[str, str], max_cents: int) -> str:
+    """Write the policy, with all accounts, and these words for some of them."""
+    all_ids = {pod.id: account_of(AccountType.POD, pod.id) for pod in accounts.pods}
+    all_ids |= {one.id: account_of(AccountType.ACCOUNT, one.id) for one in accounts.accounts}
+    named = {account_id: words.get(account_id, f"account-{number}") for number, account_id in enumerate(all_ids, 1)}
+    pods = {pod.id for pod in accounts.pods}
+    return _POLICY.format(
+        accounts="\n".join(f'{word} = "{all_ids[account_id]}"' for account_id, word in named.items()),
+        all=", ".join(f'"{word}"' for word in named.values()),
+        pods=", ".join(f'"{word}"' for account_id, word in named.items() if account_id in pods),
+        max_cents=max_cents,
+    )
+
+
+async def _move(
+    gateway: Gateway, caller: Caller, *, source: Pod, destination: Pod, amount_cents: int, reason: str
+) -> None:
+    order = TransferOrder(
+        kyc_id=gateway.kyc_id,
+        source_id=source.id,
+        source_type=AccountType.POD,
+        destination_id=destination.id,
+        destination_type=AccountType.POD,
+        amount_cents=amount_cents,
+    )
+    try:
+        await gateway.transfers.transfer(order, Channel.API, str(uuid4()), caller=caller, reason=reason)
+    except GatewayError as error:
+        log.debug("an example of the sandbox ended with %s", error.code)
