@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pysequence_api.clock import read_time
+from pysequence_api.errors import Code
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER
 from pysequence_api.records.audit import EventType, Line
@@ -84,7 +85,9 @@ def _transfer(
         case EventType.FAILED, State.UNKNOWN:
             event, title = NotifyEvent.UNKNOWN, "The outcome of a transfer is unknown"
             details += "\nIt counts until its outcome is known. Do not send it again."
-        case EventType.FAILED, _ if _was_approved_and_not_sent(earlier):
+        case EventType.FAILED | EventType.CANCELLED, _ if (
+            _was_approved_and_not_sent(earlier) and line.code != Code.CANCELLED
+        ):
             event, title = NotifyEvent.APPROVAL, "A transfer that you approved was not sent"
         case EventType.RETURNED, _:
             event, title = NotifyEvent.RETURNED, "The money of a transfer came back"

@@ -245,9 +245,12 @@ def list_attempts(
         overdue = reader.overdue_approvals()
         count = limit + 1 if state is None and key is None else MAX_ATTEMPTS_READ
         listed = reader.outlines_of(caller, count, before)
+        # An order that waited for the owner can have more keys than its first one.
+        named = None if key_sha256 is None else reader.attempt_by_key(caller, key_sha256)
         found: list[AttemptStatus] = []
         for one in listed:
-            if key_sha256 in {None, one.key_sha256} and (recorded is None or one.state in recorded):
+            has_key = key_sha256 in {None, one.key_sha256} or (named is not None and one.id == named.id)
+            if has_key and (recorded is None or one.state in recorded):
                 attempt = reader.attempt(one.id)
                 if attempt is not None and state in {None, decide.state_now(attempt, records.owners, overdue)}:
                     found.append(_status_of(reader, attempt, records.owners))
