@@ -92,6 +92,10 @@ openapi-check seconds="180" port="18720":
         --wait-for-schema 30 --header 'X-API-Key: sandbox' --max-time {{ seconds }} \
         --exclude-path /api/freeze --exclude-checks positive_data_acceptance
 
+# Take the pictures of the owner's page for the README; needs a Chromium
+pictures:
+    {{ bin }}/python docs/images/draw.py
+
 # Look up known vulnerabilities of the pinned dependencies; needs the network
 audit:
     test -x .venv-audit/bin/pip-audit || { python3 -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }

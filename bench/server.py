@@ -35,6 +35,7 @@ async def running_server(directory: Path, *, ledger_entries: int = 0) -> AsyncIt
         "SEQUENCE_API_KEY": KEY,
         "SEQUENCE_DATA_DIR": str(directory),
         "SEQUENCE_SERVER_PORT": str(port),
+        "SEQUENCE_OWNER_PORT": "0",  # no page, and so no agents and no policy
         "SEQUENCE_MAX_DAILY_TRANSFER_CENTS": "1000000000",
         "SEQUENCE_MAX_TRANSFER_ATTEMPTS_PER_MINUTE": "10000",
     }

@@ -14,15 +14,20 @@ import pyotp
 from pysequence_api.errors import GatewayError, SafeguardsUnavailableError
 from pysequence_api.gateway import Gateway
 from pysequence_api.models import Accounts, AccountType, Pod, TransferOrder
+from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.owner import Showcase
 from pysequence_api.records.attempts import Reader
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add
 from pysequence_api.safeguards.applying import apply_policy
+from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.owner import STEP_SECONDS, hash_password
 from pysequence_api.safeguards.policy import account_of
+from pysequence_api.settings import SANDBOX_DEFAULTS, Settings
 
 PASSWORD = "owner-of-the-sandbox"
+NO_LIMITS = MaxCents(per_transfer=MAX_AMOUNT_CENTS, per_day=MAX_AMOUNT_CENTS)
+"""The global limits hold beside the policy: what they refuse is told in their words."""
 SECRET = "ONQW4ZDCN54CA33XNZSXEJ3TEBYGCZ3F"
 AGENT, HOME = "openclaw", "home-assistant"
 _POLICY = """\
@@ -64,7 +69,7 @@ reads = ["*"]
 
 [[callers.default.rules]]
 name = "everything"
-from = [{pods}]
+from = [{all}]
 to = [{all}]
 max_cents = {max_cents}
 instant = true
@@ -77,7 +82,7 @@ async def prepare(gateway: Gateway) -> None:
     """Give the sandbox a password, a secret and, if nothing ever happened in it, agents with a history."""
     try:
         await anyio.to_thread.run_sync(_set_secrets, gateway)
-        if gateway.records.read(_is_untouched):
+        if _is_usual(gateway.settings) and gateway.records.read(_is_untouched):
             await _add_agents(gateway)
     except GatewayError as error:
         log.warning("the sandbox has no examples: %s", error)
@@ -112,6 +117,16 @@ def _next_code(gateway: Gateway) -> str | None:
     return None if good is None else pyotp.TOTP(SECRET).at(good * STEP_SECONDS)
 
 
+def _is_usual(settings: Settings) -> bool:
+    """Say whether nothing that decides about transfers was set: who sets it wants to try out something else."""
+    given = {
+        name: getattr(settings, name) for name in ("max_transfer_cents", "max_daily_transfer_cents", "policy_file")
+    }
+    key = settings.api_key
+    has_key_of_sandbox = key is not None and key.get_secret_value() == SANDBOX_DEFAULTS["api_key"]
+    return has_key_of_sandbox and all(value == Settings.model_fields[name].default for name, value in given.items())
+
+
 def _is_untouched(reader: Reader) -> bool:
     return not (reader.callers() or reader.policy() or reader.newest_attempts(1))
 
@@ -123,12 +138,12 @@ async def _add_agents(gateway: Gateway) -> None:
     agent = await _add(gateway, AGENT)
     home = await _add(gateway, HOME)
     words = {vacation.id: "vacation", groceries.id: "groceries", emergency.id: "emergency", rent.id: "rent"}
-    text = _policy(await gateway.client.accounts(balances=False), words, gateway.max_cents.per_transfer)
-    await anyio.to_thread.run_sync(partial(apply_policy, gateway.records, text, gateway.max_cents, after=None))
+    text = _policy(await gateway.client.accounts(balances=False), words)
+    await anyio.to_thread.run_sync(partial(apply_policy, gateway.records, text, NO_LIMITS, after=None))
     for caller, source, destination, amount_cents, reason in (
-        (agent, vacation, groceries, 4520, "Milk, eggs and bread for the week"),
-        (home, emergency, rent, 25_000, "The rent is due on the 1st"),
-        (agent, vacation, groceries, 8600, "Groceries for the weekend"),
+        (agent, vacation, groceries, 1240, "Milk, eggs and bread for the week"),
+        (home, emergency, rent, 2500, "Round up for the rent"),
+        (agent, vacation, groceries, 860, "Groceries for the weekend"),
         (agent, vacation, groceries, 35_000, "A new coffee machine"),  # more than its rule allows
         (agent, vacation, groceries, 16_500, "Birthday dinner for eight on Saturday"),  # asks the owner
     ):
@@ -142,17 +157,16 @@ async def _add(gateway: Gateway, name: str) -> Caller:
     return caller
 
 
-def _policy(accounts: Accounts, words: Mapping[str, str], max_cents: int) -> str:
+def _policy(accounts: Accounts, words: Mapping[str, str]) -> str:
     """Write the policy, with all accounts, and these words for some of them."""
     all_ids = {pod.id: account_of(AccountType.POD, pod.id) for pod in accounts.pods}
+    all_ids |= {port.id: account_of(AccountType.PORT, port.id) for port in accounts.ports}
     all_ids |= {one.id: account_of(AccountType.ACCOUNT, one.id) for one in accounts.accounts}
     named = {account_id: words.get(account_id, f"account-{number}") for number, account_id in enumerate(all_ids, 1)}
-    pods = {pod.id for pod in accounts.pods}
     return _POLICY.format(
         accounts="\n".join(f'{word} = "{all_ids[account_id]}"' for account_id, word in named.items()),
         all=", ".join(f'"{word}"' for word in named.values()),
-        pods=", ".join(f'"{word}"' for account_id, word in named.items() if account_id in pods),
-        max_cents=max_cents,
+        max_cents=MAX_AMOUNT_CENTS,
     )
 
 

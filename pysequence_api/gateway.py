@@ -21,6 +21,7 @@ from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableErro
 from pysequence_api.files import locked, prepare_directory, replace_atomically
 from pysequence_api.models import Accounts, TransferOrder
 from pysequence_api.records import open_records
+from pysequence_api.records.attempts import DEFAULT_CALLER
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
@@ -34,7 +35,7 @@ from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Policy, Scope
 from pysequence_api.safeguards.rate import Rate
-from pysequence_api.safeguards.scopes import expired, missing_scope
+from pysequence_api.safeguards.scopes import expired, missing_scope, sees_everything
 from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
@@ -212,8 +213,13 @@ class Gateway:
         return ScopedReads(self.client, _view(policy, caller), self.fresh, again, on_age)
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
-        """Say what a caller may know of what is used and left today."""
-        if is_free(self.policy.get(), caller.name):
+        """Say what a caller may know of what is used and left today.
+
+        That is everything for `default`, if it sees all activity: a policy must not take its owner's view from it.
+        """
+        policy = self.policy.get()
+        sees_all = caller.name == DEFAULT_CALLER and sees_everything(policy, caller.name, Scope.READ_ACTIVITY)
+        if sees_all or is_free(policy, caller.name):
             return read_limits(self.records, self.max_cents, caller.name)
         return read_caller_limits(self.records, caller.name)
 

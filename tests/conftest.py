@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import asyncio
 import gc
 import itertools
 import os
@@ -7,6 +8,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -61,6 +63,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("upstream")
         usual = ("graphql",) if "records" in metafunc.definition.path.parts else ("graphql", "platform")
         metafunc.parametrize("upstream", marker.args if marker else usual, scope="session")
+
+
+class _Hurried:
+    """The module ``asyncio``, with shorter sleeps."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_stop_soon() -> Iterator[None]:
+    """Have uvicorn, in this process, look more often than ten times a second whether it has to stop, or can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uvicorn.server.asyncio", _Hurried())
+        yield
 
 
 @pytest.fixture

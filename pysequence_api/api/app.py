@@ -38,6 +38,8 @@ TAGS = [
     {"name": "metrics", "description": "Metrics for a monitoring system."},
     {"name": "health", "description": "The health check."},
 ]
+_WITH_KEY = (pods, accounts, limits, activity, transfers, attempts, freeze, metrics)
+"""The modules whose routes need a key."""
 
 
 def create_app(gateway: Gateway) -> DescribedApi:
@@ -64,6 +66,7 @@ def create_app(gateway: Gateway) -> DescribedApi:
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
     app.router.routes.extend(_routes())
+    app.state.api_routes = [route for module in (health, *_WITH_KEY) for route in module.router.routes]
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
@@ -80,7 +83,7 @@ def _routes() -> tuple[BaseRoute, ...]:
     """Put the routes together, once for all applications of this process: they take longer than the rest of one."""
     router = APIRouter(generate_unique_id_function=_operation_id, dependencies=[Depends(check_query)])
     router.include_router(health.router)
-    for module in (pods, accounts, limits, activity, transfers, attempts, freeze, metrics):
+    for module in _WITH_KEY:
         router.include_router(module.router)
     return tuple(router.routes)
 

@@ -259,11 +259,18 @@ async def get_attempt(
             ge=0,
             le=MAX_WAIT_SECONDS,
             allow_inf_nan=False,
-            description="Answer once the state changes, or after this time. If many requests wait, at once",
+            description=(
+                "Answer once the state changes, such as from accepted to arrived, or after this time. If many requests"
+                " wait, at once"
+            ),
         ),
     ] = 0,
 ) -> AttemptStatus:
-    """Get the status of an attempt to transfer money. Makes no call to Sequence."""
+    """Get the status of an attempt to transfer money. Makes no call to Sequence.
+
+    With `wait_seconds`, it also waits until an accepted transfer arrived. In the first two minutes, Sequence is asked
+    for it every ten seconds meanwhile.
+    """
     status = await gateway.transfers.wait_for_change(attempt_id, caller, wait_seconds)
     if status.state is State.AWAITING_APPROVAL:
         response.headers["Retry-After"] = str(PENDING_RETRY_SECONDS)

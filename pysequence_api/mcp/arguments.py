@@ -19,6 +19,7 @@ from pysequence_api.models import (
     PartyId,
 )
 from pysequence_api.money import MAX_AMOUNT_CENTS
+from pysequence_api.safeguards.transfers import MAX_WAIT_SECONDS
 from pysequence_api.text import quoted
 
 MAX_CURSOR_CHARACTERS = 2000
@@ -84,6 +85,7 @@ class AttemptArguments(Arguments):
 
     attempt_id: str = Field("", description="From an answer or an error")
     idempotency_key: Key = Field("", description="Yours, if an answer was lost")
+    wait_seconds: int = Field(0, ge=0, le=int(MAX_WAIT_SECONDS), description="For another state, such as arrived")
 
 
 class OrderArguments(Arguments):

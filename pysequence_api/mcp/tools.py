@@ -28,7 +28,7 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller
 from pysequence_api.records.control import freeze
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.safeguards.status import list_attempts, read_attempt
+from pysequence_api.safeguards.status import list_attempts
 from pysequence_api.safeguards.transfers import PendingTransfer
 
 INSTRUCTIONS = (
@@ -135,12 +135,14 @@ async def get_attempt(call: Call, wanted: AttemptArguments) -> compact.Answer:
     records, name = call.gateway.records, call.caller.name
     if bool(wanted.attempt_id) == bool(wanted.idempotency_key):
         raise InvalidRequestError("Name either attempt_id or idempotency_key.")
-    if wanted.attempt_id:
-        return compact.compact_attempt(read_attempt(records, wanted.attempt_id, name))
-    found = list_attempts(records, name, key=wanted.idempotency_key, limit=1).attempts
-    if not found:
-        raise NotFoundError("You requested no transfer with this idempotency_key, so that nothing was sent for it.")
-    return compact.compact_attempt(found[0])
+    attempt_id = wanted.attempt_id
+    if wanted.idempotency_key:
+        found = list_attempts(records, name, key=wanted.idempotency_key, limit=1).attempts
+        if not found:
+            raise NotFoundError("You requested no transfer with this idempotency_key, so that nothing was sent for it.")
+        attempt_id = found[0].attempt_id
+    status = await call.gateway.transfers.wait_for_change(attempt_id, call.caller, wanted.wait_seconds)
+    return compact.compact_attempt(status)
 
 
 async def preview_transfer(call: Call, wanted: OrderArguments) -> compact.Answer:
@@ -207,8 +209,8 @@ TOOLS = (
     Tool(
         "get_attempt",
         "What became of a transfer. awaiting_approval: it is sent once the owner approves it; accepted: Sequence took"
-        " it, it has not arrived; arrived: it has; returned: the money came back; unknown: do not send it again, ask"
-        " later.",
+        " it, it has not arrived; arrived: it has; returned: the"
+        " money came back; unknown: do not send it again. With wait_seconds: 30, it answers once that changes.",
         AttemptArguments,
         get_attempt,
         None,

@@ -18,7 +18,7 @@ from pysequence_api.text import one_line
 RETURNED_FOR = timedelta(days=30)
 """Money that came back is shown on the first page for so long."""
 MAX_RETURNED = 10
-MAX_LATEST = 6
+MAX_LATEST = 5
 PAGE_TRANSFERS = 25
 PAGE_LINES = 50
 KINDS = {
@@ -171,13 +171,14 @@ def overview(gateway: Gateway) -> Overview:
     def ask(reader: Reader) -> Overview:
         opened = [show(reader, gateway, one, names) for one in reader.open_attempts()]
         asked = [show(reader, gateway, one, names) for one in reader.awaiting()]
+        latest = [show(reader, gateway, one, names) for one in reader.newest_attempts(MAX_LATEST + len(asked))]
         returned = reader.returned_since(reader.now - RETURNED_FOR, MAX_RETURNED)
         return Overview(
             waiting=[one for one in asked if one.state is State.AWAITING_APPROVAL],
             queued=[one for one in opened if one.state in {State.RESERVED, State.SENDING}],
             unknown=[one for one in opened if one.state is State.UNKNOWN],
             returned=[show(reader, gateway, one, names) for one in returned],
-            latest=[show(reader, gateway, one, names) for one in reader.newest_attempts(MAX_LATEST)],
+            latest=[one for one in latest if one.state is not State.AWAITING_APPROVAL][:MAX_LATEST],
             limits=limits,
         )
 

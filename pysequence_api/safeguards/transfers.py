@@ -99,8 +99,14 @@ MAX_WAITING = 64
 """So many requests wait at most; others are answered at once."""
 MAX_OWN_WAITING = 8
 """The same for one caller."""
-CHANGING = {State.AWAITING_APPROVAL, State.RESERVED, State.SENDING, State.UNKNOWN}
-"""What is waited for: the outcome is not known in these states."""
+CHANGING = {State.AWAITING_APPROVAL, State.RESERVED, State.SENDING, State.UNKNOWN, State.ACCEPTED}
+"""What is waited for: in these states, the money has not arrived, and may still move."""
+LOOKED_UP = {State.UNKNOWN, State.ACCEPTED}
+"""What only a lookup at Sequence changes."""
+LOOK_SECONDS = 10.0
+"""How often a lookup is asked for at most, however many requests wait for its result."""
+LOOKED_UP_FOR = timedelta(minutes=2)
+"""How long after a transfer was sent: what takes longer takes hours, and is looked up without being asked for."""
 NOT_SENT = "You approved it, and it was not sent. If its caller requests it again, you are asked again."
 FREEZE_POLL_SECONDS = 0.2
 """How often a transfer that waits for its turn looks whether it was stopped."""
@@ -196,7 +202,8 @@ class TransferService:
         request_timeout_seconds: how long one request to Sequence takes at most.
         clock: returns the time in UTC.
         count_missing: counts what restored records lack, before the first transfer.
-        on_open: called when an attempt ended as unknown, or without its id.
+        on_open: called when something should be looked up at Sequence soon: an attempt ended as unknown, or without its
+            id, or a request waits for what became of one.
         clock_seconds: a monotonic clock.
     """
 
@@ -230,6 +237,7 @@ class TransferService:
         self._clock_seconds = clock_seconds
         self._count_missing = count_missing
         self._on_open = on_open
+        self._lookup_asked_at = -math.inf
         self._accounts: tuple[Accounts, float] | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._sent: set[str] = set()
@@ -368,7 +376,8 @@ class TransferService:
     async def wait_for_change(self, attempt_id: str, caller: Caller, wait_seconds: float) -> AttemptStatus:
         """Say what is known of an attempt, once it is in another state, or after some time.
 
-        Nothing is waited for once its outcome is known, if too many wait already, or if the program stops.
+        Nothing is waited for once it is over, if too many wait already, or if the program stops. What only a lookup at
+        Sequence changes is looked up every `LOOK_SECONDS` meanwhile, if it was sent just now.
 
         Args:
             attempt_id: the attempt.
@@ -386,6 +395,7 @@ class TransferService:
         self._waiting[caller.name] += 1
         try:
             while status.state is first.state and status.state in CHANGING:
+                self._ask_for_lookup(status)
                 pause_seconds = min(WAIT_POLL_SECONDS, until - self._clock_seconds())
                 if pause_seconds <= 0 or await is_set_within(self._stopping, pause_seconds):
                     break
@@ -393,6 +403,15 @@ class TransferService:
         finally:
             self._waiting[caller.name] -= 1
         return status
+
+    def _ask_for_lookup(self, status: AttemptStatus) -> None:
+        """Have it looked up soon what became of an attempt, if that was not asked for just now."""
+        sent_at, now_seconds = status.announced_at, self._clock_seconds()
+        if status.state not in LOOKED_UP or sent_at is None or self._clock() - sent_at > LOOKED_UP_FOR:
+            return
+        if now_seconds - self._lookup_asked_at >= LOOK_SECONDS:
+            self._lookup_asked_at = now_seconds
+            self._on_open()
 
     async def preview(
         self,

@@ -16,7 +16,7 @@ from tests.world import API_KEY, DESTINATION, SOURCE
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Run ``serve --sandbox --upstream platform``, and return a client of its API."""
     port = free_port()
-    env = environment(tmp_path_factory.mktemp("data"))
+    env = environment(tmp_path_factory.mktemp("data"), SEQUENCE_OWNER_PORT="0")  # without agents and their policy
     with start_process(env, "serve", "--sandbox", "--upstream", "platform", "--port", str(port)) as server:
         assert server.stdout is not None
         lines: list[str] = []

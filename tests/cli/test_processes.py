@@ -190,6 +190,9 @@ def test_the_examples_of_the_server_work_when_pasted(tmp_path: Path) -> None:
         assert "NO REAL MONEY" in screen
         assert "Key: sandbox" in screen
         assert str(tmp_path / "sandbox") in screen
+        assert re.search(
+            r"^The owner's page: http://127\.0\.0\.1:\d+\nPassword: [\w-]+   Code: \d{6}$", screen, re.MULTILINE
+        )
         pods, limits, transfer = re.findall(r"^  (curl .*)$", screen, re.MULTILINE)
         assert "Rent" in pasted(pods)
         assert json.loads(pasted(limits))["used_cents"] == 0

@@ -9,7 +9,9 @@ import time_machine
 
 from pysequence_api.errors import InvalidRequestError, NotFoundError, OutcomeUnknownError, RefusedError
 from pysequence_api.records.audit import Channel
+from pysequence_api.records.callers import THE_DEFAULT
 from pysequence_api.records.states import State
+from pysequence_api.safeguards import transfers
 from pysequence_api.safeguards.follow_up import PAGE_TRANSFERS, Finding, Lookup, Result, decide_followed
 from pysequence_api.safeguards.resolve import resolve
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox
@@ -464,3 +466,46 @@ async def test_a_transfer_that_two_pages_show_serves_one(world: World) -> None:
         lambda writer: decide_followed(writer, world.gateway.records.owners, lookup, timedelta(seconds=GRACE_SECONDS))
     )
     assert [world.attempt(attempt_id).state for attempt_id in attempts] == ["accepted", "unknown"]
+
+
+async def test_a_request_that_waits_for_a_transfer_has_it_looked_up_until_it_arrived(
+    world: World, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "WAIT_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(transfers, "LOOK_SECONDS", 0.05)
+    following = asyncio.create_task(world.gateway.follow_up.run_for_ever())  # it looks once a minute
+    done = await world.transfer()
+    waiting = asyncio.create_task(world.gateway.transfers.wait_for_change(done.attempt_id, THE_DEFAULT, 30))
+    looks = len(world.requests("ActivityLogV2Transfers"))
+    async with asyncio.timeout(20):
+        while len(world.requests("ActivityLogV2Transfers")) < looks + 2:  # noqa: ASYNC110 - it is not told
+            await asyncio.sleep(0.005)
+        assert not waiting.done()
+        traveller.shift(15)
+        assert (await waiting).state is State.ARRIVED
+    following.cancel()
+
+
+@GRAPHQL
+async def test_requests_that_wait_ask_for_few_lookups(
+    world: World, traveller: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "WAIT_POLL_SECONDS", 0.01)
+    asked: list[None] = []
+    monkeypatch.setattr(world.gateway.transfers, "_on_open", lambda: asked.append(None))
+    attempt_id = (await world.transfer()).attempt_id
+
+    async def wait() -> None:
+        statuses = [world.gateway.transfers.wait_for_change(attempt_id, THE_DEFAULT, 0.05) for _ in range(3)]
+        assert {status.state for status in await asyncio.gather(*statuses)} == {State.ACCEPTED}
+
+    for _ in range(2):
+        await wait()
+    assert len(asked) == 1
+    monkeypatch.setattr(transfers, "LOOK_SECONDS", 0.0)
+    await wait()
+    assert len(asked) > 3
+    asked.clear()
+    traveller.shift(180)  # what has not arrived by now takes hours
+    await wait()
+    assert asked == []

@@ -16,6 +16,7 @@ NOTIFICATIONS = ROOT / "docs" / "notifications.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 UPSTREAM = (ROOT / "docs" / "upstream-graphql.md", ROOT / "docs" / "upstream-platform.md")
 SKILL = ROOT / "skills" / "sequence" / "SKILL.md"
+REFERENCES = tuple(sorted((SKILL.parent / "references").glob("*.md")))
 COMPOSE = ROOT / "compose.api.yaml"
 DOCKERFILE = ROOT / "Dockerfile"
 

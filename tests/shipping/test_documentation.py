@@ -37,6 +37,7 @@ from tests.shipping.files import (
     NOTIFICATIONS,
     OPERATIONS,
     README,
+    REFERENCES,
     ROOT,
     SECURITY,
     SKILL,
@@ -104,14 +105,14 @@ def test_a_server_starts(site: Site, tmp_path: Path, line: str) -> None:
         assert "http://" in first_line
 
 
-@pytest.mark.parametrize("path", [*PAGES, SKILL])
+@pytest.mark.parametrize("path", [*PAGES, SKILL, *REFERENCES])
 def test_commands_are_only_in_shell_blocks_which_are_run(path: Path) -> None:
     for block in blocks_of(path):
         is_shell = block.language == "sh"
         assert is_shell or not re.search(r"^\s*(\w+=\S+ )*(pysequence-api|curl) ", block.text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [*PAGES, SKILL])
+@pytest.mark.parametrize("path", [*PAGES, SKILL, *REFERENCES])
 def test_every_command_in_the_text_exists(path: Path) -> None:
     known = commands()
     for words in re.findall(r"`pysequence-api ((?:[a-z]+ ?)+)", path.read_text()):
@@ -247,7 +248,7 @@ def test_the_user_of_the_image_is_documented() -> None:
     assert f"user {user[1]}" in SECURITY.read_text()
 
 
-@pytest.mark.parametrize("path", [*PAGES, SKILL])
+@pytest.mark.parametrize("path", [*PAGES, SKILL, *REFERENCES])
 def test_links_lead_to_existing_files_and_sections(path: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         if "://" in target:
