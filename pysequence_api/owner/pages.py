@@ -29,6 +29,8 @@ NOTES = {
     "cancelled": "Cancelled. Nothing was sent.",
     "frozen": "Frozen. Nothing is sent from now on.",
     "unfrozen": "Transfers go on.",
+    "caller_frozen": "Frozen. This caller sends nothing from now on.",
+    "caller_unfrozen": "Transfers of this caller go on.",
     "used": "This form was sent before. Nothing was done twice.",
 }
 """What a page says after a form was sent. The address names one of these, and never a text."""

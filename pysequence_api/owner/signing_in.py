@@ -40,7 +40,7 @@ async def sign_in(request: Request) -> Response:
     except (WrongPasswordError, WrongCodeError) as error:
         # Which of the two was wrong is not said: who has only the password should not learn that.
         again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
-        return await _form(request, wanted, f"{WRONG}{again}", 401)
+        return await _form(request, wanted, f"{WRONG}{again}", 403)
     answer = RedirectResponse(wanted, 303)
     max_age = int(SESSION.total_seconds())
     answer.set_cookie(page.cookie_name, cookie, max_age, secure=True, httponly=True, samesite="strict")
