@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ import anyio.to_thread
 import httpx
 from pydantic import SecretStr
 
+from pysequence_api.account.fresh import FreshReads
 from pysequence_api.account.preview import Preview, Previewer, Sight
-from pysequence_api.account.scoped import View
+from pysequence_api.account.scoped import ScopedReads, View, ignore_age
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import locked, prepare_directory, replace_atomically
@@ -31,7 +32,7 @@ from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
-from pysequence_api.safeguards.policy import Scope
+from pysequence_api.safeguards.policy import Policy, Scope
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.scopes import expired, missing_scope
 from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
@@ -74,6 +75,7 @@ class Gateway:
         transfers: the only way to move money.
         previewer: looks at transfers before they are requested; see `preview`.
         preview_rate: how often each caller may do that.
+        fresh: answers of Sequence that are young enough to be used again by whoever reads.
         follow_up: finds out what became of transfers.
         records: the database.
         names: what pods, ports and accounts are called.
@@ -90,6 +92,7 @@ class Gateway:
     transfers: TransferService
     previewer: Previewer
     preview_rate: Rate
+    fresh: FreshReads
     follow_up: FollowUp
     records: Database
     names: Names
@@ -135,8 +138,8 @@ class Gateway:
             ScopeMissingError: it may not.
             SafeguardsUnavailableError: the policy cannot be read.
         """
-        self.require_current(caller)
-        error = missing_scope(self.policy.get(), caller.name, scope)
+        policy = self.policy.get()
+        error = expired(policy, caller.name, self.records.now()) or missing_scope(policy, caller.name, scope)
         if error is not None:
             raise error
 
@@ -156,10 +159,7 @@ class Gateway:
 
     def view_of(self, caller: Caller) -> View:
         """Say what a caller may see of the account."""
-        policy = self.policy.get()
-        if is_free(policy, caller.name):
-            return View()
-        return View.of(Grants() if policy is None else policy.caller(caller.name))
+        return _view(self.policy.get(), caller)
 
     async def preview(
         self,
@@ -192,6 +192,25 @@ class Gateway:
         sight = Sight.of(self.policy.get(), caller, self.view_of(caller))
         return await self.previewer.preview(order, channel, key, caller=caller, sight=sight, accounts=accounts)
 
+    def reads_of(
+        self, caller: Caller, *, again: bool = True, on_age: Callable[[float], None] = ignore_age
+    ) -> ScopedReads:
+        """Return what reads the account for a caller, as far as it may see it.
+
+        Args:
+            caller: who reads.
+            again: whether an answer that is young enough may be used again.
+            on_age: called with the age in seconds of each answer that is used again.
+
+        Raises:
+            CallerExpiredError: the time of the caller is over.
+        """
+        policy = self.policy.get()
+        error = expired(policy, caller.name, self.records.now())
+        if error is not None:
+            raise error
+        return ScopedReads(self.client, _view(policy, caller), self.fresh, again, on_age)
+
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today."""
         if is_free(self.policy.get(), caller.name):
@@ -201,6 +220,12 @@ class Gateway:
     def limits(self) -> Limits:
         """Say what is used and left today; see `read_limits`."""
         return read_limits(self.records, self.max_cents)
+
+
+def _view(policy: Policy | None, caller: Caller) -> View:
+    if is_free(policy, caller.name):
+        return View()
+    return View.of(Grants() if policy is None else policy.caller(caller.name))
 
 
 @asynccontextmanager
@@ -256,6 +281,7 @@ async def open_gateway(
             transfers,
             Previewer(client, transfers, records, max_cents, settings.default_organization_id),
             Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
+            FreshReads(settings.read_max_age_seconds, lambda: _state_of(records)),
             follow_up,
             records,
             names,
@@ -320,6 +346,14 @@ async def _keep_copies(records: Database, names: Names, callers: Callers) -> Non
         if records.is_open and time.monotonic() - synced_at >= SYNC_SECONDS:
             synced_at = time.monotonic()
             await anyio.to_thread.run_sync(_sum_up_and_sync, records)
+
+
+def _state_of(records: Database) -> str | None:
+    """Return what changes with every step of a transfer, in every process; ``None`` if it cannot be read."""
+    try:
+        return records.read(lambda reader: reader.audit_head()) or ""
+    except SafeguardsUnavailableError:
+        return None
 
 
 def _sum_up_and_sync(records: Database) -> None:

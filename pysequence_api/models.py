@@ -71,7 +71,7 @@ def _open_words(description: str, *known: str) -> WithJsonSchema:
 TRANSFER_STATUSES = ("PENDING", "PROCESSING", "COMPLETE", "FAILED", "CANCELLED")
 DIRECTIONS = ("INTERNAL", "INCOMING", "OUTGOING")
 ACTIVITY_TYPES = ("ONE_TIME_TRANSFER", "RULE", "DIRECT_DEPOSIT", "ACH", "CHECK_DEPOSIT", "CASHBACK")
-"""What Sequence is known to have. It may have more."""
+"""What Sequence is known to have, the last two with the Platform API. It may have more."""
 TransferStatus = TypeAliasType(
     "TransferStatus", Annotated[str, _open_words("How far a transfer or payment has come", *TRANSFER_STATUSES)]
 )

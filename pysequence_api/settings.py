@@ -338,6 +338,16 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = Field(
         20.0, gt=0, le=600, allow_inf_nan=False, description="One request to Sequence in all; keep it under 30."
     )
+    read_max_age_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description=(
+            "The server answers a read from an answer of Sequence that is younger than this, unless the caller sends"
+            " Cache-Control: no-cache, or a transfer came between. 0 always asks Sequence."
+        ),
+    )
     reconcile_grace_seconds: float = Field(
         600.0,
         gt=0,

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import asyncio
 import gc
 import itertools
 import os
@@ -7,6 +8,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +20,20 @@ gc.disable()  # until all tests are collected: nothing is garbage before, and lo
 # Every process that a test starts would compile the whole program anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED_BYTES = 2**31
+
+
+def _has_memory() -> bool:
+    """Whether files can be in memory, where nothing waits for a disk. Some tests write programs and run them."""
+    if not os.access(MEMORY, os.W_OK):
+        return False
+    status = os.statvfs(MEMORY)
+    return status.f_bavail * status.f_frsize >= MEMORY_NEEDED_BYTES and not status.f_flag & os.ST_NOEXEC
+
+
+if _has_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
     os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
 # A slow machine is not a failure.
@@ -47,6 +63,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("upstream")
         usual = ("graphql",) if "records" in metafunc.definition.path.parts else ("graphql", "platform")
         metafunc.parametrize("upstream", marker.args if marker else usual, scope="session")
+
+
+class _Hurried:
+    """The module ``asyncio``, with shorter sleeps."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_stop_soon() -> Iterator[None]:
+    """Have uvicorn, in this process, look more often than ten times a second whether it has to stop, or can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uvicorn.server.asyncio", _Hurried())
+        yield
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import os
 import pkgutil
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,9 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
+
+from filelock import FileLock
 
 import pysequence_api
 from tests.starter_client import NUMBER_BYTES, STREAMS
@@ -41,48 +45,63 @@ ALSO_IMPORTED = (
 
 @cache
 def python() -> tuple[str, ...]:
-    """Return what to run in the place of Python, with ``-m`` or ``-c``. The first call starts a starter."""
+    """Return what to run in the place of Python, with ``-m`` or ``-c``.
+
+    The first call starts a starter, for all workers of this run of the tests. It ends with the run.
+    """
     if not hasattr(os, "pidfd_open"):
         return (sys.executable,)
-    directory = tempfile.TemporaryDirectory(prefix="starter-")
-    address = f"{directory.name}/socket"
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")  # set in a worker, whose parent controls the run
+    directory = Path(tempfile.gettempdir(), f"starter-{run or uuid4().hex}")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    address = directory / "socket"
+    with FileLock(directory / "lock"):
+        if not address.exists():
+            _start(address, os.getppid() if run else os.getpid())
+    return (sys.executable, "-I", "-S", str(Path(__file__).with_name("starter_client.py")), str(address))
+
+
+def _start(address: Path, owner_id: int) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SEQUENCE_")}
     starter = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", __name__, address],
+        [sys.executable, "-W", "error", "-m", __name__, str(address), str(owner_id)],
         env=environment | {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
-        stdin=subprocess.PIPE,  # it ends when this process does
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    atexit.register(_end, starter, directory)
     assert starter.stdout is not None
-    assert starter.stdout.readline() == b"ready\n"
-    return (sys.executable, "-I", "-S", str(Path(__file__).with_name("starter_client.py")), address)
-
-
-def _end(starter: "subprocess.Popen[bytes]", directory: "tempfile.TemporaryDirectory[str]") -> None:
-    starter.communicate()
-    directory.cleanup()
+    with starter.stdout as output:
+        assert output.readline() == b"ready\n"
+    starter.returncode = 0  # this process need not wait for it
 
 
 class Starter:
-    """Forks a process for each connection, tells it when that has ended, and kills it if the connection ends first."""
+    """Forks a process for each connection, tells it when that has ended, and kills it if the connection ends first.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: the path of the socket.
+        owner_id: the process with which it ends.
+    """
+
+    def __init__(self, address: str, owner_id: int) -> None:
+        self._owner = os.pidfd_open(owner_id)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(address)
         self._listener.listen()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(sys.stdin, selectors.EVENT_READ)
+        self._selector.register(self._owner, selectors.EVENT_READ)
         self._processes: dict[socket.socket, tuple[int, int]] = {}
 
     def run(self) -> list[str] | None:
-        """Work until standard input ends. In a process that was forked, return its arguments."""
+        """Work until the owner ends. In a process that was forked, return its arguments."""
         while True:
             for key, _ in self._selector.select():
-                if key.fileobj is sys.stdin:
+                if key.fileobj == self._owner:
+                    for process_id, _ in self._processes.values():
+                        os.kill(process_id, signal.SIGKILL)
                     return None
                 if key.fileobj is self._listener:
                     arguments = self._fork()
@@ -130,6 +149,7 @@ class Starter:
     def _close(self) -> None:
         self._selector.close()
         self._listener.close()
+        os.close(self._owner)
         for connection, (_, descriptor) in self._processes.items():
             connection.close()
             os.close(descriptor)
@@ -158,20 +178,22 @@ def _text(descriptor: int, mode: str, like: Any) -> IO[str]:
     return io.TextIOWrapper(binary, like.encoding, like.errors, line_buffering=lines)
 
 
-def main(address: str) -> None:
+def main(address: str, owner_id: int) -> None:
     """Import everything, fork, and run what a process was asked for."""
     for module in pkgutil.walk_packages(pysequence_api.__path__, f"{pysequence_api.__name__}."):
         if not module.name.endswith("__main__"):
-            import_module(module.name)
+            with suppress(ModuleNotFoundError):  # of an extra that is not installed
+                import_module(module.name)
     for name in ALSO_IMPORTED:
         import_module(name)
-    starter = Starter(address)
+    starter = Starter(address, owner_id)
     gc.collect()
     gc.freeze()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     arguments = starter.run()
     if arguments is None:
+        shutil.rmtree(Path(address).parent)
         return
     code = _run(*arguments)
     threading._shutdown()  # type: ignore[attr-defined]
@@ -201,4 +223,4 @@ def _run(how: str, what: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

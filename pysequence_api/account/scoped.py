@@ -4,11 +4,13 @@ Routes read through `ScopedReads`. What a caller may not see is for it as if it 
 added up or named, and the answer and the upstream calls are the same as for what does not exist.
 """
 
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
 from pysequence_api.account.find import find_accounts
+from pysequence_api.account.fresh import Fresh, FreshReads
 from pysequence_api.account.totals import total_activity
 from pysequence_api.errors import NotFoundError, ScopeMissingError, UnreadableAnswerError
 from pysequence_api.models import (
@@ -37,6 +39,7 @@ OUTSIDE = {"MERCHANT", "EXTERNAL_ENTITY"}
 MAX_BALANCES = 5
 """So many of the best candidates of a name have their balances, where each balance is one more request."""
 
+_A = TypeVar("_A")
 _T = TypeVar("_T", bound=Transfer)
 _Account = TypeVar("_Account", Pod, Port, ExternalAccount)
 
@@ -82,6 +85,10 @@ class View:
             complete=accounts.complete,
         )
 
+    def everything(self, accounts: Accounts) -> Accounts:
+        """Keep the accounts that may be seen."""
+        return accounts if self.reads is None else self.accounts(accounts)
+
     def shows(self, transfer: Transfer) -> bool:
         """Say whether a transfer may be seen: one of its parties may."""
         return any(self.has(party.type, party.id) for party in (transfer.source, transfer.destination))
@@ -112,6 +119,10 @@ class View:
         return Party(type=party.type)
 
 
+def ignore_age(age_seconds: float) -> None:
+    """Take no notice of the age of an answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScopedReads:
     """Reads the account as far as a caller may see it.
@@ -121,10 +132,16 @@ class ScopedReads:
     Attributes:
         client: reads everything.
         view: what the caller may see.
+        fresh: answers that are young enough to be used again.
+        again: whether they may be used for this caller.
+        on_age: called with the age in seconds of each answer that is used again.
     """
 
     client: SequenceClient
     view: View
+    fresh: FreshReads
+    again: bool = True
+    on_age: Callable[[float], None] = ignore_age
 
     async def accounts(self, organization_id: str | None = None, *, balances: bool = True) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`.
@@ -134,8 +151,8 @@ class ScopedReads:
             UnreadableAnswerError: that is unknown, because the list is not complete.
         """
         if self.view.reads is None:
-            return await self.client.accounts(organization_id, balances=balances)
-        seen = self.view.accounts(await self.client.accounts(balances=balances), organization_id)
+            return (await self._accounts(organization_id, balances=balances)).value
+        seen = self.view.accounts((await self._accounts(balances=balances)).value, organization_id)
         if organization_id is not None and not seen.organization_ids:
             if not seen.complete:
                 raise UnreadableAnswerError(
@@ -146,9 +163,21 @@ class ScopedReads:
             raise NotFoundError(f"The account is not a member of organization {quoted(organization_id)}.")
         return seen
 
-    async def with_balance(self, pod: Pod) -> Pod:
-        """Return a pod of the list with its balance; see `SequenceClient.with_balance`."""
-        return await self.client.with_balance(pod)
+    async def made_of_accounts(self, what: Hashable, make: Callable[[Accounts], _A]) -> _A:
+        """Return what is made of all accounts that the caller may see, made once for each answer of Sequence.
+
+        Args:
+            what: names what is made.
+            make: depends on nothing but the accounts.
+        """
+        answer = await self._accounts()
+        return answer.made((what, self.view), lambda everything: make(self.view.everything(everything)))
+
+    async def with_balance(self, account: _Account) -> _Account:
+        """Return an account of the list with its balance; see `SequenceClient.with_balance`."""
+        return await self._read(
+            ("balance", type(account).__name__, account.id), lambda: self.client.with_balance(account)
+        )
 
     async def find(self, wanted: str, organization_id: str | None = None) -> FoundAccounts:
         """Find what a text can mean, with the balances of the best candidates.
@@ -164,7 +193,7 @@ class ScopedReads:
         best_ids = {one.id for one in find_accounts(wanted, accounts).candidates[:MAX_BALANCES]}
 
         async def with_balances(accounts: tuple[_Account, ...]) -> tuple[_Account, ...]:
-            return tuple([await self.client.with_balance(one) if one.id in best_ids else one for one in accounts])
+            return tuple([await self.with_balance(one) if one.id in best_ids else one for one in accounts])
 
         update = {
             "pods": await with_balances(accounts.pods),
@@ -178,7 +207,9 @@ class ScopedReads:
         not_found = NotFoundError(f"No pod {quoted(pod_id)} in organization {quoted(organization_id)}.")
         if not self.view.has(AccountType.POD, pod_id):
             raise not_found
-        pod = await self.client.pod_detail(organization_id, pod_id)
+        pod = await self._read(
+            ("pod", organization_id, pod_id), lambda: self.client.pod_detail(organization_id, pod_id)
+        )
         if not self.view.has(AccountType.POD, pod.id):
             raise not_found
         return self.view.pod(pod)
@@ -197,8 +228,11 @@ class ScopedReads:
             only: which transfers to list.
             is_named: whether the caller named the organization, so that the answer tells whether it exists.
         """
+        key = ("activity", self.view, organization_id, first, after, only)
         if self.view.reads is None:
-            return await self.client.activity(organization_id, first=first, after=after, only=only)
+            return await self._read(
+                key, lambda: self.client.activity(organization_id, first=first, after=after, only=only)
+            )
         if is_named:
             await self.accounts(organization_id, balances=False)
         name = only.name.casefold()
@@ -207,8 +241,10 @@ class ScopedReads:
             return self.view.shows(transfer) and _is_named(self.view.transfer(transfer), name)
 
         # Sequence would also look for the name in what may not be seen.
-        only = only.model_copy(update={"name": ""})
-        page = await self.client.activity(organization_id, first=first, after=after, only=only, keep=keep)
+        nameless = only.model_copy(update={"name": ""})
+        page = await self._read(
+            key, lambda: self.client.activity(organization_id, first=first, after=after, only=nameless, keep=keep)
+        )
         return page.model_copy(update={"transfers": tuple(map(self.view.transfer, page.transfers))})
 
     async def activity_totals(
@@ -224,6 +260,7 @@ class ScopedReads:
         """
         if is_named and self.view.reads is not None:
             await self.accounts(organization_id, balances=False)
+        only = ActivityFilter(date_start=date_start, date_end=date_end, hide_internal=True)
         seen: list[Transfer] = []
 
         def take(transfer: Transfer) -> bool:
@@ -231,9 +268,11 @@ class ScopedReads:
                 seen.append(self.view.transfer(transfer))
             return False  # so that the page never fills, and reading goes on
 
-        only = ActivityFilter(date_start=date_start, date_end=date_end, hide_internal=True)
-        end = await self.client.activity(organization_id, first=1, only=only, keep=take)
-        return total_activity(seen, end, organization_id, date_start, date_end)
+        async def add_up() -> ActivityTotals:
+            end = await self.client.activity(organization_id, first=1, only=only, keep=take)
+            return total_activity(seen, end, organization_id, date_start, date_end)
+
+        return await self._read(("totals", self.view, organization_id, only), add_up)
 
     async def activity_summary(self) -> ActivitySummary:
         """Read this month's numbers; see `SequenceClient.activity_summary`.
@@ -246,20 +285,42 @@ class ScopedReads:
                 'The summary is about all accounts, so that it needs `reads = ["*"]` in the policy. Only the owner can'
                 " grant it. List the activity instead."
             )
-        return await self.client.activity_summary()
+        return await self._read("summary", self.client.activity_summary)
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
         """Read one transfer; see `SequenceClient.transfer_detail`."""
-        if self.view.reads is None:
+
+        async def read() -> TransferDetail:
             return await self.client.transfer_detail(organization_id, transfer_id)
+
+        key = ("transfer", organization_id, transfer_id)
+        if self.view.reads is None:
+            return await self._read(key, read)
         not_found = NotFoundError(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
         try:
-            transfer = await self.client.transfer_detail(organization_id, transfer_id)
+            transfer = await self._read(key, read)
         except NotFoundError:
             raise not_found from None
         if not self.view.shows(transfer):
             raise not_found
         return self.view.transfer(transfer)
+
+    async def _accounts(self, organization_id: str | None = None, *, balances: bool = True) -> Fresh[Accounts]:
+        async def read() -> Accounts:
+            return await self.client.accounts(organization_id, balances=balances)
+
+        with_balances = balances or not self.client.capabilities.balances_apart
+        return await self._answer(("accounts", organization_id, with_balances), read)
+
+    async def _read(self, key: Hashable, read: Callable[[], Awaitable[_A]]) -> _A:
+        return (await self._answer(key, read)).value
+
+    async def _answer(self, key: Hashable, read: Callable[[], Awaitable[_A]]) -> Fresh[_A]:
+        """Read, or use an answer again. The key names all that the answer depends on."""
+        answer, is_used_again = await self.fresh.read(key, read, again=self.again)
+        if is_used_again:
+            self.on_age(self.fresh.age_seconds(answer))
+        return answer
 
 
 def _is_named(transfer: Transfer, folded_name: str) -> bool:

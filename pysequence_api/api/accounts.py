@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from pydantic import TypeAdapter
 
+from pysequence_api.api.encoded import encoded
 from pysequence_api.api.parameters import OrganizationQuery, Reads, needs
 from pysequence_api.models import Accounts, FoundAccounts, PartyId
 from pysequence_api.safeguards.policy import Scope
@@ -12,10 +14,16 @@ from pysequence_api.web.errors import READ_STATUSES, responses
 router = APIRouter(tags=["accounts"], dependencies=[needs(Scope.READ_ACCOUNTS)])
 
 
-@router.get("/api/accounts", responses=responses(404, *READ_STATUSES))
-async def list_accounts(reads: Reads, org_id: OrganizationQuery = None) -> Accounts:
+_ACCOUNTS = TypeAdapter(Accounts)
+
+
+@router.get("/api/accounts", responses=responses(404, *READ_STATUSES), response_model=Accounts)
+async def list_accounts(reads: Reads, response: Response, org_id: OrganizationQuery = None) -> Accounts | Response:
     """List the pods, ports and external accounts that the caller may see."""
-    return await reads.accounts(org_id)
+    if org_id is not None:
+        return await reads.accounts(org_id)
+    _, answer = await encoded(reads, response, _ACCOUNTS, lambda accounts: accounts)
+    return answer
 
 
 Wanted = Annotated[PartyId, Query(description="A name in any case, a part of one, or an id")]

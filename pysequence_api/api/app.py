@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from fastapi import APIRouter, Depends, Security
+from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
@@ -13,7 +13,7 @@ from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
 from pysequence_api.records.keys import looks_like_key
 from pysequence_api.settings import variable
-from pysequence_api.web.access import API_KEY, HostCheck, KeyCheck, OriginCheck
+from pysequence_api.web.access import HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.query import check_query
@@ -38,6 +38,8 @@ TAGS = [
     {"name": "metrics", "description": "Metrics for a monitoring system."},
     {"name": "health", "description": "The health check."},
 ]
+_WITH_KEY = (pods, accounts, limits, activity, transfers, attempts, freeze, metrics)
+"""The modules whose routes need a key."""
 
 
 def create_app(gateway: Gateway) -> DescribedApi:
@@ -64,6 +66,7 @@ def create_app(gateway: Gateway) -> DescribedApi:
     app.state.gateway = gateway
     app.state.request_counts = RequestCounts()
     app.router.routes.extend(_routes())
+    app.state.api_routes = [route for module in (health, *_WITH_KEY) for route in module.router.routes]
     add_handlers(app)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
@@ -80,8 +83,8 @@ def _routes() -> tuple[BaseRoute, ...]:
     """Put the routes together, once for all applications of this process: they take longer than the rest of one."""
     router = APIRouter(generate_unique_id_function=_operation_id, dependencies=[Depends(check_query)])
     router.include_router(health.router)
-    for module in (pods, accounts, activity, transfers, attempts, limits, freeze, metrics):
-        router.include_router(module.router, dependencies=[Security(API_KEY)])
+    for module in _WITH_KEY:
+        router.include_router(module.router)
     return tuple(router.routes)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from pysequence_api.web.access import HEALTH_PATH, KEY_SCHEMES
 from pysequence_api.web.errors import HEADERS
 
 EXAMPLES_PATH = Path(__file__).with_name("examples.json")
@@ -28,6 +29,11 @@ class DescribedApi(FastAPI):
             examples = json.loads(EXAMPLES_PATH.read_bytes())
             components = document["components"]
             components["headers"] = HEADERS
+            components["securitySchemes"] = KEY_SCHEMES
+            for path, item in document["paths"].items():
+                if path != HEALTH_PATH:
+                    for operation in item.values():
+                        operation["security"] = [{name: []} for name in KEY_SCHEMES]
             for operation in operations(document):
                 _name_body(operation, components["schemas"])
                 for answer in operation["responses"].values():

@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request, params
+from fastapi import Depends, Path, Query, Request, Response, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -16,6 +16,7 @@ from pysequence_api.safeguards.policy import Scope
 from pysequence_api.web.access import CALLER_STATE
 
 MAX_NAME_CHARACTERS = 1000
+AGE_HEADER = "Age"
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -36,10 +37,18 @@ class NameConvertor(Convertor[str]):
 register_url_convertor("name", NameConvertor())
 
 
-def _gateway(request: Request) -> Gateway:
+# Dependencies are coroutines, because FastAPI runs each plain function in a thread. They are few, because FastAPI takes
+# longer to resolve them than they take.
+
+
+def _gateway_of(request: Request) -> Gateway:
     gateway = request.app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway
+
+
+async def _gateway(request: Request) -> Gateway:
+    return _gateway_of(request)
 
 
 def _iso_date(value: object) -> object:
@@ -52,18 +61,33 @@ def _iso_date(value: object) -> object:
 OpenGateway = Annotated[Gateway, Depends(_gateway)]
 
 
-def _caller(request: Request, gateway: OpenGateway) -> Caller:
+def _caller_of(request: Request) -> Caller:
     caller = getattr(request.state, CALLER_STATE)
     assert isinstance(caller, Caller)
-    gateway.require_current(caller)
+    return caller
+
+
+async def _caller(request: Request) -> Caller:
+    caller = _caller_of(request)
+    _gateway_of(request).require_current(caller)
     return caller
 
 
 RequestCaller = Annotated[Caller, Depends(_caller)]
 
 
-def _reads(gateway: OpenGateway, caller: RequestCaller) -> ScopedReads:
-    return ScopedReads(gateway.client, gateway.view_of(caller))
+async def _reads(request: Request, response: Response) -> ScopedReads:
+    def tell_age(age_seconds: float) -> None:
+        response.headers[AGE_HEADER] = str(max(int(age_seconds), int(response.headers.get(AGE_HEADER, "0"))))
+
+    again = not _is_no_cache(request)
+    return _gateway_of(request).reads_of(_caller_of(request), again=again, on_age=tell_age)
+
+
+def _is_no_cache(request: Request) -> bool:
+    """Say whether the caller wants an answer from Sequence itself (RFC 9111, section 5.2.1)."""
+    directives = ",".join(request.headers.getlist("cache-control")).lower().split(",")
+    return not {"no-cache", "no-store", "max-age=0"}.isdisjoint(one.strip() for one in directives)
 
 
 Reads = Annotated[ScopedReads, Depends(_reads)]
@@ -73,9 +97,9 @@ Reads = Annotated[ScopedReads, Depends(_reads)]
 def needs(*scopes: Scope) -> params.Depends:
     """Make the check that a caller has scopes, for the dependencies of routes. It runs before all others."""
 
-    def check(gateway: OpenGateway, caller: RequestCaller) -> None:
+    async def check(request: Request) -> None:
         for scope in scopes:
-            gateway.require(caller, scope)
+            _gateway_of(request).require(_caller_of(request), scope)
 
     return params.Depends(check)
 

@@ -1,11 +1,13 @@
 """Pods and their balances."""
 
 from fastapi import APIRouter, Response
+from pydantic import TypeAdapter
 
 from pysequence_api.account.names import find_pod_by_name
 from pysequence_api.account.totals import total_of
+from pysequence_api.api.encoded import COMPLETE_HEADER, encoded, tell_if_incomplete
 from pysequence_api.api.parameters import OpenGateway, OrganizationId, PodId, PodName, Reads, needs
-from pysequence_api.models import Accounts, Pod, PodDetail, TotalBalance
+from pysequence_api.models import Pod, PodDetail, TotalBalance
 from pysequence_api.safeguards.policy import Scope
 from pysequence_api.web.errors import READ_STATUSES, Responses, headers, responses
 
@@ -14,29 +16,31 @@ _WITH_ACTIVITY = [needs(Scope.READ_ACTIVITY)]
 """For answers that also show transfers."""
 
 
-COMPLETE_HEADER = "X-Complete"
+_PODS: TypeAdapter[tuple[Pod, ...]] = TypeAdapter(tuple[Pod, ...])
+_TOTAL = TypeAdapter(TotalBalance)
 _WITH_HEADER: Responses = {200: headers(COMPLETE_HEADER)}
 
 
-@router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER)
-async def list_pods(reads: Reads, response: Response) -> tuple[Pod, ...]:
+@router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER, response_model=tuple[Pod, ...])
+async def list_pods(reads: Reads, response: Response) -> Response:
     """List all pods that the caller may see, with their balances."""
-    accounts = await reads.accounts()
-    _tell_if_incomplete(accounts, response)
-    return accounts.pods
+    accounts, answer = await encoded(reads, response, _PODS, lambda accounts: accounts.pods)
+    tell_if_incomplete(accounts, answer)
+    return answer
 
 
-@router.get("/api/pods/balance", responses=responses(*READ_STATUSES))
-async def get_total_balance(reads: Reads) -> TotalBalance:
+@router.get("/api/pods/balance", responses=responses(*READ_STATUSES), response_model=TotalBalance)
+async def get_total_balance(reads: Reads, response: Response) -> Response:
     """Add up what all pods hold that the caller may see, and say what the total leaves out."""
-    return total_of(await reads.accounts())
+    _, answer = await encoded(reads, response, _TOTAL, total_of)
+    return answer
 
 
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES) | _WITH_HEADER)
 async def get_pod_balance(reads: Reads, response: Response, pod_name: PodName) -> Pod:
     """Find one pod by its name, among those that the caller may see."""
     accounts = await reads.accounts(balances=False)
-    _tell_if_incomplete(accounts, response)
+    tell_if_incomplete(accounts, response)
     return await reads.with_balance(find_pod_by_name(pod_name, accounts.pods, complete=accounts.complete))
 
 
@@ -50,9 +54,3 @@ async def get_pod_detail(gateway: OpenGateway, reads: Reads, pod_id: PodId) -> P
 async def get_pod_detail_of_organization(reads: Reads, org_id: OrganizationId, pod_id: PodId) -> PodDetail:
     """Get one pod of any organization, with its latest transfers."""
     return await reads.pod_detail(org_id, pod_id)
-
-
-def _tell_if_incomplete(accounts: Accounts, response: Response) -> None:
-    """Set the header of answers that have no field for it."""
-    if not accounts.complete:
-        response.headers[COMPLETE_HEADER] = "false"

@@ -18,6 +18,7 @@ def openapi_schema() -> dict[str, Any]:
         transfers=cast(Any, None),
         previewer=cast(Any, None),
         preview_rate=cast(Any, None),
+        fresh=cast(Any, None),
         follow_up=cast(Any, None),
         records=cast(Any, None),
         names=cast(Any, None),

@@ -153,18 +153,18 @@ IdempotencyKey = Annotated[
 ]
 
 
-def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None:
+async def _key(request: Request, idempotency_key: IdempotencyKey = None) -> str | None:
     if len(request.headers.getlist(IDEMPOTENCY_HEADER)) > 1:
         problem = {"type": "duplicate", "loc": ("header", IDEMPOTENCY_HEADER), "msg": "must not be sent twice"}
         raise RequestValidationError([problem])
     return idempotency_key
 
 
-def _count_transfers(request: Request, gateway: OpenGateway, caller: RequestCaller) -> None:
+async def _count_transfers(request: Request, gateway: OpenGateway, caller: RequestCaller) -> None:
     count_by(request, gateway.transfers.rate, caller.name)
 
 
-def _count_previews(request: Request, gateway: OpenGateway, caller: RequestCaller) -> None:
+async def _count_previews(request: Request, gateway: OpenGateway, caller: RequestCaller) -> None:
     count_by(request, gateway.preview_rate, caller.name)
 
 

@@ -155,6 +155,8 @@ def _print_judgement(judgement: Judgement, current: CurrentPolicy | None, caller
 def _decided(judgement: Judgement) -> str:
     if judgement.code is None:
         return "Allowed." if judgement.rule is None else f"Allowed by the rule {judgement.rule.name}."
+    if judgement.asks and judgement.rule is not None:
+        return f"The rule {judgement.rule.name} asks the owner, who has {judgement.rule.approval_minutes} minutes."
     return f"Refused with the code {judgement.code}."
 
 

@@ -291,7 +291,8 @@ def _try(settings: Settings, text: str, since: datetime | None = None) -> Trial:
         return row, None if current is None else current.policy, attempts_for(reader, since), warnings
 
     row, current, attempts, warnings = records.read(ask)
-    replayed = run_again(as_they_are(records, attempts), policy, limits, since=since)
+    asked = records.read(lambda reader: reader.asked_attempts())
+    replayed = run_again(as_they_are(records, attempts), policy, limits, since=since, asked=asked)
     return Trial(policy, row, compare(current, policy), replayed, warnings)
 
 

@@ -67,6 +67,9 @@ def _findings(reader: Reader, settings: Settings) -> Iterator[Finding]:
     callers = ", ".join(_caller(reader, current.policy, name) for name in current.policy.callers) or "no callers"
     granted = _granted(current.policy.caller(DEFAULT_CALLER))
     yield ok(NAME, f"version {current.version}; callers: {callers}; {DEFAULT_CALLER} is granted {granted}")
+    if settings.owner_totp is None and reader.owner_secrets().totp_secret is None and _asks(current.policy):
+        said = "a rule asks for your approval, and you have no authenticator, so you can approve nothing"
+        yield warning(NAME, said, "pysequence-api owner setup")
     for text in unmatched(current.policy, reader, reader.now, has_default=False):
         said, _, fix = text.partition(". ")
         yield warning(NAME, said.removesuffix("."), fix or APPLY)
@@ -86,6 +89,10 @@ def _caller(reader: Reader, policy: Policy, name: str) -> str:
     if policy.caller(name).is_expired(reader.now):
         states.append("expired")
     return f"{name} ({', '.join(states)})" if states else name
+
+
+def _asks(policy: Policy) -> bool:
+    return any(rule.approve_above_cents is not None for caller in policy.callers.values() for rule in caller.rules)
 
 
 def _granted(caller: Caller) -> str:

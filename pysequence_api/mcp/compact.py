@@ -22,6 +22,7 @@ from pysequence_api.models import (
     Port,
     Transfer,
 )
+from pysequence_api.records.attempts import Freeze
 from pysequence_api.safeguards.status import AttemptStatus, CallerLimits, Limits
 from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 
@@ -147,10 +148,15 @@ def compact_pending(pending: PendingTransfer) -> Answer:
     return _known(
         state=pending.state.value,
         attempt_id=pending.attempt_id,
-        expires_at=pending.expires_at.isoformat(timespec="seconds"),
+        expires_at=_seconds(pending.expires_at),
         detail="The owner has to approve it. Nothing was sent. Once approved, it is sent: ask with get_attempt.",
         replayed=pending.replayed or None,
     )
+
+
+def compact_freeze(caller: str, frozen: Freeze) -> Answer:
+    """Say that the transfers of a caller are frozen."""
+    return {"caller": caller, "frozen_since": _seconds(frozen.since), "frozen_reason": frozen.reason}
 
 
 def compact_preview(preview: Preview) -> Answer:

@@ -8,6 +8,7 @@ import json
 import logging
 from typing import Any
 
+import anyio
 from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -61,8 +62,12 @@ async def answer(request: Request, message: dict[str, Any]) -> Response:
     body = json.dumps(message).encode()
     answered = _Answered()
 
+    bodies: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
+        if not bodies:
+            await anyio.sleep_forever()  # the SDK watches for a disconnect; a call goes on without its client
+        return bodies.pop()
 
     manager = StreamableHTTPSessionManager(_SERVER, json_response=True, stateless=True)
     async with manager.run():

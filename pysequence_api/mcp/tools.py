@@ -54,7 +54,7 @@ class Call:
     @property
     def reads(self) -> ScopedReads:
         """What the caller may see of the account."""
-        return ScopedReads(self.gateway.client, self.gateway.view_of(self.caller))
+        return self.gateway.reads_of(self.caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ async def freeze_me(call: Call, wanted: FreezeArguments) -> compact.Answer:
     """Freeze the transfers of the caller."""
     name, reason = call.caller.name, wanted.reason or None
     frozen = await anyio.to_thread.run_sync(freeze, call.gateway.records, reason, name, Channel.API)
-    return {"caller": name, "frozen_since": frozen.since.isoformat(timespec="seconds"), "frozen_reason": frozen.reason}
+    return compact.compact_freeze(name, frozen)
 
 
 TOOLS = (
@@ -207,8 +207,8 @@ TOOLS = (
     Tool(
         "get_attempt",
         "What became of a transfer. awaiting_approval: it is sent once the owner approves it; accepted: Sequence took"
-        " it, it has not arrived; arrived: it has; returned: the"
-        " money came back; unknown: do not send it again, ask later.",
+        " it, it has not arrived; arrived: it has; returned: the money came back; unknown: do not send it again, ask"
+        " later.",
         AttemptArguments,
         get_attempt,
         None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pysequence_api.clock import read_time
+from pysequence_api.errors import Code
 from pysequence_api.money import format_cents
 from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER
 from pysequence_api.records.audit import EventType, Line
@@ -62,7 +63,7 @@ def about(
         case EventType.RESTORED:
             body = _body(line, "Transfers are frozen until you unfreeze them.", look="pysequence-api limits show")
             return Message(NotifyEvent.RECORDS, "The records were restored", body)
-        case "owner_code_changed" | "owner_password_changed":
+        case EventType.OWNER_CODE_CHANGED | EventType.OWNER_PASSWORD_CHANGED:
             return _owner(line)
         case _:
             return _transfer(line, names, earlier, above_cents)
@@ -74,16 +75,19 @@ def _transfer(
     look = f"pysequence-api transfers status {line.attempt_id}" if line.attempt_id else "pysequence-api audit tail"
     event, details = None, _said("Reason", line.error)
     match line.event_type, line.outcome:
-        case "approval_requested", _:
+        case EventType.APPROVAL_REQUESTED, _:
             event, title = NotifyEvent.APPROVAL, "A transfer waits for your approval"
-            expires_at = read_time(str((line.model_extra or {}).get("expires_at")))
-            until = "" if expires_at is None else f"\nUntil {_shown(expires_at)}"
-            details = _said("The caller says", line.reason) + until
+            expires_at = read_time(line.expires_at)
+            until = "" if expires_at is None else f"Until {_shown(expires_at)}"
+            said = _said("The caller says", line.reason), _said("Description", line.description)
+            details = "\n".join(each for each in (*said, until) if each)
             look = f"pysequence-api approvals show {line.attempt_id}"
         case EventType.FAILED, State.UNKNOWN:
             event, title = NotifyEvent.UNKNOWN, "The outcome of a transfer is unknown"
             details += "\nIt counts until its outcome is known. Do not send it again."
-        case EventType.FAILED, _ if _has(earlier, "approval_granted") and not _has(earlier, EventType.REQUESTED):
+        case EventType.FAILED | EventType.CANCELLED, _ if (
+            _was_approved_and_not_sent(earlier) and line.code != Code.CANCELLED
+        ):
             event, title = NotifyEvent.APPROVAL, "A transfer that you approved was not sent"
         case EventType.RETURNED, _:
             event, title = NotifyEvent.RETURNED, "The money of a transfer came back"
@@ -171,9 +175,8 @@ def _key(line: Line) -> Message:
 
 
 def _owner(line: Line) -> Message:
-    is_lost = (line.model_extra or {}).get("lost") is True
-    how = "As lost: without a code of the one before" if is_lost else ""
-    what = "authenticator was replaced" if line.event_type == "owner_code_changed" else "password was changed"
+    how = "As lost: without a code of the one before" if (line.model_extra or {}).get("lost") is True else ""
+    what = "authenticator was replaced" if line.event_type == EventType.OWNER_CODE_CHANGED else "password was changed"
     body = _body(line, how, IF_NOT_YOU, look="pysequence-api audit tail")
     return Message(NotifyEvent.OWNER, f"The owner's {what}", body)
 
@@ -196,5 +199,6 @@ def _said(what: str, text: str | None) -> str:
     return f"{what}: {stranger(text)}" if text else ""
 
 
-def _has(lines: tuple[Line, ...], event_type: str) -> bool:
-    return any(line.event_type == event_type for line in lines)
+def _was_approved_and_not_sent(earlier: tuple[Line, ...]) -> bool:
+    events = {line.event_type for line in earlier}
+    return EventType.APPROVAL_GRANTED in events and EventType.REQUESTED not in events

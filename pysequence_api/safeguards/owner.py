@@ -10,6 +10,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 
 import pyotp
 from pydantic import SecretStr
@@ -308,8 +309,7 @@ def _pause(failures: int, most_seconds: int) -> timedelta:
 
 def _seconds_until(until: datetime, now: datetime, most: int) -> int:
     """Return for how long to wait; never longer than a pause is, also if the clock was set back."""
-    seconds = (until - now).total_seconds()
-    return 0 if seconds <= 0 else min(most, int(seconds) + 1)
+    return max(0, min(most, ceil((until - now).total_seconds())))
 
 
 def _with_session(writer: Writer) -> OwnerSecrets:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -69,36 +69,45 @@ def history_of(attempts: Iterable[Attempt], now: datetime) -> "InMemoryHistory":
     return history
 
 
-def replay(attempts: Iterable[Attempt], policy: Policy, limits: Limits, *, since: datetime | None = None) -> Replay:
+def replay(
+    attempts: Iterable[Attempt],
+    policy: Policy,
+    limits: Limits,
+    *,
+    since: datetime | None = None,
+    asked: Collection[str] = (),
+) -> Replay:
     """Run recorded attempts through a policy. Budgets accumulate what this policy lets through, and nothing else.
 
     An attempt that was let through counts as its record says. One that was refused, and now is allowed, counts as if
     it had been made at once. A transfer whose money came back never counts in its month: when that was known is not
-    in its record.
+    in its record. What the owner approved counts as its record says if this policy asks, too.
 
     Args:
         attempts: oldest first.
         policy: the other policy.
         limits: the global limits.
         since: earlier attempts only fill the budgets, and are in no result; ``None`` for all.
+        asked: the attempts that the owner was asked about, by their ids.
     """
     history, changed, not_judged = InMemoryHistory(), list[Changed](), Used()
     totals = dict.fromkeys(Change, Used())
     by_code: dict[tuple[Change, str], Used] = defaultdict(Used)
     types = {account_id(account): AccountType(account.partition(":")[0]) for account in policy.accounts.values()}
     for attempt in attempts:
-        past, order = _past(attempt), _order(attempt, types)
+        past, order = _past(attempt, asked), _order(attempt, types)
+        is_counted = RULES[attempt.state].counts
         is_told = since is None or attempt.created_at >= since
         if past is None or order is None:
             not_judged = _plus(not_judged, attempt) if is_told else not_judged
-            if past is _Decision.ALLOWED:
+            if past is _Decision.ALLOWED or is_counted:
                 history.add(attempt)
             continue
         history.advance(attempt.created_at)
         judgement = judge(policy, attempt.caller, order, history=history, limits=limits, now=attempt.created_at)
         now = _decision(judgement)
-        if now is _Decision.ALLOWED:
-            history.add(attempt, is_made_at_once=past is not _Decision.ALLOWED)
+        if now is _Decision.ALLOWED or (now is _Decision.ASKS and past is _Decision.ASKS and is_counted):
+            history.add(attempt, is_made_at_once=past is not _Decision.ALLOWED and not is_counted)
         if not is_told:
             continue
         change = Change.SAME if now is past else _CHANGES[now]
@@ -126,9 +135,9 @@ _JUDGED = set(PolicyCode) - {PolicyCode.FROZEN}
 """The codes of refusals that another policy could change."""
 
 
-def _past(attempt: Attempt) -> _Decision | None:
+def _past(attempt: Attempt, asked: Collection[str] = ()) -> _Decision | None:
     """Return what was decided; ``None`` if something else than a policy refused it."""
-    if attempt.state in _ASKED or attempt.code == PolicyCode.NEEDS_APPROVAL:
+    if attempt.id in asked or attempt.state in _ASKED or attempt.code == PolicyCode.NEEDS_APPROVAL:
         return _Decision.ASKS
     if attempt.state is not State.REJECTED:
         return _Decision.ALLOWED

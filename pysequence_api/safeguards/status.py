@@ -235,26 +235,33 @@ def list_attempts(
     """
 
     key_sha256 = None if key is None else sha256_of(key.encode())
+    # What is recorded as one of the last three can be another state by now.
+    recorded = None if state is None else {state, State.RESERVED, State.SENDING, State.AWAITING_APPROVAL}
 
     def ask(reader: Reader) -> AttemptList:
         before = reader.attempt(after) if after else None
         if after and (before is None or before.caller != caller):
             raise InvalidRequestError(NOT_A_CURSOR)
         overdue = reader.overdue_approvals()
-
-        def matches(attempt: Attempt) -> bool:
-            has_key = key_sha256 in {None, attempt.key_sha256}
-            return has_key and state in {None, decide.state_now(attempt, records.owners, overdue)}
-
-        is_filtered = state is not None or key is not None
-        read = reader.attempts_of(caller, MAX_ATTEMPTS_READ if is_filtered else limit + 1, before)
-        found = [one for one in read if matches(one)]
-        page = found[:limit]
-        end = page[-1] if len(found) > limit else read[-1] if len(read) == MAX_ATTEMPTS_READ else None
-        return AttemptList(
-            attempts=tuple(_status_of(reader, one, records.owners) for one in page),
-            page_info=PageInfo(end_cursor="" if end is None else end.id, has_next_page=end is not None),
-        )
+        count = limit + 1 if state is None and key is None else MAX_ATTEMPTS_READ
+        listed = reader.outlines_of(caller, count, before)
+        # An order that waited for the owner can have more keys than its first one.
+        named = None if key_sha256 is None else reader.attempt_by_key(caller, key_sha256)
+        found: list[AttemptStatus] = []
+        for one in listed:
+            has_key = key_sha256 in {None, one.key_sha256} or (named is not None and one.id == named.id)
+            if has_key and (recorded is None or one.state in recorded):
+                attempt = reader.attempt(one.id)
+                if attempt is not None and state in {None, decide.state_now(attempt, records.owners, overdue)}:
+                    found.append(_status_of(reader, attempt, records.owners))
+            if len(found) > limit:
+                break
+        end = ""
+        if len(found) > limit:
+            end = found[limit - 1].attempt_id
+        elif len(listed) == MAX_ATTEMPTS_READ:
+            end = listed[-1].id
+        return AttemptList(attempts=tuple(found[:limit]), page_info=PageInfo(end_cursor=end, has_next_page=bool(end)))
 
     return records.read(ask)
 

@@ -115,7 +115,8 @@ A = TypeVar("A", bound="CompletedTransfer | PendingTransfer")
 class Result(BaseModel):
     """The base of what the service answers."""
 
-    model_config = ConfigDict(frozen=True)
+    # Every field is in every answer, also one that is null.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class CompletedTransfer(Result):
@@ -582,12 +583,14 @@ class TransferService:
         if (error := self._records.read(self._owner.check_pause)) is not None:
             raise error
         self._client.check_order(order)
-        problem = await self._problem_of(attempt, order)
-        await self._check_clock()
-        if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
-            await self._count_missing()
+        if attempt.id in owners.running:  # whoever comes second must not take it from the first one
+            raise ApprovalOverError("It is being approved right now.", attempt_id=attempt.id)
         owners.running.add(attempt.id)
         try:
+            problem = await self._problem_of(attempt, order)
+            await self._check_clock()
+            if self._records.read(lambda reader: decide.must_count_missing(reader, attempt.caller)):
+                await self._count_missing()
             approve = partial(
                 approving.approve,
                 owners=owners,
@@ -623,7 +626,9 @@ class TransferService:
         source = accounts.find(order.source_type, order.source_id)
         destination = accounts.find(order.destination_type, order.destination_id)
         if source is None or destination is None or attempt.organization_id not in {None, source.organization_id}:
-            return InvalidRequestError("It was requested for another account than this process uses, or is not whole.")
+            return InvalidRequestError(
+                "This process uses another account than the request, or Sequence left out a part of it. It still waits."
+            )
         if source.balance_cents is not None and source.balance_cents < order.amount_cents:
             return LowBalanceError(
                 f"The balance of the source is {format_cents(source.balance_cents)}, which is too low. It still waits."

@@ -45,12 +45,14 @@ class Capabilities:
         resend: a transfer whose answer was lost can be sent again, and moves money once.
         kyc: a transfer names a KYC id.
         sign_in: there is an account to sign in to, and an access token, which expires.
+        balances_apart: each balance is a request of its own, so that a list can be read without them.
     """
 
     upstream: Upstream
     resend: bool = False
     kyc: bool = False
     sign_in: bool = False
+    balances_apart: bool = False
 
 
 class PreparedTransfer(ABC):

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
-from fastapi.security import APIKeyHeader
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -48,9 +47,14 @@ OTHER_HOST = f"This host name is not allowed. {variable('allowed_hosts')} lists 
 TWO_KEYS = "Send one API key: in X-API-Key or as Authorization: Bearer, not in both"
 MISTYPED_KEY = f"{INVALID_KEY}: it is not complete, or mistyped (its checksum is wrong)"
 
-API_KEY = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="The key of a caller, or the value of `SEQUENCE_API_KEY`."
-)
+KEY_SCHEMES = {
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The key of a caller, or the value of `SEQUENCE_API_KEY`.",
+    }
+}
 """Describes the key in the OpenAPI schema. `KeyCheck` does the checking."""
 
 

@@ -179,15 +179,23 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    detail = error.detail
+    detail, headers = error.detail, dict(error.headers or {})
     if error.status_code == 404:
         detail = "This path does not exist. /openapi.json lists all paths."
     elif error.status_code == 405:
-        detail = f"This path only allows {(error.headers or {}).get('Allow', 'other methods')}."
+        headers["Allow"] = ", ".join(sorted(_allowed_methods(request))) or headers["Allow"]
+        detail = f"This path only allows {headers['Allow']}."
     code = _CODES.get(error.status_code, Code.INVALID_REQUEST)
     content = {"detail": detail, "code": code} | _nothing_sent(request)
-    headers = {**(error.headers or {}), **rate_headers(request)}
-    return JSONResponse(content, status_code=error.status_code, headers=headers)
+    return JSONResponse(content, status_code=error.status_code, headers=headers | rate_headers(request))
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """List the methods of a path of the API. FastAPI names those of the first route alone that matches it."""
+    routes = [one for one in request.app.state.api_routes if one.path_regex.match(request.scope["path"])]
+    # `/api/transfers/preview` has a route of its own, and is no transfer.
+    fewest = min((len(one.param_convertors) for one in routes), default=0)
+    return {method for one in routes if len(one.param_convertors) == fewest for method in one.methods}
 
 
 _CODES = {

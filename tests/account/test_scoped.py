@@ -26,7 +26,9 @@ async def world(tmp_path: Path, upstream: str) -> AsyncIterator[World]:
 
 
 def reads_of(world: World, *names: str) -> ScopedReads:
-    return ScopedReads(world.gateway.client, View(frozenset(f"POD:{world.pod_ids[name]}" for name in names)))
+    return ScopedReads(
+        world.gateway.client, View(frozenset(f"POD:{world.pod_ids[name]}" for name in names)), world.gateway.fresh
+    )
 
 
 def organization_of(world: World) -> str:

@@ -46,6 +46,10 @@ async def test_a_transfer_that_asks_is_202_and_is_polled_without_sequence(world:
     assert (asked["state"], asked["amount_cents"], asked["rule"]) == ("awaiting_approval", 5_000, "rent")
     assert answer.headers["Location"] == f"/api/attempts/{asked['attempt_id']}"
     assert int(answer.headers["Retry-After"]) > 0
+    assert (await ask(world, bot, "another")).json() == asked
+    for key in ("rent", "another"):
+        [listed] = (await bot.get("/api/attempts", params={"key": key})).json()["attempts"]
+        assert (listed["attempt_id"], listed["state"]) == (asked["attempt_id"], "awaiting_approval")
     again = await ask(world, bot)
     assert (again.status_code, again.json()) == (202, asked)
     assert again.headers["Idempotency-Replayed"] == "true"

@@ -79,7 +79,13 @@ async def test_unknown_path_is_404(shared_client: httpx.AsyncClient, path: str) 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("POST", "/api/pods", "GET"), ("DELETE", "/api/transfers/x", "GET"), ("GET", "/api/transfers", "POST")],
+    [
+        ("POST", "/api/pods", "GET"),
+        ("DELETE", "/api/transfers/x", "GET"),
+        ("GET", "/api/transfers", "POST"),
+        ("POST", "/api/attempts/x", "DELETE, GET"),
+        ("PUT", "/api/transfers/preview", "POST"),
+    ],
 )
 async def test_wrong_method_is_405(shared_client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
     answer = await shared_client.request(method, path)

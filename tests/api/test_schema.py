@@ -132,7 +132,7 @@ def test_answers_match_the_schema(api_schema: Any, sandbox_server: Server, metho
     check()
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(route for route in ROUTES if "{" in route[1]))
+@pytest.mark.parametrize(("method", "path"), sorted(route for route in ROUTES if "{" in route[1] and route[0] == "get"))
 def test_answers_about_existing_ids_match_the_schema(
     api_schema: Any, sandbox_server: Server, method: str, path: str
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -95,6 +96,18 @@ async def test_a_body_that_is_no_message(client: httpx.AsyncClient) -> None:
     ).status_code == 202
     answered = await client.post("/mcp", json=PING, headers=[key, ("Accept", "text/html")])
     assert answered.status_code == 406
+
+
+async def test_no_request_opens_a_stream(client: httpx.AsyncClient) -> None:
+    version = "2026-07-28"
+    meta = {"io.modelcontextprotocol/protocolVersion": version, "io.modelcontextprotocol/clientCapabilities": {}}
+    listen = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": {"_meta": meta}}
+    about = (("MCP-Protocol-Version", version), ("Mcp-Method", "subscriptions/listen"))
+    with anyio.fail_after(10):
+        answered = await ping(client, ("X-API-Key", API_KEY), *about, content=json.dumps(listen))
+    assert answered.status_code >= 400
+    assert answered.headers["Content-Type"] == "application/json"
+    assert "error" in answered.json()
 
 
 async def test_pages_of_other_sites_are_kept_out(world: World, client: httpx.AsyncClient) -> None:

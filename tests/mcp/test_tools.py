@@ -305,3 +305,17 @@ async def test_a_caller_sees_and_moves_what_its_policy_allows(world: World) -> N
         assert (preview["verdict"], preview["code"]) == ("refused", "frozen")
         assert preview["failed"]
     assert len(await world.moved()) > 0
+
+
+@pytest.mark.upstream("graphql")
+async def test_a_pending_approval_is_no_error(world: World) -> None:
+    table = RULE.replace("max_cents = 5000", "max_cents = 5000\napprove_above_cents = 1000")
+    async with caller(world, table) as client:
+        pending = answer(await client.call_tool("transfer", order(world, 4000)))
+        again = answer(await client.call_tool("transfer", order(world, 4000)))
+        found = answer(await client.call_tool("get_attempt", {"idempotency_key": "one"}))
+    assert pending["state"] == "awaiting_approval"
+    assert pending["expires_at"]
+    assert again["attempt_id"] == pending["attempt_id"] == found["attempt_id"]
+    assert found["state"] == "awaiting_approval"
+    assert world.requests("CreatePayment") == []

@@ -14,7 +14,7 @@ import pytest
 import time_machine
 from pydantic import SecretStr
 
-from pysequence_api.errors import PolicyRefusedError
+from pysequence_api.errors import GatewayError, PolicyRefusedError
 from pysequence_api.files import read_bytes
 from pysequence_api.notify import Notifier, channels, notifier, open_notifier
 from pysequence_api.notify.told import FILE_NAME
@@ -24,6 +24,7 @@ from pysequence_api.records.callers import Caller, add, remove, revoke, rotate
 from pysequence_api.records.control import freeze, unfreeze
 from pysequence_api.records.names import MAX_NAME_CHARACTERS, known_names
 from pysequence_api.settings import NotifyEvent
+from tests.approvals import BOT, TOTP_SECRET, apply_rules, approve, code_now
 from tests.notify.receiver import TOKEN, Receiver, receiving
 from tests.policies import NO_BREAKER, apply_policy
 from tests.world import DESTINATION, GRACE_SECONDS, SOURCE, World
@@ -108,48 +109,43 @@ async def test_each_event_is_told(world: World) -> None:
     assert "://" not in receiver.bodies
 
 
-async def test_approvals_and_changes_of_the_owners_secrets_are_told(world: World) -> None:
-    order: dict[str, Any] = {
-        "amount_cents": 5_000,
-        "source": world.pod_ids[SOURCE],
-        "destination": world.pod_ids[DESTINATION],
-        "attempt_id": "a-1",
-        "caller": "one",
-    }
-    events: dict[str, dict[str, Any]] = {
-        "approval_requested": order | {"reason": "the rent", "expires_at": "2026-11-23T12:30:00+00:00"},
-        "approval_granted": order,
-        "transfer_failed": order | {"outcome": "failed", "error": "no connection"},
-        "owner_code_changed": {"lost": True},
-        "owner_password_changed": {},
-    }
-    at = world.gateway.records.now()
-
-    def add_events(writer: Writer) -> None:
-        for event_type, more in events.items():
-            line = {"timestamp": at.isoformat(), "event_type": event_type, "prev": writer.audit_head()} | more
-            writer.add_line(json.dumps(line).encode(), at, event_type, more.get("attempt_id"))
-
+async def test_approvals_and_changes_of_the_owners_secrets_are_told(
+    world: World, traveller: time_machine.Traveller
+) -> None:
+    gateway = world.gateway
+    add(gateway.records, BOT.name)
+    apply_rules(world)
     with receiving() as receiver:
-        await receiver.wait_for(lambda: known_names(world.gateway.records))
+        await receiver.wait_for(lambda: known_names(gateway.records))
         async with telling(world, receiver.url):
-            world.gateway.records.write(add_events)
-            await receiver.wait_for(lambda: len(receiver.received) == 4)
+            gateway.owner.set_code(TOTP_SECRET, code_now(world))
+            traveller.shift(60)
+            gateway.owner.set_password("correct horse battery", code_now(world))
+            traveller.shift(60)
+            reason = "the rent, see https://evil.example"
+            asked = await gateway.transfers.transfer(world.order(), Channel.API, "k", caller=BOT, reason=reason)
+            gateway.transfers.stop()
+            with pytest.raises(GatewayError):
+                await approve(world, asked.attempt_id)
+            traveller.shift(60)
+            gateway.owner.set_code(TOTP_SECRET, code_now(world), lost=True)
+            await receiver.wait_for(lambda: len(receiver.received) == 5)
     assert receiver.titles == [
+        "The owner's authenticator was replaced",
+        "The owner's password was changed",
         "A transfer waits for your approval",
         "A transfer that you approved was not sent",
         "The owner's authenticator was replaced",
-        "The owner's password was changed",
     ]
-    assert receiver.received[0]["message"].splitlines() == [
+    waits = receiver.received[2]["message"].splitlines()
+    assert waits[:3] == [
         f"$50.00 from {SOURCE} to {DESTINATION}",
-        "By one",
-        "The caller says: the rent",
-        "Until 2026-11-23 12:30:00 UTC",
-        f"At {at:%Y-%m-%d %H:%M:%S} UTC",
-        "Look: pysequence-api approvals show a-1",
+        "By bot, rule rent",
+        "The caller says: the rent, see https: //evil.example",
     ]
-    assert "As lost" in receiver.received[2]["message"]
+    assert waits[3].startswith("Until 2026-11-23 ")
+    assert waits[-1] == f"Look: pysequence-api approvals show {asked.attempt_id}"
+    assert ["As lost" in message["message"] for message in receiver.received] == [False, False, False, False, True]
 
 
 async def test_what_is_not_chosen_is_not_told(world: World) -> None:
@@ -261,10 +257,11 @@ async def test_the_first_refusal_in_an_hour_is_told(world: World, traveller: tim
 
 async def test_text_from_others_is_one_short_line_without_markup(world: World) -> None:
     reason = "pay\nnow: [here](https://evil.example) @everyone `x` *y* " + "z" * 500
-    with receiving() as receiver:
-        async with telling(world, receiver.url):
+    with receiving() as receiver, receiving() as with_html:
+        async with telling(world, receiver.url, f"{with_html.url}&format=html"):
             freeze(world.gateway.records, reason)
-            await receiver.wait_for(lambda: receiver.received)
+            await receiver.wait_for(lambda: receiver.received and with_html.received)
+    assert "&apos;x&apos;" in with_html.bodies
     [line] = [line for line in receiver.bodies.splitlines() if line.startswith("Reason")]
     assert line.startswith("Reason: pay now: (here)(https: //evil.example) at everyone 'x' y z")
     assert len(line) <= len("Reason: ") + MAX_NAME_CHARACTERS

@@ -11,12 +11,14 @@ import pytest
 import time_machine
 from pydantic import SecretStr
 
+from pysequence_api.doctor.policy import check_policy_of
 from pysequence_api.errors import Code, GatewayError, InvalidRequestError, NotFoundError
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add, revoke
 from pysequence_api.records.check import check
 from pysequence_api.records.control import freeze, unfreeze
 from pysequence_api.records.states import State
+from pysequence_api.safeguards.decide import fail_dead
 from pysequence_api.safeguards.transfers import PendingTransfer
 from pysequence_api.sandbox import Sandbox
 from tests.approvals import BOT, RULES, TOTP_SECRET, apply_rules, approve, code_now
@@ -276,6 +278,9 @@ def _source(world: World) -> Any:
 async def test_the_name_that_is_shown_is_the_one_of_now(world: World) -> None:
     asked = await world.ask(caller=BOT)
     assert (await world.gateway.transfers.pending_one(asked.attempt_id)).destination.name == DESTINATION
+    renamed = {"kind": "values", "paths": ["me.memberships.*.organization.pods.*.name"], "value": "Renamed"}
+    world.fail(renamed, operation="SelectSourceAndDestination", when="after")
+    assert (await world.gateway.transfers.pending_one(asked.attempt_id)).destination.name == "Renamed"
     world.fail("close", operation="SelectSourceAndDestination")
     assert (await world.gateway.transfers.pending_one(asked.attempt_id)).destination.name is None
 
@@ -311,6 +316,33 @@ async def test_two_processes_at_once_send_it_once(world: World) -> None:
     errors = [one for one in answers if isinstance(one, GatewayError)]
     assert [one.code for one in errors] == [Code.APPROVAL_OVER]
     assert (len(await world.moved()), world.states()) == (1, ["accepted"])
+
+
+async def test_twice_at_once_in_one_process_sends_it_once(world: World) -> None:
+    asked = await world.ask(caller=BOT)
+    prepare, turn = world.gateway.client.prepare_transfer, asyncio.Event()
+
+    async def wait(*arguments: Any, **more: Any) -> Any:
+        await turn.wait()
+        return await prepare(*arguments, **more)
+
+    world.gateway.client.prepare_transfer = wait  # type: ignore[method-assign]
+    shown = await world.gateway.transfers.pending_one(asked.attempt_id)
+    tasks = [
+        asyncio.create_task(
+            world.gateway.transfers.approve(asked.attempt_id, shown.bound_sha256, code_now(world, step), Channel.CLI)
+        )
+        for step in (0, 1)
+    ]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await until(lambda: world.states() == ["reserved"])
+    await world.transfer(500, caller=BOT, process=await world.open_process())  # it takes nothing for dead
+    world.gateway.records.write(lambda writer: fail_dead(writer, world.gateway.records.owners))
+    assert world.states() == ["reserved", "accepted"]
+    turn.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [one.code for one in answers if isinstance(one, GatewayError)] == [Code.APPROVAL_OVER]
+    assert (len(await world.moved()), world.states()) == (2, ["accepted", "accepted"])
 
 
 async def test_a_code_is_used_once_in_all_processes(world: World, traveller: time_machine.Traveller) -> None:
@@ -421,3 +453,11 @@ async def test_a_policy_that_comes_while_an_approved_one_waits_stops_it(world: W
     turn.set()
     assert (await refused(task)).code is Code.NEVER_ALLOWED
     assert (world.states(), await world.moved()) == (["cancelled"], [])
+
+
+async def test_doctor_says_that_nobody_can_approve(world: World) -> None:
+    settings = world.settings.model_copy(update={"owner_totp": None})
+    fixes = [one.fix for one in check_policy_of(world.gateway.records, settings)]
+    assert "pysequence-api owner setup" in fixes
+    fixes = [one.fix for one in check_policy_of(world.gateway.records, world.settings)]
+    assert "pysequence-api owner setup" not in fixes

@@ -19,6 +19,7 @@ import time_machine
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pydantic import SecretStr
 
 from pysequence_api.errors import GatewayError
 from pysequence_api.records import copies
@@ -30,6 +31,7 @@ from pysequence_api.records.states import RULES
 from pysequence_api.safeguards import resend
 from pysequence_api.safeguards.follow_up import Result
 from pysequence_api.safeguards.resend import RESEND_SECONDS
+from tests.approvals import BOT, TOTP_SECRET, apply_rules, code_now
 from tests.world import GRACE_SECONDS, open_world
 
 LIMIT_CENTS = 30_000
@@ -51,6 +53,14 @@ PLATFORM_FAULTS: dict[str, list[Any]] = {name: what for name, what in FAULTS.ite
     "error": [{"kind": "status", "status": 409, "code": "TRANSFER_IN_PROGRESS"}],
     "refuse": [{"kind": "refuse", "code": "ACCESS_DENIED", "message": "no"}],
 }
+RULES_TEXT = """
+[callers.bot]
+scopes = ["move"]
+rules = [{ name = "one", from = ["a"], to = ["b"], max_cents = 40000, approve_above_cents = 0 }]
+[callers.default]
+scopes = ["move"]
+rules = [{ name = "one", from = ["a"], to = ["b"], max_cents = 40000, instant = true }]
+"""
 DID_NOTHING = {"429", "refuse"}
 """What Sequence answers only when it has moved nothing."""
 VERY_LATE = [{"kind": "invisible_seconds", "seconds": 3 * GRACE_SECONDS}, "close"]
@@ -110,6 +120,7 @@ class Everything(RuleBasedStateMachine):
     """Two processes, one account."""
 
     owner_moves_too = False
+    asks = False
     upstream = "graphql"
     faults = FAULTS
 
@@ -140,8 +151,11 @@ class Everything(RuleBasedStateMachine):
                     token_seconds=3650 * 86_400,
                     max_daily_transfer_cents=LIMIT_CENTS,
                     max_transfer_attempts_per_minute=1_000,
+                    owner_totp=SecretStr(TOTP_SECRET),
                 )
             )
+            if self.asks:
+                apply_rules(self.world, RULES_TEXT)
             await self.world.open_process()
 
         self.runner.run(begin())
@@ -169,7 +183,7 @@ class Everything(RuleBasedStateMachine):
         number=st.integers(0, 1),
         amount_cents=st.sampled_from([5_000, 5_000, 9_000, 12_000, 31_000]),
         key=st.sampled_from([None, None, "a", "b", "c"]),
-        channel=st.sampled_from(list(Channel)),
+        channel=st.sampled_from([Channel.API, Channel.CLI]),
         instant=st.booleans(),
         fault=st.sampled_from([None, None, *FAULTS]),
         when=st.sampled_from(["before", "after"]),
@@ -191,6 +205,81 @@ class Everything(RuleBasedStateMachine):
         instant = instant and self.upstream == "graphql"
         more = {"amount_cents": amount_cents, "key": key, "channel": channel, "instant": instant}
         self.runner.run(self._transfer(number, lives_steps, **more))
+
+    @precondition(lambda self: self.asks)
+    @rule(
+        number=st.integers(0, 1),
+        amount_cents=st.sampled_from([5_000, 9_000]),
+        key=st.sampled_from(["a", "b", "c"]),
+        lives_steps=st.none() | st.integers(0, 6),
+    )
+    def ask(self, number: int, amount_cents: int, key: str, lives_steps: int | None) -> None:
+        """A caller requests what the owner has to approve."""
+        order, process = self.world.order(amount_cents), self.world.processes[number]
+
+        async def go() -> None:
+            self.mortal.arm(lives_steps)
+            try:
+                await process.transfers.transfer(order, Channel.API, key, caller=BOT)
+            except GatewayError:
+                pass
+            except KilledError:
+                await self._replace_killed(number)
+            self.mortal.left = None
+
+        self.runner.run(go())
+
+    @precondition(lambda self: self.asks)
+    @rule(
+        numbers=st.sampled_from([(0,), (1,), (0, 1)]),
+        fault=st.sampled_from([None, None, *FAULTS]),
+        lives_steps=st.none() | st.integers(0, 24),
+        seconds=st.sampled_from([0, 0, 30]),
+    )
+    def approve(self, numbers: tuple[int, ...], fault: str | None, lives_steps: int | None, seconds: int) -> None:
+        """The owner approves what waits longest, perhaps in two processes at once."""
+        self.traveller.shift(seconds)  # so that the code is another one
+        if fault is not None:
+            self.world.fail(*self.faults.get(fault, ["close"]), when="before" if fault in DID_NOTHING else "after")
+
+        async def one(number: int) -> None:
+            transfers = self.world.processes[number].transfers
+            with suppress(GatewayError):
+                if shown := await transfers.pending():
+                    code = code_now(self.world, number)
+                    await transfers.approve(shown[0].attempt_id, shown[0].bound_sha256, code, Channel.CLI)
+
+        async def go() -> None:
+            self.mortal.arm(lives_steps if len(numbers) == 1 else None)
+            try:
+                await asyncio.gather(*map(one, numbers))
+            except KilledError:
+                await self._replace_killed(numbers[0])
+            self.mortal.left = None
+            self.world.sandbox.faults.clear()
+
+        self.runner.run(go())
+
+    @precondition(lambda self: self.asks)
+    @rule(denies=st.booleans())
+    def deny_or_cancel(self, denies: bool) -> None:
+        """The owner denies, or the caller cancels, what waits longest."""
+
+        async def go() -> None:
+            transfers = self.world.gateway.transfers
+            for shown in (await transfers.pending())[:1]:
+                if denies:
+                    await transfers.deny(shown.attempt_id, Channel.CLI)
+                else:
+                    await transfers.cancel(shown.attempt_id, BOT)
+
+        self.runner.run(go())
+
+    @invariant()
+    def nothing_moves_without_an_approval(self) -> None:
+        begun = {one.id for one in self.world.attempts() if one.caller == BOT.name and one.announced_at is not None}
+        read = self.world.gateway.records.read
+        assert begun == read(lambda reader: {each for each in begun if reader.is_approved(each)})
 
     @rule(numbers=st.sampled_from([(0,), (1,), (0, 1)]), lives_steps=st.none() | st.integers(0, 10))
     def follow_up(self, numbers: tuple[int, ...], lives_steps: int | None) -> None:
@@ -324,6 +413,12 @@ class EverythingWithTheOwner(Everything):
     owner_moves_too = True
 
 
+class EverythingWithApprovals(Everything):
+    """A caller asks, and the owner approves, denies, or does not answer."""
+
+    asks = True
+
+
 class EverythingOnThePlatform(Everything):
     """The same over the Platform API, where a transfer whose answer was lost is sent again."""
 
@@ -336,5 +431,7 @@ TestEverything = Everything.TestCase
 TestEverything.settings = profile
 TestEverythingWithTheOwner = EverythingWithTheOwner.TestCase
 TestEverythingWithTheOwner.settings = profile
+TestEverythingWithApprovals = EverythingWithApprovals.TestCase
+TestEverythingWithApprovals.settings = profile
 TestEverythingOnThePlatform = EverythingOnThePlatform.TestCase
 TestEverythingOnThePlatform.settings = profile

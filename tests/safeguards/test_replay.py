@@ -198,3 +198,18 @@ def test_earlier_attempts_only_fill_the_budgets(
     late = replay(attempts, policy_of(as_toml(new)), BOUNDS, since=since)
     assert late.changed == tuple(one for one in everything.changed if one.attempt.created_at >= since)
     assert sum(used.count for used in late.totals.values()) + late.not_judged.count == len(attempts) - 20
+
+
+def test_what_the_owner_approved_was_asked_for_and_counts() -> None:
+    attempts = [
+        *(taken(f"approved {number}", 55, number, "c") for number in range(3)),
+        taken("denied", 60, 4, "c", state=State.DENIED),
+        taken("approved, now without asking", 20, 5),
+        taken("over what is left", 20, 6),
+    ]
+    asked = {one.id for one in attempts[:-1]}
+    result = replay(attempts, policy_of(FIXED), LIMITS, asked=asked)
+    assert [(each.attempt.id, each.change, each.code) for each in result.changed] == [
+        ("approved, now without asking", "now_allowed", "accepted"),
+        ("over what is left", "now_refused", "over_day"),
+    ]

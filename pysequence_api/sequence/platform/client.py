@@ -128,7 +128,7 @@ class PlatformSequenceClient(SequenceClient):
         on_name: called with the id and the name of each pod, port and account in an answer.
     """
 
-    capabilities = Capabilities(Upstream.PLATFORM, resend=True)
+    capabilities = Capabilities(Upstream.PLATFORM, resend=True, balances_apart=True)
 
     def __init__(self, connection: Connection, *, organization_id: str, on_name: OnName) -> None:
         self._connection = connection
