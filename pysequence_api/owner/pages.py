@@ -23,6 +23,7 @@ from pysequence_api.records.states import State
 from pysequence_api.text import one_line
 
 MAX_FILTER_CHARACTERS = 100
+NO_CODE = "a new code comes within 30 seconds; load the page again"
 NOTES = {
     "approved": "Approved. This is what became of it.",
     "denied": "Denied. Nothing was sent.",
@@ -83,7 +84,7 @@ class Page:
             "sandbox": self.gateway.settings.sandbox,
             "now": self.gateway.records.now(),
             "showcase": self.showcase,
-            "code": None if self.showcase is None else self.showcase.next_code(),
+            "code": None if self.showcase is None else self.showcase.next_code() or NO_CODE,
         }
         if not plain:
             common |= {"frozen": self._freeze(), "token": session_of(request).new_token}
