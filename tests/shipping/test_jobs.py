@@ -203,7 +203,8 @@ class Mcp:
         accounts = page["accounts"]
 
         def party(label: str) -> dict[str, Any]:
-            return {"name": label, "type": "POD"} | accounts.get(label, {"type": None})
+            told: dict[str, Any] = accounts.get(label, {"type": None})
+            return {"name": label, "type": "POD"} | told
 
         listed = [
             {"created_at": one["at"], "amount_cents": one["amount_cents"], "activity_type": one["kind"]}
