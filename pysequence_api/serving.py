@@ -18,6 +18,7 @@ from pysequence_api.api.app import create_app
 from pysequence_api.demo import prepare, showcase_of
 from pysequence_api.doctor.account import check_ids, check_token
 from pysequence_api.doctor.finding import Finding, Level
+from pysequence_api.doctor.page import check_page_of
 from pysequence_api.doctor.policy import check_policy_of
 from pysequence_api.doctor.settings import check_exposure
 from pysequence_api.env_files import read_trusted
@@ -32,7 +33,6 @@ from pysequence_api.errors import (
     SignInError,
 )
 from pysequence_api.gateway import Gateway, open_gateway, open_sign_in
-from pysequence_api.local_server import page_url
 from pysequence_api.mcp.route import add_mcp
 from pysequence_api.notify import Notifier, open_notifier
 from pysequence_api.owner import PageServer
@@ -133,19 +133,9 @@ async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer
         await prepare(gateway)
         showcase = await anyio.to_thread.run_sync(showcase_of, gateway)
     page = PageServer.open(gateway, tls, showcase)
-    log.info("the owner's page: %s", page_url(gateway.settings))
-    await anyio.to_thread.run_sync(_warn_about_owner, gateway)
+    finding = await anyio.to_thread.run_sync(check_page_of, gateway.owner, gateway.settings)
+    log.log(logging.INFO if finding.level is Level.OK else logging.WARNING, "%s", _line(finding))
     return page
-
-
-def _warn_about_owner(gateway: Gateway) -> None:
-    try:
-        is_ready = gateway.owner.has_code() and gateway.owner.has_password()
-    except SafeguardsUnavailableError as error:
-        log.error("nobody can sign in to the owner's page: %s", error)
-        return
-    if not is_ready:
-        log.warning("nobody can sign in to the owner's page: run pysequence-api owner setup, and then owner password")
 
 
 def _stop(gateway: Gateway, page: PageServer | None) -> None:
@@ -197,7 +187,7 @@ def _open_policy(gateway: Gateway) -> None:
     try:
         for finding in check_policy_of(gateway.records, gateway.settings):
             level = logging.INFO if finding.level is Level.OK else logging.WARNING
-            log.log(level, "policy: %s", _line(finding) if finding.fix else finding.said)
+            log.log(level, "policy: %s", _line(finding))
     except SafeguardsUnavailableError as error:
         log.error("the policy cannot be read: %s", error)
 
@@ -283,4 +273,4 @@ def _warn_about_settings(settings: Settings) -> None:
 
 
 def _line(finding: Finding) -> str:
-    return f"{finding.said}. {finding.fix}"
+    return f"{finding.said}. {finding.fix}" if finding.fix else finding.said

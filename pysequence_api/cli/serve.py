@@ -48,7 +48,8 @@ def serve(
 ) -> None:
     """Run the HTTP server.
 
-    Runs until Ctrl-C or SIGTERM. Waits for transfers that were sent, and releases those that wait.
+    Runs until Ctrl-C or SIGTERM. Waits for transfers that were sent, and releases those that wait. With
+    SEQUENCE_OWNER_PORT, and with --sandbox, also the owner's page, on a port of its own.
 
     \b
     Example:

@@ -16,6 +16,7 @@ from pysequence_api.doctor.files import (
     check_space,
 )
 from pysequence_api.doctor.finding import Finding, Level, problem_of
+from pysequence_api.doctor.page import check_page
 from pysequence_api.doctor.policy import check_policy
 from pysequence_api.doctor.reads import check_reads
 from pysequence_api.doctor.server import check_server
@@ -45,6 +46,7 @@ def check_everything() -> Iterator[Finding]:
         ("file system", lambda: check_file_system(directory)),
         ("records", lambda: check_records(settings)),
         ("policy", lambda: check_policy(settings)),
+        ("owner's page", lambda: check_page(settings)),
         ("Sequence", lambda: check_account(settings)),
         ("reads", lambda: check_reads(settings)),
         ("server", lambda: check_server(settings)),

@@ -77,14 +77,14 @@ async def freeze_caller(request: Request, _: Form) -> Response:
     """Freeze the transfers of one caller."""
     records, caller = page_of(request).gateway.records, request.path_params["caller"]
     await anyio.to_thread.run_sync(partial(control.freeze, records, REASON, caller, Channel.PAGE))
-    return to("/callers", "frozen")
+    return to("/callers", "caller_frozen")
 
 
 @shown_on(pages.callers, "/callers")
 async def unfreeze_caller(request: Request, form: Form) -> Response:
     """Let the transfers of one caller go on. This needs a code."""
     await _unfreeze(request, form, request.path_params["caller"])
-    return to("/callers", "unfrozen")
+    return to("/callers", "caller_unfrozen")
 
 
 async def _unfreeze(request: Request, form: Form, caller: str | None) -> None:

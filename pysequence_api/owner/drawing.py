@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -11,6 +10,7 @@ from pysequence_api.clock import read_time, utc_now
 from pysequence_api.money import format_cents
 from pysequence_api.text import one_line
 
+MAX_TEXT_CHARACTERS = 500
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 STYLE_SHEET = files("pysequence_api.owner").joinpath("style.css").read_bytes()
 
@@ -27,10 +27,16 @@ def new_environment() -> Environment:
     environment.filters |= {
         "cents": format_cents,
         "when": when,
-        "line": lambda text: one_line(str(text)),
+        "line": short_line,
         "words": words,
     }
     return environment
+
+
+def short_line(value: object) -> str:
+    """Write what comes from others on one line of a bounded length, without invisible characters."""
+    text = str(value)
+    return one_line(text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}…")
 
 
 def when(time: datetime | str | None, now: datetime | None = None) -> Markup:
@@ -42,7 +48,7 @@ def when(time: datetime | str | None, now: datetime | None = None) -> Markup:
     """
     moment = read_time(time) if isinstance(time, str) else time
     if moment is None:
-        return escape(time or "never")
+        return escape(short_line(time or "never"))
     text = Markup('<time datetime="{iso}">{day} {month} {clock} UTC</time> <span class="ago">{ago}</span>')
     return text.format(
         iso=moment.isoformat(timespec="seconds"),
@@ -67,6 +73,6 @@ def distance(span: timedelta) -> str:
     return f"{text} ago" if span < timedelta(0) else f"in {text}"
 
 
-def words(name: Any) -> str:
+def words(name: object) -> str:
     """Write a name of the program, such as ``transfer_completed``, as words."""
-    return str(name).replace("_", " ")
+    return short_line(name).replace("_", " ")

@@ -23,12 +23,15 @@ from pysequence_api.records.states import State
 from pysequence_api.text import one_line
 
 MAX_FILTER_CHARACTERS = 100
+NO_CODE = "a new code comes within 30 seconds; load the page again"
 NOTES = {
     "approved": "Approved. This is what became of it.",
     "denied": "Denied. Nothing was sent.",
     "cancelled": "Cancelled. Nothing was sent.",
     "frozen": "Frozen. Nothing is sent from now on.",
     "unfrozen": "Transfers go on.",
+    "caller_frozen": "Frozen. This caller sends nothing from now on.",
+    "caller_unfrozen": "Transfers of this caller go on.",
     "used": "This form was sent before. Nothing was done twice.",
 }
 """What a page says after a form was sent. The address names one of these, and never a text."""
@@ -81,7 +84,7 @@ class Page:
             "sandbox": self.gateway.settings.sandbox,
             "now": self.gateway.records.now(),
             "showcase": self.showcase,
-            "code": None if self.showcase is None else self.showcase.next_code(),
+            "code": None if self.showcase is None else self.showcase.next_code() or NO_CODE,
         }
         if not plain:
             common |= {"frozen": self._freeze(), "token": session_of(request).new_token}

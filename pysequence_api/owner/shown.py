@@ -19,6 +19,7 @@ RETURNED_FOR = timedelta(days=30)
 """Money that came back is shown on the first page for so long."""
 MAX_RETURNED = 10
 MAX_LATEST = 5
+MAX_QUEUED = 50
 PAGE_TRANSFERS = 25
 PAGE_LINES = 50
 KINDS = {
@@ -131,6 +132,7 @@ class Overview:
 
     waiting: list[Shown]
     queued: list[Shown]
+    more_queued: int
     unknown: list[Shown]
     returned: list[Shown]
     latest: list[Shown]
@@ -171,11 +173,13 @@ def overview(gateway: Gateway) -> Overview:
     def ask(reader: Reader) -> Overview:
         opened = [show(reader, gateway, one, names) for one in reader.open_attempts()]
         asked = [show(reader, gateway, one, names) for one in reader.awaiting()]
+        queued = [one for one in opened if one.state in {State.RESERVED, State.SENDING}]
         latest = [show(reader, gateway, one, names) for one in reader.newest_attempts(MAX_LATEST + len(asked))]
         returned = reader.returned_since(reader.now - RETURNED_FOR, MAX_RETURNED)
         return Overview(
             waiting=[one for one in asked if one.state is State.AWAITING_APPROVAL],
-            queued=[one for one in opened if one.state in {State.RESERVED, State.SENDING}],
+            queued=queued[:MAX_QUEUED],
+            more_queued=max(0, len(queued) - MAX_QUEUED),
             unknown=[one for one in opened if one.state is State.UNKNOWN],
             returned=[show(reader, gateway, one, names) for one in returned],
             latest=[one for one in latest if one.state is not State.AWAITING_APPROVAL][:MAX_LATEST],

@@ -1,5 +1,6 @@
 """Signing in: the password, then a code of the authenticator."""
 
+import logging
 import re
 
 import anyio.to_thread
@@ -11,6 +12,8 @@ from pysequence_api.gateway import Gateway
 from pysequence_api.owner.forms import read_form
 from pysequence_api.owner.pages import page_of
 from pysequence_api.owner.sessions import SESSION
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING = 8
 """So many at most wait to sign in."""
@@ -38,9 +41,11 @@ async def sign_in(request: Request) -> Response:
     try:
         cookie = await anyio.to_thread.run_sync(check, limiter=page.signing_in)
     except (WrongPasswordError, WrongCodeError) as error:
+        log.warning("a sign-in to the owner's page was refused: %s (%s)", error, _source(request))
         # Which of the two was wrong is not said: who has only the password should not learn that.
         again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
-        return await _form(request, wanted, f"{WRONG}{again}", 401)
+        return await _form(request, wanted, f"{WRONG}{again}", 403)
+    log.info("the owner signed in to the page (%s)", _source(request))
     answer = RedirectResponse(wanted, 303)
     max_age = int(SESSION.total_seconds())
     answer.set_cookie(page.cookie_name, cookie, max_age, secure=True, httponly=True, samesite="strict")
@@ -58,6 +63,10 @@ async def _form(request: Request, wanted: str, problem: str | None = None, statu
         next=_allowed(wanted),
         missing=await anyio.to_thread.run_sync(_missing, page.gateway),
     )
+
+
+def _source(request: Request) -> str:
+    return f"from {request.client.host}" if request.client else "from an unknown address"
 
 
 def _missing(gateway: Gateway) -> list[str]:

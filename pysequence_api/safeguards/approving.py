@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from hmac import compare_digest
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
@@ -140,7 +139,7 @@ def check_bound(reader: Reader, request: Request) -> Attempt:
     """
     attempt, approval = require_pending(reader, request.attempt_id)
     bound = bound_sha256(attempt, approval.expires_at)
-    if bound != approval.bound_sha256 or not compare_digest(bound.hex(), request.bound_sha256):
+    if bound != approval.bound_sha256 or bound.hex() != request.bound_sha256:
         raise ApprovalOverError(NOT_THAT, attempt_id=attempt.id)
     return attempt
 

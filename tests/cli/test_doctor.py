@@ -21,6 +21,7 @@ from pysequence_api.doctor.files import file_system_of
 from pysequence_api.sequence.sign_in.record import Waiting
 from pysequence_api.sequence.sign_in.service import SignInStatus
 from pysequence_api.settings import Settings
+from tests.api.server import free_port
 from tests.cli.commands import UNUSED_PORT, call, lose_transfers
 
 pytestmark = pytest.mark.usefixtures("directory", "no_server")
@@ -48,6 +49,15 @@ def test_a_used_sandbox_has_no_problems() -> None:
     lines = call("doctor").stdout.splitlines()
     assert len(lines) == len(found)
     assert all(line.split()[0] in {"ok", "warning", "problem"} for line in lines)
+
+
+def test_a_page_that_nobody_can_sign_in_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    call("freeze", "--reason", "so that there are records")
+    call("unfreeze", "--yes")
+    monkeypatch.setenv("SEQUENCE_OWNER_PORT", str(free_port()))
+    found = findings()["owner's page"]
+    assert found["level"] == "warning"
+    assert found["fix"] == "Run pysequence-api owner setup, then pysequence-api owner password."
 
 
 def test_invalid_settings_are_2(monkeypatch: pytest.MonkeyPatch) -> None:

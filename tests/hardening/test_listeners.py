@@ -50,9 +50,11 @@ async def test_tls(tmp_path: Path, certificates: Path, monkeypatch: pytest.Monke
     files = {"tls_certificate": str(certificates / "one.pem"), "tls_key": str(certificates / "one.key")}
     context = ssl.create_default_context(cafile=files["tls_certificate"])
     context.check_hostname = False
-    async with serving(tmp_path, **files) as port:
+    page_port = free_port()
+    async with serving(tmp_path, **files, owner_host="0.0.0.0", owner_port=str(page_port)) as port:
         async with httpx.AsyncClient(verify=context, trust_env=False, headers={"X-API-Key": API_KEY}) as client:
             assert (await client.get(f"https://127.0.0.1:{port}/api/limits")).status_code == 200
+            assert "Password" in (await client.get(f"https://127.0.0.1:{page_port}/sign-in")).text
             with pytest.raises(httpx.TransportError):
                 await client.get(f"http://127.0.0.1:{port}/api/limits")
         named = {name.upper(): value for name, value in files.items()}

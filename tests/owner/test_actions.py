@@ -7,8 +7,9 @@ import time_machine
 
 from pysequence_api.errors import Code
 from pysequence_api.records.states import State
-from tests.owner.agents import AGENT, ASKED_CENTS, add_agent, ask, request
+from tests.owner.agents import AGENT, ASKED_CENTS, POLICY, add_agent, ask, request
 from tests.owner.person import Form, Person, browsing, forms_of
+from tests.policies import apply_policy
 from tests.world import World, forever
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +86,30 @@ async def test_approving_needs_a_code_and_what_was_shown(world: World, owner: Pe
         assert answer.status_code in {403, 409}
         assert world.attempt(asked).state is State.AWAITING_APPROVAL
     assert await world.moved() == []
+
+
+async def test_what_the_policy_forbids_by_then_is_not_sent_though_it_was_shown(world: World, owner: Person) -> None:
+    asked = await ask(world, add_agent(world))
+    page = await owner.open(f"/transfers/{asked}")
+    apply_policy(world, POLICY.replace("max_cents = 30000", "max_cents = 15000"))
+    answer = await owner.send(page, f"/transfers/{asked}/approve", code=owner.new_code())
+    assert answer.status_code == 403
+    assert "$150.00" in answer.text
+    assert world.attempt(asked).state is State.REJECTED
+    assert await world.moved() == []
+
+
+async def test_a_freeze_leaves_it_waiting(world: World, owner: Person) -> None:
+    asked = await ask(world, add_agent(world))
+    page = await owner.open(f"/transfers/{asked}")
+    await owner.send(page, "/freeze")
+    answer = await owner.send(page, f"/transfers/{asked}/approve", code=owner.new_code())
+    assert answer.status_code == 403
+    assert "frozen" in answer.text
+    assert world.attempt(asked).state is State.AWAITING_APPROVAL
+    await owner.send(answer, "/unfreeze", code=owner.new_code())
+    await owner.send(await owner.open(f"/transfers/{asked}"), f"/transfers/{asked}/approve", code=owner.new_code())
+    assert world.attempt(asked).state is State.ACCEPTED
 
 
 async def test_an_expired_one_cannot_be_approved(world: World, owner: Person) -> None:

@@ -193,4 +193,4 @@ async def test_freeze_one_caller(shown: Shown) -> None:
         await page.tap(f"text=Unfreeze {AGENT}")
         await page.fill(f"#code-{AGENT}", shown.new_code())
         await page.keyboard.press("Enter")
-        await page.wait_for_selector("text=Transfers go on.")
+        await page.wait_for_selector("text=Transfers of this caller go on.")

@@ -1,5 +1,7 @@
 """What the pages of the owner show."""
 
+import json
+
 import pytest
 
 from pysequence_api.records.audit import Channel
@@ -130,3 +132,11 @@ async def test_without_the_records_the_page_says_so(world: World, owner: Person)
         answer = await later.open("/")
     assert answer.status_code == 503
     assert "records" in answer.text
+
+
+async def test_a_long_line_of_another_program_is_cut(world: World, owner: Person) -> None:
+    line = json.dumps({"event_type": "x" * 90_000, "x" * 90_000: "x" * 90_000, "timestamp": "x" * 90_000}).encode()
+    world.gateway.records.write(lambda writer: writer.add_line(line, writer.now, "foreign"))
+    page = (await owner.open("/audit?event=foreign")).text
+    assert page.count("x" * 400) == 4
+    assert len(page) < 20_000

@@ -30,7 +30,7 @@ async def test_the_password_and_then_a_code(stranger: Person) -> None:
 async def test_which_of_the_two_is_wrong_is_not_said(stranger: Person) -> None:
     wrong_password = await stranger.sign_in(password="a-wrong-password")
     wrong_code = await stranger.sign_in(code="000000")
-    assert (wrong_password.status_code, wrong_code.status_code) == (401, 401)
+    assert (wrong_password.status_code, wrong_code.status_code) == (403, 403)
     assert WRONG in wrong_password.text
     assert wrong_password.text == wrong_code.text
     assert not stranger.client.cookies
@@ -39,20 +39,20 @@ async def test_which_of_the_two_is_wrong_is_not_said(stranger: Person) -> None:
 async def test_a_code_signs_in_once(stranger: Person) -> None:
     code = stranger.new_code()
     assert (await stranger.sign_in(code=code)).status_code == 303
-    assert (await stranger.sign_in(code=code)).status_code == 401
+    assert (await stranger.sign_in(code=code)).status_code == 403
     earlier = pyotp.TOTP(SECRET).at(int(time.time()) - STEP_SECONDS)
-    assert (await stranger.sign_in(code=earlier)).status_code == 401
+    assert (await stranger.sign_in(code=earlier)).status_code == 403
 
 
 async def test_wrong_passwords_make_the_next_wait_also_in_another_process(
     world: World, stranger: Person, traveller: time_machine.Traveller
 ) -> None:
     for _ in range(3):
-        assert (await stranger.sign_in(password="a-guess")).status_code == 401
+        assert (await stranger.sign_in(password="a-guess")).status_code == 403
     other = await world.open_process()
     async with browsing(other, traveller) as person:
         refused = await person.send(await person.open("/sign-in"), "/sign-in", password=PASSWORD, code="000000")
-        assert refused.status_code == 401
+        assert refused.status_code == 403
         assert "Try again in" in refused.text
         traveller.shift(timedelta(seconds=61))  # the longest pause: nobody can lock the owner out for long
         assert (await person.sign_in()).status_code == 303
@@ -120,4 +120,4 @@ async def test_without_a_password_the_page_says_how_to_set_one(
     ):
         assert "pysequence-api owner setup" in (await person.open("/sign-in")).text
         form = Form("/sign-in", "post", {"password": "", "code": ""})
-        assert (await person.post(form)).status_code == 401
+        assert (await person.post(form)).status_code == 403

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pysequence_api.records.states import State
 from pysequence_api.safeguards.decide import fail_dead
 from pysequence_api.safeguards.transfers import PendingTransfer
 from pysequence_api.sandbox import Sandbox
+from pysequence_api.sequence.client import Upstream
 from tests.approvals import BOT, RULES, TOTP_SECRET, apply_rules, approve, code_now
 from tests.policies import NO_BREAKER, apply_policy
 from tests.world import DESTINATION, SOURCE, World, open_world
@@ -192,6 +194,8 @@ async def test_only_what_was_shown_is_approved(world: World) -> None:
     shown = await world.gateway.transfers.pending_one(asked.attempt_id)
     error = await refused(approve(world, other.attempt_id, bound_sha256=shown.bound_sha256))
     assert error.code is Code.APPROVAL_OVER
+    for bound in ("", "\u0661", "\ud800", shown.bound_sha256.upper()):
+        assert (await refused(approve(world, asked.attempt_id, bound_sha256=bound))).code is Code.APPROVAL_OVER
     await approve(world, asked.attempt_id)  # the code was not spent
     assert [one["amount_cents"] for one in await world.moved()] == [5_000]
 
@@ -393,6 +397,15 @@ async def test_a_process_with_another_account_refuses(world: World, tmp_path: Pa
     with pytest.raises(InvalidRequestError):
         await other.transfers.approve(asked.attempt_id, shown.bound_sha256, code_now(world), Channel.CLI)
     assert (world.states(), await world.moved()) == (["awaiting_approval"], [])
+
+
+async def test_a_process_with_another_upstream_refuses(world: World) -> None:
+    asked = await world.ask(caller=BOT)
+    other = await world.open_process()
+    other.client.capabilities = replace(other.client.capabilities, upstream=Upstream.PLATFORM)
+    with pytest.raises(InvalidRequestError, match="graphql"):
+        await approve(world, asked.attempt_id, other)
+    await approve(world, asked.attempt_id)  # the code was not spent
 
 
 # Failed before it was sent, and after.

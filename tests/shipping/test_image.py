@@ -86,7 +86,7 @@ def test_user_and_command(instructions: list[str]) -> None:
     assert instructions[-1] == "USER 10001:10001"
     assert 'ENTRYPOINT ["pysequence-api"]' in instructions
     assert 'CMD ["serve"]' in instructions
-    assert "EXPOSE 8720" in instructions
+    assert "EXPOSE 8720 8721" in instructions
     health = next(line for line in instructions if line.startswith("HEALTHCHECK "))
     assert json.loads(health.partition(" CMD ")[2]) == ["pysequence-api", "health"]
 

@@ -28,6 +28,7 @@ RECIPES = {
     "bench",
     "examples",
     "openapi-check",
+    "pictures",
     "lock",
 }
 
