@@ -16,12 +16,13 @@ from pysequence_api.gateway import Gateway
 from pysequence_api.models import Accounts, AccountType, Pod, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.owner import Showcase
+from pysequence_api.records.approvals import TOTP_STEP_SECONDS
 from pysequence_api.records.attempts import Reader
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add
 from pysequence_api.safeguards.applying import apply_policy
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.owner import STEP_SECONDS, hash_password
+from pysequence_api.safeguards.owner import hash_password
 from pysequence_api.safeguards.policy import account_of
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings
 
@@ -112,9 +113,9 @@ def _set_secrets(gateway: Gateway) -> None:
 def _next_code(gateway: Gateway) -> str | None:
     """Return a code that is good now; ``None`` if all that are were used."""
     used = gateway.records.read(lambda reader: reader.owner_secrets().totp_step)
-    step = int(gateway.records.now().timestamp()) // STEP_SECONDS
+    step = int(gateway.records.now().timestamp()) // TOTP_STEP_SECONDS
     good = next((one for one in (step, step + 1) if one > used), None)
-    return None if good is None else pyotp.TOTP(SECRET).at(good * STEP_SECONDS)
+    return None if good is None else pyotp.TOTP(SECRET).at(good * TOTP_STEP_SECONDS)
 
 
 def _is_usual(settings: Settings) -> bool:

@@ -216,8 +216,15 @@ class Gateway:
         """Say what a caller may know of what is used and left today.
 
         That is everything for `default`, if it sees all activity: a policy must not take its owner's view from it.
+
+        Raises:
+            CallerExpiredError: the time of the caller is over.
+            SafeguardsUnavailableError: the records cannot be read.
         """
         policy = self.policy.get()
+        error = expired(policy, caller.name, self.records.now())
+        if error is not None:
+            raise error
         sees_all = caller.name == DEFAULT_CALLER and sees_everything(policy, caller.name, Scope.READ_ACTIVITY)
         if sees_all or is_free(policy, caller.name):
             return read_limits(self.records, self.max_cents, caller.name)
@@ -357,7 +364,7 @@ async def _keep_copies(records: Database, names: Names, callers: Callers) -> Non
 def _state_of(records: Database) -> str | None:
     """Return what changes with every step of a transfer, in every process; ``None`` if it cannot be read."""
     try:
-        return records.read(lambda reader: reader.audit_head()) or ""
+        return records.read_kept("audit head", lambda reader: reader.audit_head()) or ""
     except SafeguardsUnavailableError:
         return None
 

@@ -3,7 +3,7 @@
 Nothing is reserved, sent or recorded. To Sequence, it is at most one list of the account and `MAX_PAGES` of activity.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -129,7 +129,10 @@ class Preview(_Shown):
     source: PreviewParty
     destination: PreviewParty
     checks: tuple[PreviewCheck, ...] = Field(
-        description="Every check that applies, none if replayed. The first that failed decides"
+        description=(
+            "Every check that applies, none if replayed. The first that failed decides; if one did, those of the"
+            " gateway's own limits are left out"
+        )
     )
     warnings: tuple[str, ...] = Field(description=f"Why Sequence would refuse it. {FROM_OTHERS}")
     daily_remaining_cents: int = Field(
@@ -231,7 +234,7 @@ class Previewer:
             amount_cents=order.amount_cents,
             source=_party(*ids[0], source, None if moved_cents is None else -moved_cents),
             destination=_party(*ids[1], destination, moved_cents),
-            checks=tuple(_check(one, is_free=sight.is_free) for one in decision.checks),
+            checks=tuple(_shown(decision.checks, is_free=sight.is_free)),
             warnings=tuple(sequence_refusals(order.amount_cents, source, destination)),
             **self.records.read(lambda reader: self._left(reader, caller.name, moved_cents or 0)),
             similar=similar.found,
@@ -360,16 +363,21 @@ def _party(kind: AccountType, party_id: str, found: Counterparty | None, change_
     )
 
 
-def _check(check: Check, *, is_free: bool) -> PreviewCheck:
-    tells = is_free or not check.is_global  # the others would tell what other callers spent
-    return PreviewCheck(
-        name=check.name,
-        passed=check.passed,
-        text=check.text,
-        code=None if check.code is None else Code(check.code.value),
-        limit=check.limit if tells else None,
-        left=check.left if tells else None,
-    )
+def _shown(checks: Iterable[Check], *, is_free: bool) -> Iterator[PreviewCheck]:
+    """Show the checks, but of the global limits, which tell what other callers spent, no more than a transfer would."""
+    has_failed = False
+    for check in checks:
+        is_hidden = check.is_global and not is_free
+        if not (is_hidden and has_failed):
+            yield PreviewCheck(
+                name=check.name,
+                passed=check.passed,
+                text=check.text,
+                code=None if check.code is None else Code(check.code.value),
+                limit=None if is_hidden else check.limit,
+                left=None if is_hidden else check.left,
+            )
+        has_failed = has_failed or not check.passed
 
 
 def _as_transfer(attempt: Attempt, names: Mapping[str, str]) -> Transfer:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
 from pysequence_api.api.encoded import encoded
@@ -18,11 +18,11 @@ _ACCOUNTS = TypeAdapter(Accounts)
 
 
 @router.get("/api/accounts", responses=responses(404, *READ_STATUSES), response_model=Accounts)
-async def list_accounts(reads: Reads, response: Response, org_id: OrganizationQuery = None) -> Accounts | Response:
+async def list_accounts(request: Request, reads: Reads, org_id: OrganizationQuery = None) -> Accounts | Response:
     """List the pods, ports and external accounts that the caller may see."""
     if org_id is not None:
         return await reads.accounts(org_id)
-    _, answer = await encoded(reads, response, _ACCOUNTS, lambda accounts: accounts)
+    _, answer = await encoded(request, _ACCOUNTS, lambda accounts: accounts)
     return answer
 
 

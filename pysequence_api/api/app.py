@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, attempts, freeze, health, limits, metrics, pods, transfers
+from pysequence_api.api.direct import DirectRoutes
 from pysequence_api.api.document import DescribedApi
 from pysequence_api.errors import SettingsError
 from pysequence_api.gateway import Gateway
@@ -68,6 +69,7 @@ def create_app(gateway: Gateway) -> DescribedApi:
     app.router.routes.extend(_routes())
     app.state.api_routes = [route for module in (health, *_WITH_KEY) for route in module.router.routes]
     add_handlers(app)
+    app.add_middleware(DirectRoutes, routes=app.state.api_routes)
     # The last one is the outermost: requests that the checks reject are logged and counted too.
     app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
     app.add_middleware(OriginCheck, names=gateway.settings.allowed_hosts)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import TypeAdapter
 
-from pysequence_api.account.scoped import ScopedReads
+from pysequence_api.api.parameters import reads_of
 from pysequence_api.models import Accounts
 
 COMPLETE_HEADER = "X-Complete"
@@ -20,13 +20,12 @@ def tell_if_incomplete(accounts: Accounts, response: Response) -> None:
 
 
 async def encoded(
-    reads: ScopedReads, response: Response, shape: TypeAdapter[T], select: Callable[[Accounts], T]
+    request: Request, shape: TypeAdapter[T], select: Callable[[Accounts], T]
 ) -> tuple[Accounts, Response]:
     """Answer with a part of all accounts that the caller may see.
 
     Args:
-        reads: what the caller may read.
-        response: has the headers that were set so far, to which the caller may add.
+        request: says who reads.
         shape: what the part is; one for each part.
         select: takes the part.
 
@@ -37,5 +36,6 @@ async def encoded(
     def make(accounts: Accounts) -> tuple[Accounts, bytes]:
         return accounts, shape.dump_json(select(accounts), by_alias=True)
 
-    accounts, body = await reads.made_of_accounts(id(shape), make)
-    return accounts, Response(body, headers=dict(response.headers), media_type="application/json")
+    headers: dict[str, str] = {}
+    accounts, body = await reads_of(request, headers).made_of_accounts(id(shape), make)
+    return accounts, Response(body, headers=headers, media_type="application/json")

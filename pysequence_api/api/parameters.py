@@ -1,12 +1,14 @@
 """Parameters that several routes share."""
 
 import re
+from collections.abc import MutableMapping
 from datetime import date
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request, Response, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
 
 from pysequence_api.account.scoped import ScopedReads
 from pysequence_api.gateway import Gateway
@@ -41,14 +43,15 @@ register_url_convertor("name", NameConvertor())
 # longer to resolve them than they take.
 
 
-def _gateway_of(request: Request) -> Gateway:
+def gateway_of(request: Request) -> Gateway:
+    """Return the gateway that answers a request."""
     gateway = request.app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway
 
 
 async def _gateway(request: Request) -> Gateway:
-    return _gateway_of(request)
+    return gateway_of(request)
 
 
 def _iso_date(value: object) -> object:
@@ -61,15 +64,16 @@ def _iso_date(value: object) -> object:
 OpenGateway = Annotated[Gateway, Depends(_gateway)]
 
 
-def _caller_of(request: Request) -> Caller:
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request."""
     caller = getattr(request.state, CALLER_STATE)
     assert isinstance(caller, Caller)
     return caller
 
 
 async def _caller(request: Request) -> Caller:
-    caller = _caller_of(request)
-    _gateway_of(request).require_current(caller)
+    caller = caller_of(request)
+    gateway_of(request).require_current(caller)
     return caller
 
 
@@ -77,11 +81,25 @@ RequestCaller = Annotated[Caller, Depends(_caller)]
 
 
 async def _reads(request: Request, response: Response) -> ScopedReads:
+    return reads_of(request, response.headers)
+
+
+def reads_of(request: Request, headers: MutableMapping[str, str] | MutableHeaders) -> ScopedReads:
+    """Return what reads the account for the caller of a request.
+
+    Args:
+        request: the request.
+        headers: gets the age of the answer.
+
+    Raises:
+        CallerExpiredError: the time of the caller is over.
+    """
+
     def tell_age(age_seconds: float) -> None:
-        response.headers[AGE_HEADER] = str(max(int(age_seconds), int(response.headers.get(AGE_HEADER, "0"))))
+        headers[AGE_HEADER] = str(max(int(age_seconds), int(headers.get(AGE_HEADER, "0"))))
 
     again = not _is_no_cache(request)
-    return _gateway_of(request).reads_of(_caller_of(request), again=again, on_age=tell_age)
+    return gateway_of(request).reads_of(caller_of(request), again=again, on_age=tell_age)
 
 
 def _is_no_cache(request: Request) -> bool:
@@ -99,7 +117,7 @@ def needs(*scopes: Scope) -> params.Depends:
 
     async def check(request: Request) -> None:
         for scope in scopes:
-            _gateway_of(request).require(_caller_of(request), scope)
+            gateway_of(request).require(caller_of(request), scope)
 
     return params.Depends(check)
 

@@ -1,6 +1,6 @@
 """Pods and their balances."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter
 
 from pysequence_api.account.names import find_pod_by_name
@@ -22,17 +22,17 @@ _WITH_HEADER: Responses = {200: headers(COMPLETE_HEADER)}
 
 
 @router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER, response_model=tuple[Pod, ...])
-async def list_pods(reads: Reads, response: Response) -> Response:
+async def list_pods(request: Request) -> Response:
     """List all pods that the caller may see, with their balances."""
-    accounts, answer = await encoded(reads, response, _PODS, lambda accounts: accounts.pods)
+    accounts, answer = await encoded(request, _PODS, lambda accounts: accounts.pods)
     tell_if_incomplete(accounts, answer)
     return answer
 
 
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES), response_model=TotalBalance)
-async def get_total_balance(reads: Reads, response: Response) -> Response:
+async def get_total_balance(request: Request) -> Response:
     """Add up what all pods hold that the caller may see, and say what the total leaves out."""
-    _, answer = await encoded(reads, response, _TOTAL, total_of)
+    _, answer = await encoded(request, _TOTAL, total_of)
     return answer
 
 

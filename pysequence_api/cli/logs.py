@@ -75,6 +75,8 @@ def log_for_server(settings: "Settings") -> None:
 
 
 def _log(formatter: logging.Formatter, level: int) -> None:
+    # No format has them, and each record would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(handler)

@@ -47,6 +47,8 @@ def is_color_allowed() -> bool:
 
 def safe(text: str) -> str:
     """Escape invisible and control characters, as in ``\\x1b``."""
+    if text.isascii() and text.isprintable():
+        return text  # as almost every line of the server's log is
     return "".join(_escaped(character) for character in text)
 
 

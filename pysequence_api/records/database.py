@@ -10,12 +10,12 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from pysequence_api.clock import Clock, to_micros
 from pysequence_api.errors import SafeguardsUnavailableError
@@ -43,6 +43,7 @@ VERSION = 3
 MIGRATIONS = {1: "to_version_2.sql", 2: "to_version_3.sql"}
 """The file with the SQL that brings a version to the next one, by the version that it begins from."""
 BUSY_TIMEOUT_SECONDS = 10.0
+MAX_KEPT_ANSWERS = 256
 
 T = TypeVar("T")
 Fill = Callable[[sqlite3.Connection, Path], None]
@@ -77,6 +78,9 @@ class Database:
         self._reading: sqlite3.Connection | None = None
         self._reads_stand_in = False
         """Reading reads what stands for a database of this version, as long as there is none."""
+        self._kept: dict[Hashable, Any] = {}
+        """Answers of `read_kept`."""
+        self._kept_version: int | None = None
         self._closed = False
         self._is_just_built = False
         self._private = ExitStack()
@@ -153,6 +157,34 @@ class Database:
             except sqlite3.Error as error:
                 self.close_reading()
                 raise unusable("read", error) from error
+
+    def read_kept(
+        self, what: Hashable, ask: Callable[[Reader], T], is_lasting: Callable[[T], bool] = lambda _: True
+    ) -> T:
+        """Ask as `read` does, and use the answer again until the database changes, whichever process changes it.
+
+        Args:
+            what: names the question.
+            ask: depends on nothing but the database and ``what``.
+            is_lasting: whether that holds for an answer; if not, it is not used again.
+
+        Raises:
+            SafeguardsUnavailableError: it cannot be read.
+        """
+
+        def look(reader: Reader) -> T:
+            version = reader.data_version()
+            if version != self._kept_version or len(self._kept) >= MAX_KEPT_ANSWERS:
+                self._kept_version = version
+                self._kept.clear()
+            if what in self._kept:
+                return cast(T, self._kept[what])
+            answer = ask(reader)
+            if is_lasting(answer):
+                self._kept[what] = answer
+            return answer
+
+        return self.read(look)
 
     @contextmanager
     def read_apart(self) -> Iterator[sqlite3.Connection]:
@@ -240,6 +272,7 @@ class Database:
             if self._reading is not None:
                 self._reading.close()
                 self._reading = None
+            self._kept_version = None  # versions are of one connection
             self._private.close()
 
     def _open_for_writing(self) -> sqlite3.Connection:

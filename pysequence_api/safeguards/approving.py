@@ -214,6 +214,29 @@ def deny(writer: Writer, attempt_id: str, channel: Channel) -> None:
     writer.add_event(event.model_copy(update={"via": channel}))
 
 
+def to_cancel(reader: Reader, attempt_id: str, caller: str | None) -> Attempt | None:
+    """Return the attempt that `cancel` ends; ``None`` if it is canceled already.
+
+    Args:
+        reader: the records.
+        attempt_id: the attempt.
+        caller: who cancels it, if that must be the attempt's caller; ``None`` for the owner.
+
+    Raises:
+        NotFoundError: there is no such attempt, or not one of this caller.
+        ApprovalOverError: it does not wait.
+    """
+    attempt = reader.attempt(attempt_id)
+    if attempt is None or caller not in {None, attempt.caller}:
+        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
+    if attempt.state is State.CANCELLED:
+        return None
+    waits = attempt.state is State.AWAITING_APPROVAL or (caller is None and attempt.state is State.RESERVED)
+    if not waits:
+        raise ApprovalOverError(f"It cannot be canceled: it is {attempt.state}.", attempt_id=attempt_id)
+    return attempt
+
+
 def cancel(writer: Writer, owners: Owners, attempt_id: str, *, caller: str | None, channel: Channel) -> None:
     """Cancel an attempt that waits for the owner, or, by the owner, for its turn. Twice changes nothing.
 
@@ -229,14 +252,9 @@ def cancel(writer: Writer, owners: Owners, attempt_id: str, *, caller: str | Non
         ApprovalOverError: it does not wait.
     """
     decide.fail_dead(writer, owners)
-    attempt = writer.attempt(attempt_id)
-    if attempt is None or caller not in {None, attempt.caller}:
-        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
-    if attempt.state is State.CANCELLED:
+    attempt = to_cancel(writer, attempt_id, caller)
+    if attempt is None:
         return
-    waits = attempt.state is State.AWAITING_APPROVAL or (caller is None and attempt.state is State.RESERVED)
-    if not waits:
-        raise ApprovalOverError(f"It cannot be canceled: it is {attempt.state}.", attempt_id=attempt_id)
     error = "the owner canceled it" if caller is None else "its caller canceled it"
     ended = writer.move(
         attempt, State.CANCELLED, ended_at=writer.now, owner=None, code=Code.CANCELLED.value, error=error

@@ -16,6 +16,9 @@ from pysequence_api.text import bounded
 
 MAX_PENDING = 3
 """How many transfers of one caller may wait for the owner."""
+MAX_CANCELLED = 6
+"""How many that waited a caller may cancel within `CANCELLED`. Each was a message to the owner."""
+CANCELLED = timedelta(hours=1)
 DENIED = timedelta(hours=24)
 """How long the same transfer is refused after the owner denied it."""
 
@@ -64,12 +67,19 @@ def denied(reader: Reader, attempt: Attempt) -> DeniedError | None:
 
 
 def too_many_pending(reader: Reader, caller: str) -> SafeguardError | None:
-    """Say that too many transfers of a caller wait for the owner already."""
-    if len(reader.awaiting(caller)) < MAX_PENDING:
-        return None
-    return TooManyPendingError(
-        f"{MAX_PENDING} transfers of this caller wait for the owner's approval already. Wait for them, or cancel one."
-    )
+    """Say that too many transfers of a caller wait for the owner already, or did until it canceled them."""
+    waiting = {one.id for one in reader.awaiting(caller)} - reader.overdue_approvals()
+    if len(waiting) >= MAX_PENDING:
+        return TooManyPendingError(
+            f"{MAX_PENDING} transfers of this caller wait for the owner's approval already. Wait for them, or cancel"
+            " one."
+        )
+    if reader.count_cancelled_asks(caller, reader.now - CANCELLED) >= MAX_CANCELLED:
+        return TooManyPendingError(
+            f"Within an hour, this caller canceled {MAX_CANCELLED} transfers that waited for the owner's approval. Ask"
+            " later."
+        )
+    return None
 
 
 def ask(writer: Writer, attempt: Attempt, rule: Rule) -> Attempt:

@@ -16,13 +16,12 @@ import pyotp
 from pydantic import SecretStr
 
 from pysequence_api.errors import InvalidRequestError, WrongCodeError, WrongPasswordError
-from pysequence_api.records.approvals import OwnerSecrets
+from pysequence_api.records.approvals import TOTP_STEP_SECONDS, OwnerSecrets
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.database import Database
 from pysequence_api.settings import OTP_SECRET_CHARACTERS, variable
 
-STEP_SECONDS = 30
 CODE_DIGITS = 6
 CLOCK_STEPS = (0, -1, 1)
 """A code of the step before or after is accepted, too, because the clock of a phone may differ."""
@@ -293,11 +292,13 @@ def _take(writer: Writer, secret: str, code: str) -> WrongCodeError | None:
 def _step_of(secret: str, code: str, now: datetime) -> int | None:
     """Return the step whose code this is, if it is one of about now."""
     given = "".join(code.split())
-    current = int(now.timestamp()) // STEP_SECONDS
+    current = int(now.timestamp()) // TOTP_STEP_SECONDS
     if len(given) != CODE_DIGITS or not (given.isascii() and given.isdecimal()):
         return None
     totp = pyotp.TOTP(secret)
-    found = [step for one in CLOCK_STEPS if hmac.compare_digest(totp.at((step := current + one) * STEP_SECONDS), given)]
+    found = [
+        step for one in CLOCK_STEPS if hmac.compare_digest(totp.at((step := current + one) * TOTP_STEP_SECONDS), given)
+    ]
     return found[0] if found else None
 
 

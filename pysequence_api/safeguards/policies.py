@@ -44,7 +44,7 @@ class PolicyInForce:
     def get(self) -> Policy | None:
         """Return the policy; the last one that this process knew, if the records cannot be read now."""
         with suppress(SafeguardsUnavailableError):
-            self._current = self._records.read(_current_or_error)
+            self._current = self._records.read_kept("policy", _current_or_error)
         if isinstance(self._current, PolicyError):
             raise _unreadable(self._current)
         return None if self._current is None else self._current.policy

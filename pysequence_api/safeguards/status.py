@@ -14,7 +14,7 @@ from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.judge import WINDOW_LIMITS, is_free
+from pysequence_api.safeguards.judge import WINDOW_LIMITS, Window, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Caller, Pairs, Scope, Windows
 from pysequence_api.safeguards.scopes import sees_everything
@@ -22,6 +22,8 @@ from pysequence_api.sequence.client import NOT_A_CURSOR
 
 MAX_ATTEMPTS_READ = 1000
 """For one page of a list of attempts. This runs on the event loop."""
+_ROLLING = {name for name, window, _, _ in WINDOW_LIMITS if window is Window.HOUR}
+"""The limits whose windows begin later with every moment."""
 
 
 class Result(BaseModel):
@@ -155,7 +157,7 @@ def read_limits(records: Database, limits: MaxCents, caller: str = OWNER) -> Lim
             audit_head=reader.audit_head(),
         )
 
-    return records.read(ask)
+    return records.read_kept(("limits", limits, caller, records.now().date()), ask, lambda answer: not answer.unsettled)
 
 
 def read_caller_limits(records: Database, caller: str) -> CallerLimits:
@@ -179,7 +181,13 @@ def read_caller_limits(records: Database, caller: str) -> CallerLimits:
             unsettled=unsettled,
         )
 
-    return records.read(ask)
+    return records.read_kept(("limits of", caller, records.now().date()), ask, _is_lasting)
+
+
+def _is_lasting(limits: CallerLimits) -> bool:
+    """Say whether only a change of the database, or another day, changes these limits."""
+    rolls = any(one.used and one.name in _ROLLING for one in limits.windows)
+    return not limits.unsettled and not rolls
 
 
 def read_attempt(records: Database, attempt_id: str, caller: str | None = None) -> AttemptStatus:

@@ -140,6 +140,11 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_exception)
 
 
+async def answer_error(request: Request, error: GatewayError | RequestValidationError) -> JSONResponse:
+    """Answer an error as the handlers do, where they do not apply."""
+    return await (_answer_gateway_error if isinstance(error, GatewayError) else _answer_invalid_request)(request, error)
+
+
 async def _answer_gateway_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GatewayError)
     content = error.document(about_transfer=_is_about_transfer(request))

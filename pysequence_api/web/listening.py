@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h11
 from starlette.types import ASGIApp
@@ -33,6 +33,7 @@ SILENCE_SECONDS = 35.0
 """A connection without a whole request for this long, up to twice as long, is closed."""
 WRITE_SECONDS = 15.0
 """A client that does not read an answer for this long, up to twice as long, is disconnected."""
+MAX_JOINED_BYTES = 64 * 1024
 BACKLOG = 256
 UNREADABLE_REQUEST = {
     "detail": "This is not a valid HTTP/1.1 request, or its headers are too large.",
@@ -214,6 +215,9 @@ def _check_head(received: bytes) -> None:
     first, *lines = head.split(b"\r\n")
     if not first.endswith(VERSIONS):
         raise h11.RemoteProtocolError("not HTTP/1.0 or HTTP/1.1")
+    lower = head.lower()
+    if b"content-length" not in lower and b"transfer-encoding" not in lower:
+        return
     fields = [(name.strip().lower(), value) for name, _, value in (line.partition(b":") for line in lines)]
     lengths = [value for name, value in fields if name == b"content-length"]
     encodings = [value for name, value in fields if name == b"transfer-encoding"]
@@ -221,6 +225,48 @@ def _check_head(received: bytes) -> None:
         raise h11.RemoteProtocolError("more than one length of the body")
     if encodings and first.endswith(b"HTTP/1.0"):
         raise h11.RemoteProtocolError("HTTP/1.0 has no transfer encodings")
+
+
+class JoinedWrites:
+    """A transport that sends the head of an answer and its body together, as one packet instead of two.
+
+    Args:
+        transport: the transport of the connection, which does everything else.
+        loop: the event loop; what is written in one step of it is sent at its end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write soon; at once if much is waiting."""
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > MAX_JOINED_BYTES:
+            self._send()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes the client has not taken."""
+        return self._waiting_bytes + self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Close, after what was written."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._waiting:
+            self._transport.write(b"".join(self._waiting))
+            self._waiting.clear()
+            self._waiting_bytes = 0
 
 
 class ImpatientProtocol(HttpProtocol):
@@ -232,7 +278,7 @@ class ImpatientProtocol(HttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the checks."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
         self.conn = StrictConnection(h11.SERVER, MAX_REQUEST_HEAD_BYTES)
         self.logger = log
         connection = self._listener.find(transport.get_extra_info("socket").fileno())

@@ -26,6 +26,8 @@ async def check_query(request: Request) -> None:
     Raises:
         RequestValidationError: the route does not have a parameter, or has it once and it was sent twice.
     """
+    if not request.scope["query_string"]:
+        return
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
     is_list = dict(_declared(route.dependant))

@@ -5,8 +5,8 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from secrets import token_hex
 from urllib.parse import unquote
-from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.responses import JSONResponse
@@ -20,6 +20,7 @@ from pysequence_api.web.access import CALLER_STATE
 from pysequence_api.web.keyless import keyless
 
 REQUEST_ID_HEADER = b"x-request-id"
+REQUEST_ID_BYTES = 16
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH_CHARACTERS = 200
 MAX_LOGGED_METHOD_CHARACTERS = 20
@@ -46,6 +47,8 @@ class RequestCounts:
             ["route", "method", "status", "caller"],
             registry=self.registry,
         )
+        self._series: dict[tuple[str, str, int, str], Counter] = {}
+        """Found by prometheus_client under a lock, which takes longer than to count."""
         self._durations = Histogram(
             "pysequence_http_request_seconds",
             "Duration of HTTP requests.",
@@ -65,7 +68,11 @@ class RequestCounts:
             duration_seconds: the time until the answer was sent.
         """
         known_method = method if method in METHODS else OTHER_METHOD
-        self._requests.labels(route or NONE, known_method, str(status), caller or NONE).inc()
+        labels = (route or NONE, known_method, status, caller or NONE)
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self._requests.labels(*labels)
+        series.inc()
         self._durations.labels(route or NONE).observe(duration_seconds)
 
 
@@ -170,16 +177,18 @@ class RequestLog:
             "upstream_ms": round(upstream.seconds * 1000),
             "source": seen.source,
         }
-        what = "{method} {route} {status} {duration_ms} ms (upstream {upstream_ms} ms)"
-        text = f"{what} by {{caller}} from {{source}} {{request_id}}"
-        log.info("%s", text.format(**fields), extra={"fields": fields})
+        text = (
+            "%(method)s %(route)s %(status)d %(duration_ms)d ms (upstream %(upstream_ms)d ms)"
+            " by %(caller)s from %(source)s %(request_id)s"
+        )
+        log.info("%s", text % fields, extra={"fields": fields})
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]], key: str | None) -> str:
     given = [value for name, value in headers if name.lower() == REQUEST_ID_HEADER]
     if len(given) == 1 and REQUEST_ID_PATTERN.fullmatch(given[0]) and not _has_key(key, text := given[0].decode()):
         return text
-    return uuid4().hex
+    return token_hex(REQUEST_ID_BYTES)
 
 
 def _path(scope: Scope, key: str | None) -> str:
