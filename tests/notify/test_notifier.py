@@ -141,7 +141,7 @@ async def test_approvals_and_changes_of_the_owners_secrets_are_told(
     assert waits[:3] == [
         f"$50.00 from {SOURCE} to {DESTINATION}",
         "By bot, rule rent",
-        "The caller says: the rent, see https: //evil.example",
+        "The caller says: the rent, see https: //evil. example",
     ]
     assert waits[3].startswith("Until 2026-11-23 ")
     assert waits[-1] == f"Look: pysequence-api approvals show {asked.attempt_id}"
@@ -256,14 +256,16 @@ async def test_the_first_refusal_in_an_hour_is_told(world: World, traveller: tim
 
 
 async def test_text_from_others_is_one_short_line_without_markup(world: World) -> None:
-    reason = "pay\nnow: [here](https://evil.example) @everyone `x` *y* " + "z" * 500
+    reason = "pay\nnow: [here](https://evil.example) @everyone `x` *y* or psq-approve.com/5.00 " + "z" * 500
     with receiving() as receiver, receiving() as with_html:
         async with telling(world, receiver.url, f"{with_html.url}&format=html"):
             freeze(world.gateway.records, reason)
             await receiver.wait_for(lambda: receiver.received and with_html.received)
     assert "&apos;x&apos;" in with_html.bodies
     [line] = [line for line in receiver.bodies.splitlines() if line.startswith("Reason")]
-    assert line.startswith("Reason: pay now: (here)(https: //evil.example) at everyone 'x' y z")
+    assert line.startswith(
+        "Reason: pay now: (here)(https: //evil. example) at everyone 'x' y or psq-approve. com/5.00 z"
+    )
     assert len(line) <= len("Reason: ") + MAX_NAME_CHARACTERS
     assert receiver.received[0]["type"] == "info"
 
