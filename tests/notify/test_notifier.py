@@ -14,7 +14,7 @@ import pytest
 import time_machine
 from pydantic import SecretStr
 
-from pysequence_api.errors import GatewayError, PolicyRefusedError
+from pysequence_api.errors import FrozenError, GatewayError, PolicyRefusedError
 from pysequence_api.files import read_bytes
 from pysequence_api.notify import Notifier, channels, notifier, open_notifier
 from pysequence_api.notify.told import FILE_NAME
@@ -107,6 +107,32 @@ async def test_each_event_is_told(world: World) -> None:
     assert "Reason: laptop lost" in receiver.received[4]["message"]
     assert f"Look: pysequence-api transfers status {attempt_id}" in receiver.received[6]["message"]
     assert "://" not in receiver.bodies
+
+
+async def test_an_approved_transfer_that_a_freeze_stopped_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = world.gateway
+    add(gateway.records, BOT.name)
+    apply_rules(world)
+    gateway.records.write(lambda one: one.set_owner_secrets(totp_secret=TOTP_SECRET, totp_set_at=one.now))
+    queued = asyncio.Event()
+
+    async def wait(*_: object, **__: object) -> None:
+        queued.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(gateway.client, "prepare_transfer", wait)
+    with receiving() as receiver:
+        async with telling(world, receiver.url):
+            asked = await world.ask(caller=BOT)
+            approving = asyncio.create_task(approve(world, asked.attempt_id))
+            await queued.wait()
+            freeze(gateway.records, "laptop lost")
+            with pytest.raises(FrozenError):
+                await approving
+            await receiver.wait_for(lambda: len(receiver.received) == 3)
+    assert receiver.titles[1:] == ["All transfers are frozen", "A transfer that you approved was not sent"]
 
 
 async def test_approvals_and_changes_of_the_owners_secrets_are_told(
