@@ -180,7 +180,8 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 async def be_busy(world: World) -> None:
     """Have others move, ask, be refused and be frozen, between accounts that the agent may not see."""
-    other, parties = Caller("other", None), {"source": "Groceries", "destination_id": world.pod_ids["Taxes 2025"]}
+    other = Caller("other", None)
+    parties: dict[str, Any] = {"source": "Groceries", "destination_id": world.pod_ids["Taxes 2025"]}
     for cents in (2_000, 2_001):
         await world.transfer(cents, caller=other, description="secret", **parties)
     await world.transfer(3_000, channel=Channel.CLI, **parties)
