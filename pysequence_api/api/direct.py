@@ -28,7 +28,7 @@ class DirectRoutes:
 
     def __init__(self, app: ASGIApp, routes: Iterable[APIRoute]) -> None:
         self._app = app
-        self._routes = {route.path: route for route in routes if "GET" in route.methods and _is_direct(route)}
+        self._routes = {route.path: route for route in routes if "GET" in (route.methods or ()) and _is_direct(route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""

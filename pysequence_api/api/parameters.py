@@ -1,13 +1,13 @@
 """Parameters that several routes share."""
 
 import re
-from collections.abc import MutableMapping
 from datetime import date
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request, Response, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
 
 from pysequence_api.account.scoped import ScopedReads
 from pysequence_api.gateway import Gateway
@@ -83,7 +83,7 @@ async def _reads(request: Request, response: Response) -> ScopedReads:
     return reads_of(request, response.headers)
 
 
-def reads_of(request: Request, headers: MutableMapping[str, str]) -> ScopedReads:
+def reads_of(request: Request, headers: MutableHeaders | dict[str, str]) -> ScopedReads:
     """Return what reads the account for the caller of a request.
 
     Args:
