@@ -45,21 +45,20 @@ class Server:
 
 
 @asynccontextmanager
-async def gateway(directory: Path, variables: dict[str, str] | None = None) -> AsyncIterator[Server]:
-    """Run the server with the simulated Sequence.
+async def gateway(directory: Path, variables: dict[str, str]) -> AsyncIterator[Server]:
+    """Run the server.
 
     Args:
         directory: the data directory.
-        variables: more settings, such as those of another upstream.
+        variables: more settings, which connect it to `upstream`.
     """
     port = _free_port()
-    settings = {
+    settings = variables | {
         "SEQUENCE_API_KEY": KEY,
         "SEQUENCE_DATA_DIR": str(directory),
         "SEQUENCE_SERVER_PORT": str(port),
         "SEQUENCE_SERVER_HOST": "127.0.0.1",
     }
-    settings |= {"SEQUENCE_SANDBOX": "1"} if variables is None else variables
     async with _running(("-m", "pysequence_api", "serve"), settings, f"http://127.0.0.1:{port}", "/api/health") as one:
         yield one
 
