@@ -65,7 +65,7 @@ class Verdict(StrEnum):
 
 
 class _Shown(BaseModel):
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True, defer_build=True)
 
 
 class PreviewParty(_Shown):

@@ -4,6 +4,7 @@ Names, reasons and errors come from others. They are bounded, on one line, and w
 for a link, a mention or markup.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ NAME_CHARACTERS = 60
 MAX_LISTED = 10
 IF_NOT_YOU = "If that was not you, freeze all transfers: pysequence-api freeze"
 
+_DOMAIN = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
+"""Chats make a link of a domain name, also of one without a scheme."""
 _DEFUSED = str.maketrans({"<": "(", ">": ")", "@": " at ", "`": "'", "[": "(", "]": ")", "*": " "})
 
 
@@ -123,12 +126,12 @@ def of_problem(event: NotifyEvent, problem: str) -> Message:
         NotifyEvent.RECORDS: ("The records are damaged or were changed", "pysequence-api records check"),
         NotifyEvent.SIGN_IN: ("Signing in to Sequence needs you", "pysequence-api auth status"),
     }[event]
-    return Message(event, title, f"{stranger(problem)}\nLook: {look}")
+    return Message(event, title, f"{_without_markup(problem)}\nLook: {look}")
 
 
 def of_many(counts: Counter[str]) -> Message:
     """Sum up messages that were too many to send, by their titles."""
-    listed = "\n".join(f"{count} x {stranger(title)}" for title, count in counts.most_common(MAX_LISTED))
+    listed = "\n".join(f"{count} x {_without_markup(title)}" for title, count in counts.most_common(MAX_LISTED))
     return Message(None, f"{counts.total()} more messages", f"{listed}\nLook: pysequence-api audit tail")
 
 
@@ -151,6 +154,10 @@ def caller_name(caller: str | None) -> str:
 
 def stranger(text: str, limit_characters: int = 200) -> str:
     """Turn text from others into one short line in which nothing is a link, a mention or markup."""
+    return plain_text(_DOMAIN.sub(". ", _without_markup(text, limit_characters)), limit_characters)
+
+
+def _without_markup(text: str, limit_characters: int = 200) -> str:
     return plain_text(plain_text(text, limit_characters).replace("://", ": //").translate(_DEFUSED), limit_characters)
 
 

@@ -39,6 +39,8 @@ BATCH_EVENTS = 200
 MAX_WAITING = 20
 MONTH_PERCENT = 80
 REFUSAL_TIME = timedelta(hours=1)
+_NEED_EARLIER = {EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED}
+"""What they mean for the owner depends on the events of the attempt before them."""
 SANDBOX_LABEL = "Sandbox, no real money: "
 
 log = logging.getLogger(__name__)
@@ -245,7 +247,7 @@ class _Following:
 
     def _earlier(self, line: Line, raw: bytes) -> tuple[Line, ...]:
         attempt_id = line.attempt_id
-        if attempt_id is None or line.event_type not in {EventType.COMPLETED, EventType.FAILED}:
+        if attempt_id is None or line.event_type not in _NEED_EARLIER:
             return ()
         events = self._records.read(lambda reader: reader.events_of(attempt_id))
         return tuple(map(Line.parse, takewhile(raw.__ne__, events)))

@@ -34,7 +34,7 @@ NOT_THAT = "The transfer is not the one that you were shown. Look at it again, a
 class PendingApproval(BaseModel):
     """A transfer that waits for the owner, as it is stored, with names as Sequence has them now."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     attempt_id: str
     caller: str

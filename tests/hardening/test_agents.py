@@ -1,7 +1,8 @@
 """An agent with a key of its own tries to learn, to block or to wear out what is not its own."""
 
+import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from pysequence_api.errors import ApprovalOverError, Code, GatewayError
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add
+from pysequence_api.records.control import freeze
 from pysequence_api.records.database import Database
 from pysequence_api.records.keys import sha256_of
 from pysequence_api.sandbox import Sandbox
@@ -165,3 +167,66 @@ async def test_what_was_shown_can_be_any_text(world: World, agent: Caller) -> No
     with pytest.raises(ApprovalOverError):
         await world.gateway.transfers.approve(asked.attempt_id, "ü" * 64, code_now(world), Channel.PAGE)
     await approve(world, asked.attempt_id)
+
+
+OTHER = """
+[callers.other]
+scopes = ["move"]
+rules = [{ name = "any", from = ["c"], to = ["d"], max_cents = 500000, approve_above_cents = 100000 }]
+"""
+SEES = POLICY.replace('"read:accounts"', '"read:accounts", "read:activity"')
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+
+
+async def be_busy(world: World) -> None:
+    """Have others move, ask, be refused and be frozen, between accounts that the agent may not see."""
+    other = Caller("other", None)
+    parties: dict[str, Any] = {"source": "Groceries", "destination_id": world.pod_ids["Taxes 2025"]}
+    for cents in (2_000, 2_001):
+        await world.transfer(cents, caller=other, description="secret", **parties)
+    await world.transfer(3_000, channel=Channel.CLI, **parties)
+    await world.ask(200_000, caller=other, **parties)
+    with pytest.raises(GatewayError):
+        await world.transfer(900_000, caller=other, **parties)
+    freeze(world.gateway.records, "secret", "other")
+
+
+async def all_answers(directory: Path, *, is_busy: bool) -> dict[str, str]:
+    """Ask everything that the agent can ask, and return the answers, without the ids of this world."""
+    sandbox, answers = Sandbox(directory / "sequence.sqlite"), {}
+    async with open_world(directory, sandbox, max_transfer_attempts_per_minute=1_000) as world:
+        key = add(world.gateway.records, "agent").key
+        add(world.gateway.records, "other")
+        apply_policy(world, NO_BREAKER, SEES, OTHER)
+        if is_busy:
+            await be_busy(world)
+        known = {world.pod_ids[name] for name in (SOURCE, DESTINATION)}
+        hidden, total = world.pod_ids["Groceries"], 2_500_000
+        async with world.http(key=key) as api:
+            paths = [path for path in (await api.get("/openapi.json")).json()["paths"] if "{" not in path]
+            totals = "/api/activity/totals?from=2026-11-01&to=2026-11-23"
+            finds = [f"/api/accounts/find?name={name}" for name in ("Groceries", "rent", hidden)]
+            pods = [f"/api/pods/{name}/balance" for name in ("Groceries", DESTINATION)]
+            asked: list[tuple[str, str, Any]] = [("GET", path, None) for path in (*paths, totals, *finds, *pods)]
+            bodies = [body(world, cents) for cents in (500, 2_000, 6_000, total - 6_000, total)]
+            bodies += [body(world, 500) | {"source_id": hidden}, body(world, 500) | {"destination_id": hidden}]
+            asked += [("POST", "/api/transfers/preview", one) for one in bodies]
+            asked += [("POST", "/api/transfers", one) for one in bodies]
+            asked += [("GET", path, None) for path in ("/api/limits", "/api/activity")]
+            for number, (method, path, content) in enumerate(asked):
+                headers = {"Idempotency-Key": str(number)}
+                answer = await api.request(method, path, json=content, headers=headers)
+                text = ID.sub(lambda found: found[0] if found[0] in known else "an id", answer.text)
+                answers[f"{number} {method} {path}"] = f"{answer.status_code} {text}"
+    await sandbox.aclose()
+    return answers
+
+
+async def test_what_others_do_changes_no_answer(tmp_path: Path) -> None:
+    for name in ("quiet", "busy"):
+        (tmp_path / name).mkdir()
+    with time_machine.travel(datetime(2026, 11, 23, 12, tzinfo=UTC), tick=False):
+        quiet = await all_answers(tmp_path / "quiet", is_busy=False)
+        busy = await all_answers(tmp_path / "busy", is_busy=True)
+    assert sum(answer.startswith("200") for answer in quiet.values()) > 15
+    assert {question for question in quiet if quiet[question] != busy[question]} == set()
