@@ -48,7 +48,7 @@ class PendingApproval(BaseModel):
     organization_id: str | None
     created_at: datetime
     expires_at: datetime
-    caller_says: str | None = Field(description="Why, in the caller's own words. Nobody checked them")
+    caller_says: str | None = Field(description="Why, in the caller's own words, which are not checked")
     bound_sha256: str = Field(description="What is decided about: attempt, caller, rule, expiry and the whole order")
 
     @computed_field(description="Amount for people")  # type: ignore[prop-decorator]
