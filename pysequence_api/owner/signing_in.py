@@ -34,16 +34,17 @@ async def sign_in(request: Request) -> Response:
         return await _form(request, wanted, "Too many people sign in now. Try again.", 503)
 
     def check() -> str:
-        page.gateway.owner.check_password(form.get("password", ""))
-        page.gateway.owner.use_code(form.get("code", ""))
+        page.gateway.owner.sign_in(form.get("password", ""), form.get("code", ""))
         return page.sessions.begin()
 
     try:
         cookie = await anyio.to_thread.run_sync(check, limiter=page.signing_in)
     except (WrongPasswordError, WrongCodeError) as error:
         log.warning("a sign-in to the owner's page was refused: %s (%s)", error, _source(request))
-        # Which of the two was wrong is not said: who has only the password should not learn that.
-        again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
+        # Which of the two was wrong is not said: who has only the password should not learn that. Neither is the pause
+        # after wrong codes, which begins only once the password is right.
+        seconds = error.retry_after_seconds if isinstance(error, WrongPasswordError) else None
+        again = f" Try again in {seconds} seconds." if seconds else ""
         return await _form(request, wanted, f"{WRONG}{again}", 403)
     log.info("the owner signed in to the page (%s)", _source(request))
     answer = RedirectResponse(wanted, 303)
