@@ -1,122 +1,67 @@
-"""Measures the server with the simulated Sequence: all measurements in one run, so that you can compare them."""
+"""Measures this program against what it is built on: one table, all of it from one run.
+
+It needs Linux, which tells the CPU time and the memory of a process. Compare the ratios, not the times, with those of
+another machine.
+"""
 
 import argparse
 import asyncio
-import itertools
+import os
 import platform
 import tempfile
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
 
-import httpx
+from bench import local, programs, requests
+from bench.table import print_head, print_rows
 
-from bench import local
-from bench.server import KEY, running_server
-
-CALLERS = 8
-"""How many clients send requests at the same time."""
-
-Send = Callable[[httpx.AsyncClient, int], Awaitable[httpx.Response]]
+PARTS = ("terminal", "server", "local")
 
 
 def main() -> None:
     """Run the program."""
+    options = _options()
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {platform.machine()},"
+        f" {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}. CPU times are the least of {options.rounds} rounds.\n"
+    )
+    print_head()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        if "terminal" in options.parts:
+            print_rows(programs.measure(directory / "terminal", options.rounds))
+        if "server" in options.parts:
+            asyncio.run(_print_server_rows(directory, options))
+        if "local" in options.parts:
+            print_rows(local.measure(directory, options.entries, options.lines, options.rounds))
+    print("\nThe tests are measured apart: `time .venv/bin/pytest -q`, at most 90 s on two cores.")
+
+
+async def _print_server_rows(directory: Path, options: argparse.Namespace) -> None:
+    async for row in requests.measure(directory, options.rounds, options.seconds, options.requests):
+        print_rows([row])
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement (default: 3)")
-    parser.add_argument(
-        "--entries",
-        type=int,
-        default=10_000,
-        help="number of transfers in the full records at the start (default: 10000)",
-    )
-    parser.add_argument(
-        "--lines", type=int, default=200_000, help="number of lines in the long audit trail (default: 200000)"
-    )
-    parser.add_argument("--local", action="store_true", help="measure only what a transfer costs in the records")
-    options = parser.parse_args()
-    seconds, entries, lines = options.seconds, options.entries, options.lines
-    if not 0 < seconds <= 60:
-        parser.error("--seconds must be more than 0 and at most 60")
-    if not 1 <= entries <= 100_000:
-        parser.error("--entries must be at least 1 and at most 100000")
-    if not 1 <= lines <= 2_000_000:
-        parser.error("--lines must be at least 1 and at most 2000000")
-    print("Compare these numbers with each other, not with numbers from another machine.\n")
-    with tempfile.TemporaryDirectory() as directory:
-        local.measure(Path(directory), entries, lines)
-    if not options.local:
-        print(f"Python {platform.python_version()}, {CALLERS} concurrent callers, {seconds:g} s each")
-        asyncio.run(_measure_all(seconds, entries))
+    parser.add_argument("--seconds", type=_number(float, 0.01, 60), default=2.0, help="of each round of requests")
+    parser.add_argument("--rounds", type=_number(int, 1, 100), default=5, help="of each measurement")
+    parser.add_argument("--entries", type=_number(int, 1, 100_000), default=10_000, help="transfers on a long day")
+    parser.add_argument("--lines", type=_number(int, 2, 2_000_000), default=1_000_000, help="of a long audit trail")
+    parser.add_argument("--requests", type=_number(int, 1, 1_000_000), default=100_000, help="until memory is read")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
+    return parser.parse_args()
 
 
-async def _measure_all(seconds: float, entries: int) -> None:
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fresh = await stack.enter_async_context(running_server(directory / "fresh"))
-        full = await stack.enter_async_context(running_server(directory / "full", ledger_entries=entries))
-        pods = (await fresh.get("/api/pods")).json()
-        measurements: list[tuple[str, httpx.AsyncClient, Send]] = [
-            ("GET /api/health, without key and files", fresh, _get("/api/health")),
-            ("GET /api/pods, equal reads: they share one request to Sequence", fresh, _get("/api/pods")),
-            ("GET /api/activity, different reads: one request to Sequence each", fresh, _distinct),
-            ("GET /api/limits, empty records", fresh, _get("/api/limits")),
-            (f"GET /api/limits, records with {entries:,} entries today", full, _get("/api/limits")),
-            ("POST /api/transfers, empty records at the start", fresh, _transfer(pods[0]["id"], pods[1]["id"])),
-            (
-                f"POST /api/transfers, records with {entries:,} entries",
-                full,
-                _transfer(pods[0]["id"], pods[1]["id"]),
-            ),
-        ]
-        for name, client, send in measurements:
-            await _measure(name, client, send, seconds)
+def _number(kind: type[float], least: float, most: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be from {least:g} to {most:g}")
+        return value
 
-
-async def _measure(name: str, client: httpx.AsyncClient, send: Send, seconds: float) -> None:
-    durations_seconds: list[float] = []
-    started_seconds = perf_counter()
-
-    async def call(caller: int) -> None:
-        for number in itertools.count(caller, CALLERS):
-            sent_at_seconds = perf_counter()
-            (await send(client, number)).raise_for_status()
-            durations_seconds.append(perf_counter() - sent_at_seconds)
-            if perf_counter() >= started_seconds + seconds:  # after at least one request
-                return
-
-    await asyncio.gather(*(call(caller) for caller in range(CALLERS)))
-    took_seconds = perf_counter() - started_seconds
-    durations_seconds.sort()
-    median, slow = (durations_seconds[int(len(durations_seconds) * share)] * 1000 for share in (0.5, 0.95))
-    rate = len(durations_seconds) / took_seconds
-    print(f"{rate:8.0f} /s   median {median:6.1f} ms   95 % within {slow:6.1f} ms   {name}")
-
-
-def _get(path: str) -> Send:
-    async def send(client: httpx.AsyncClient, _: int) -> httpx.Response:
-        return await client.get(path)
-
-    return send
-
-
-async def _distinct(client: httpx.AsyncClient, number: int) -> httpx.Response:
-    return await client.get("/api/activity", params={"first": 10, "name": f"no-match-{number}"})
-
-
-def _transfer(source_id: str, destination_id: str) -> Send:
-    async def send(client: httpx.AsyncClient, number: int) -> httpx.Response:
-        # Back and forth, so that no pod runs empty.
-        there = number // CALLERS % 2 == 0
-        source, destination = (source_id, destination_id) if there else (destination_id, source_id)
-        return await client.post(
-            "/api/transfers",
-            json={"source_id": source, "destination_id": destination, "amount_cents": 1},
-            headers={"X-API-Key": KEY},
-        )
-
-    return send
+    return read
 
 
 main()

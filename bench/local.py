@@ -4,7 +4,6 @@ All are measured in turn, so that a busy moment of the machine slows all of them
 """
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from bench import trail
+from bench.table import Row, in_turn
 from pysequence_api.clock import utc_now
 from pysequence_api.files import OWNER_ONLY
 from pysequence_api.models import TransferOrder
@@ -34,13 +35,14 @@ LIMITS = MaxCents(per_transfer=10**9, per_day=10**12)
 LINES_PER_ATTEMPT = 2
 
 
-def measure(directory: Path, entries: int, lines: int) -> None:
-    """Measure, and print a table.
+def measure(directory: Path, entries: int, lines: int, rounds: int) -> Iterator[Row]:
+    """Measure transfers, and the audit trail.
 
     Args:
         directory: gets a data directory for each measurement.
         entries: number of transfers today in one of them.
         lines: number of audit lines of earlier days in another one.
+        rounds: how often the audit trail is read.
     """
     with ExitStack() as stack:
         empty = stack.enter_context(_opened(directory / "empty"))
@@ -50,27 +52,29 @@ def measure(directory: Path, entries: int, lines: int) -> None:
         appends_ms, empty_ms, today_ms, history_ms = _medians_ms(
             append, lambda: transfer(empty), lambda: transfer(today), lambda: transfer(history)
         )
-    print(f"Local cost of a transfer: median of {ROUNDS}, in turn, SQLite {sqlite3.sqlite_version}")
-    print(f"{appends_ms:8.3f} ms   three appends, each with a sync")
-    for name, taken_ms, base, base_ms, at_most in (
-        ("a transfer in an empty directory", empty_ms, "the appends", appends_ms, MAX_TIMES_APPENDS),
-        (f"after {entries:,} transfers today", today_ms, "the empty directory", empty_ms, MAX_TIMES_EMPTY),
-        (f"after {lines:,} audit lines before", history_ms, "the empty directory", empty_ms, MAX_TIMES_EMPTY),
+    appends = "three appends of its events, each with a sync, median time"
+    transfers = "a transfer in an empty directory, median time"
+    for name, how, taken_ms, base_ms, at_most in (
+        ("local cost of a transfer", appends, empty_ms, appends_ms, MAX_TIMES_APPENDS),
+        (f"after {entries:,} transfers today", transfers, today_ms, empty_ms, MAX_TIMES_EMPTY),
+        (f"after {lines:,} audit lines", transfers, history_ms, empty_ms, MAX_TIMES_EMPTY),
     ):
-        times = taken_ms / base_ms
-        missed = "" if times <= at_most else "   MISSED"
-        print(f"{taken_ms:8.3f} ms   {name:<36} {times:5.2f} times {base}, at most {at_most:g}{missed}")
-    print()
+        yield Row(name, how, f"{taken_ms:.3f} ms", f"{base_ms:.3f} ms", taken_ms / base_ms, at_most)
+    yield from trail.measure(directory / "history", directory / "empty", lines, rounds)
 
 
 def _medians_ms(*runs: Callable[[], object]) -> list[float]:
-    durations_ms: list[list[float]] = [[] for _ in runs]
-    for _ in range(WARM_UP_ROUNDS + ROUNDS):
-        for run, durations in zip(runs, durations_ms, strict=True):
+    def timed(run: Callable[[], object]) -> Callable[[], float]:
+        def measure_ms() -> float:
             begin_seconds = perf_counter()
             run()
-            durations.append((perf_counter() - begin_seconds) * 1000)
-    return [median(durations[WARM_UP_ROUNDS:]) for durations in durations_ms]
+            return (perf_counter() - begin_seconds) * 1000
+
+        return measure_ms
+
+    measurements = [timed(run) for run in runs]
+    in_turn(WARM_UP_ROUNDS, *measurements)
+    return in_turn(ROUNDS, *measurements, pick=median)
 
 
 def transfer(records: Database) -> Attempt:

@@ -103,8 +103,8 @@ COMPLETE = "False if Sequence left out a list or an entry, or sent something tha
 
 
 class _Model(BaseModel):
-    # Every field is in every answer, also one that is null.
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    # Every field is in every answer, also one that is null. A command builds only what it uses.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True, defer_build=True)
 
 
 class AccountType(StrEnum):

@@ -30,9 +30,10 @@ from pysequence_api.safeguards.follow_up import LONG_AGO, Finding
 from pysequence_api.safeguards.judge import needs_key
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
-from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox, serve
+from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox
 from pysequence_api.sandbox.faults import Fault
 from pysequence_api.sandbox.journal import JournalEntry
+from pysequence_api.sandbox.server import serve
 from pysequence_api.sequence.client import Upstream
 from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.settings import Settings

@@ -1,7 +1,6 @@
 """Parameters that several routes share."""
 
 import re
-from collections.abc import MutableMapping
 from datetime import date
 from typing import Annotated
 
@@ -84,7 +83,7 @@ async def _reads(request: Request, response: Response) -> ScopedReads:
     return reads_of(request, response.headers)
 
 
-def reads_of(request: Request, headers: MutableMapping[str, str] | MutableHeaders) -> ScopedReads:
+def reads_of(request: Request, headers: MutableHeaders | dict[str, str]) -> ScopedReads:
     """Return what reads the account for the caller of a request.
 
     Args:

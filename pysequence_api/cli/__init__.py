@@ -1,5 +1,6 @@
 """The command line. `commands` lists all commands; each group of them has a file of its own, imported when it runs."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -26,6 +27,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the program with the arguments of the command line."""
+    # It uses no plugin of pydantic, which would look for some in every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app()
 
 

@@ -14,6 +14,7 @@ from pysequence_api.cli.terminal import print_line
 from pysequence_api.errors import SettingsError
 from pysequence_api.files import prepare_directory
 from pysequence_api.gateway import SANDBOX_DATABASE_NAME
+from pysequence_api.sandbox.server import serve as serve_sandbox
 from pysequence_api.settings import Settings, variable
 
 PORT = 8721
@@ -53,7 +54,7 @@ def _serve(directory: Path, host: str, port: int, lifetime_seconds: int) -> None
         simulated = sandbox.Sandbox(directory / SANDBOX_DATABASE_NAME)
         tokens = simulated.issue_tokens(lifetime_seconds)
         on_ready = partial(_print_variables, tokens, directory)
-        run_server(lambda: sandbox.serve(simulated, host=host, port=port, on_ready=on_ready))
+        run_server(lambda: serve_sandbox(simulated, host=host, port=port, on_ready=on_ready))
     except sandbox.SandboxFileError as error:
         raise SettingsError(str(error)) from error
     except ValueError as error:

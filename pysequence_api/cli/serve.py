@@ -75,8 +75,8 @@ def serve(
 def _with_page(settings: Settings) -> Settings:
     """In the sandbox, offer the owner's page, unless the settings say where, or that there is none.
 
-    Beside a server on the usual port it has the next one, so that its address is easy to keep. Anywhere else, the next
-    port can be meant for something else.
+    If the server has its default port, the page has the next one. Otherwise, it has a free one, because the next port
+    may be meant for something else.
     """
     if not settings.sandbox or settings.owner_port is not None:
         return settings

@@ -1,7 +1,7 @@
-"""What an audit event says to the owner: a short message without links, tokens and balances.
+"""Turns audit events into short messages without links, tokens and balances.
 
-Names, reasons and errors come from others. They are bounded, on one line, and without what a chat could take for a
-link, a mention or markup.
+Names, reasons and errors come from others. They are bounded, on one line, and without anything that a chat could take
+for a link, a mention or markup.
 """
 
 import re
@@ -30,10 +30,10 @@ _DEFUSED = str.maketrans({"<": "(", ">": ")", "@": " at ", "`": "'", "[": "(", "
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What the owner is told.
+    """A message to the owner.
 
     Attributes:
-        event: what it is about; ``None`` for the test message and for what sums up others.
+        event: its kind; ``None`` for the test message and for a sum of others.
         title: what happened, in our own words.
         body: the details, in a few lines.
     """
@@ -46,13 +46,13 @@ class Message:
 def about(
     line: Line, names: Mapping[str, str], *, earlier: tuple[Line, ...] = (), above_cents: int | None = None
 ) -> Message | None:
-    """Say what an audit event means for the owner; ``None`` if nothing.
+    """Return the message about an audit event; ``None`` if it needs none.
 
     Args:
         line: the event.
         names: names of pods, ports and accounts by id.
         earlier: the events of the same attempt before it.
-        above_cents: a completed transfer of more than this is worth a message; ``None`` if none is.
+        above_cents: a completed transfer of more than this gets a message; ``None`` for no such message.
     """
     match line.event_type:
         case EventType.FROZEN | EventType.UNFROZEN:
@@ -96,12 +96,12 @@ def _transfer(
             event, title = NotifyEvent.RETURNED, "The money of a transfer came back"
         case EventType.COMPLETED, _ if any(one.outcome == State.NOT_EXECUTED for one in earlier):
             event, title = NotifyEvent.RETURNED, "A transfer appeared at Sequence late"
-            details = "It had been taken for not executed, and counts now."
+            details = "The gateway had concluded that it was not executed. It counts now."
         case EventType.COMPLETED, _ if above_cents is not None and (line.amount_cents or 0) > above_cents:
             title = f"A transfer above {format_cents(above_cents)}"
         case EventType.REJECTED, _ if line.caller != OWNER and line.code is not None:
             event, title = NotifyEvent.REFUSAL, f"A transfer of {caller_name(line.caller)} was rejected"
-            details += "\nMore of these within an hour are not told."
+            details += "\nFor further ones within an hour, you get no message."
             look = "pysequence-api audit tail --event transfer_rejected"
         case _:
             return None
@@ -142,7 +142,7 @@ def with_lost(message: Message, lost: int) -> Message:
 
 
 def of_test() -> Message:
-    """Return a message that says nothing but that messages arrive."""
+    """Return the test message."""
     return Message(None, "A test of pysequence-api", "Messages about your gateway arrive here.")
 
 
@@ -182,7 +182,7 @@ def _key(line: Line) -> Message:
 
 
 def _owner(line: Line) -> Message:
-    how = "As lost: without a code of the one before" if (line.model_extra or {}).get("lost") is True else ""
+    how = "As lost: without a code of the old one" if (line.model_extra or {}).get("lost") is True else ""
     what = "authenticator was replaced" if line.event_type == EventType.OWNER_CODE_CHANGED else "password was changed"
     body = _body(line, how, IF_NOT_YOU, look="pysequence-api audit tail")
     return Message(NotifyEvent.OWNER, f"The owner's {what}", body)

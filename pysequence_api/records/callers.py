@@ -54,7 +54,7 @@ THE_DEFAULT = Caller(DEFAULT_CALLER)
 class KeyInfo(BaseModel):
     """A key that works, without the key."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     hint: str = Field(description="The end of the key")
     created_at: datetime
@@ -65,7 +65,7 @@ class KeyInfo(BaseModel):
 class CallerInfo(BaseModel):
     """A caller, as the owner sees it."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     name: str
     created_at: datetime

@@ -51,7 +51,7 @@ _UNNAMED = (
 class Check(BaseModel):
     """What a check of the records found."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     problems: tuple[str, ...] = Field((), description="What is wrong, and what to do about it")
     attempts: int = 0

@@ -68,7 +68,7 @@ CHOOSE_TRAIL = (
 class Restored(BaseModel):
     """What a restore did."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     source: str = Field(description="The backup, or the audit trail")
     events: int = Field(0, description="Events of the audit trail that were taken over")

@@ -1,4 +1,4 @@
-"""What happens when a rule asks: an attempt waits for the owner, who decides about exactly what is bound."""
+"""Make an attempt wait for the owner's approval when its rule asks for one, bound by a hash of the whole order."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ DENIED = timedelta(hours=24)
 
 
 def bound_sha256(attempt: Attempt, expires_at: datetime) -> bytes:
-    """Return the raw SHA-256 of what the owner decides about: attempt, caller, rule, expiry and the whole order."""
+    """Return the raw SHA-256 that a decision is bound to: attempt, caller, rule, expiry and the whole order."""
     document = {
         "attempt_id": attempt.id,
         "caller": attempt.caller,
@@ -45,7 +45,7 @@ def equal_pending(reader: Reader, attempt: Attempt) -> Attempt | None:
 
 
 def join(writer: Writer, pending: Attempt, key_sha256: bytes | None) -> None:
-    """Have one more idempotency key of the caller name a pending attempt."""
+    """Bind one more idempotency key of the caller to a pending attempt."""
     if key_sha256 is None:
         return
     named = writer.attempt_by_key(pending.caller, key_sha256)
@@ -55,7 +55,7 @@ def join(writer: Writer, pending: Attempt, key_sha256: bytes | None) -> None:
 
 
 def denied(reader: Reader, attempt: Attempt) -> DeniedError | None:
-    """Say that the owner denied the caller such a transfer a short time ago, whatever its description was."""
+    """Return an error if the owner denied this caller the same transfer recently, with any description."""
     for one in reader.denied_since(attempt.caller, reader.now - DENIED):
         if one.order == attempt.order and one.ended_at is not None:
             return DeniedError(
@@ -83,7 +83,7 @@ def too_many_pending(reader: Reader, caller: str) -> SafeguardError | None:
 
 
 def ask(writer: Writer, attempt: Attempt, rule: Rule) -> Attempt:
-    """Have an attempt wait for the owner, with an audit event.
+    """Make an attempt wait for the owner, with an audit event.
 
     Args:
         writer: the transaction.
@@ -113,7 +113,7 @@ def ask(writer: Writer, attempt: Attempt, rule: Rule) -> Attempt:
 
 
 def expire(writer: Writer) -> None:
-    """End what the owner did not decide about in time."""
+    """Expire attempts that the owner did not decide about in time."""
     for attempt_id in sorted(writer.overdue_approvals()):
         attempt = writer.attempt(attempt_id)
         assert attempt is not None
@@ -123,7 +123,7 @@ def expire(writer: Writer) -> None:
 
 
 def is_same_request(earlier: Attempt, attempt: Attempt) -> bool:
-    """Say whether two attempts ask for the same."""
+    """Return whether two attempts request the same transfer."""
     if earlier.request_sha256 == attempt.request_sha256:
         return True
     # One upstream has KYC ids, and the other has none: the same request differs in nothing else.

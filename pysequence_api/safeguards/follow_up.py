@@ -75,7 +75,7 @@ class Result(StrEnum):
 class Finding(BaseModel):
     """What was found out about one attempt."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     attempt_id: str
     amount_cents: int

@@ -248,7 +248,7 @@ _AccountsOrAny = Annotated[tuple[_KnownOrAny, ...], _AList, AfterValidator(_each
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
 
 
 class Windows(_Table):

@@ -30,7 +30,7 @@ class Result(BaseModel):
     """The base of what is told."""
 
     # Every field is in every answer, also one that is null.
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True, defer_build=True)
 
 
 class UnsettledAttempt(Result):

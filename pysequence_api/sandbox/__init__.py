@@ -12,9 +12,8 @@ from pysequence_api.sandbox.household import (
     PLATFORM_KEY,
     TOTP_SECRET,
 )
-from pysequence_api.sandbox.platform.api import PLATFORM_PATH
+from pysequence_api.sandbox.platform import PLATFORM_PATH
 from pysequence_api.sandbox.platform.keys import KeyPermissions, ManualTransfer, Permission
-from pysequence_api.sandbox.server import serve
 
 __all__ = [
     "CLIENT_ID",
@@ -31,5 +30,4 @@ __all__ = [
     "Permission",
     "Sandbox",
     "SandboxFileError",
-    "serve",
 ]

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -36,12 +37,15 @@ from pysequence_api.sandbox.http import (
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
 from pysequence_api.sandbox.ledger import Ledger, open_ledger
 from pysequence_api.sandbox.login import Login
-from pysequence_api.sandbox.platform.api import PLATFORM_PATH, Platform, not_found
+from pysequence_api.sandbox.platform import PLATFORM_PATH
 from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key
 from pysequence_api.sandbox.seed import seed
 from pysequence_api.sandbox.simulated import Simulated, simulated
 from pysequence_api.sandbox.timestamps import write_time
 from pysequence_api.sandbox.transport import RunningRequests, SandboxTransport
+
+if TYPE_CHECKING:
+    from pysequence_api.sandbox.platform.api import Platform
 
 CLOSING_SECONDS = 1.0
 """How long closing waits for requests that are still running."""
@@ -84,7 +88,6 @@ class SandboxApplication:
         self._login = login
         self._faults = faults
         self._journal = journal
-        self._platform = Platform(path, clock)
         self._control = Control(path, clock, auth, login, faults, journal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,10 +140,16 @@ class SandboxApplication:
             return _refusal(405, "Method Not Allowed")
         return self._token_operation(request) if request.path == TOKEN_PATH else self._graphql_operation(request)
 
+    @cached_property
+    def _platform(self) -> "Platform":
+        from pysequence_api.sandbox.platform.api import Platform  # noqa: PLC0415 - half of the sandbox
+
+        return Platform(self._path, self._clock)
+
     def _platform_operation(self, request: Request) -> _Operation:
         found = self._platform.find(request)
         if found is None:
-            return _Operation(None, None, lambda _: not_found())
+            return _Operation(None, None, lambda _: self._platform.not_found())
         return _Operation(
             name=found.name,
             variables=found.variables if len(request.body) <= _JOURNALED_BODY_BYTES else None,

@@ -21,7 +21,7 @@ from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key
 from pysequence_api.sandbox.timestamps import write_date, write_time
 
 CONTROL_PREFIX = "/sandbox/"
-_FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
+_FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault], config=ConfigDict(defer_build=True))
 
 
 class MovedTransfer(BaseModel):

@@ -134,7 +134,7 @@ async def deliver(
         await _send_body(response, send)
         return
     if connection is None:
-        raise RuntimeError("This server cannot close a connection on demand; use pysequence_api.sandbox.serve.")
+        raise RuntimeError("This server cannot close a connection on demand; use pysequence_api.sandbox.server.serve.")
     if response.delivery is Delivery.HALF_BODY:
         await send(_start(response, now_seconds))
         await send({"type": "http.response.body", "body": response.body[: len(response.body) // 2], "more_body": True})

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import httpx
 
-from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox, serve
+from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox
+from pysequence_api.sandbox.server import serve
 from tests.starter import python
 from tests.world import API_KEY
 

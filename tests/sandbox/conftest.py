@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pysequence_api.sandbox import Sandbox, serve
+from pysequence_api.sandbox import Sandbox
+from pysequence_api.sandbox.server import serve
 from tests.sandbox.caller import Caller
 
 START_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z

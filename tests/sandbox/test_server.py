@@ -10,7 +10,8 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from pysequence_api.sandbox import Sandbox, serve
+from pysequence_api.sandbox import Sandbox
+from pysequence_api.sandbox.server import serve
 from tests.sandbox.conftest import served
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +20,8 @@ import sys
 from functools import partial
 from pathlib import Path
 import anyio
-from pysequence_api.sandbox import Sandbox, serve
+from pysequence_api.sandbox import Sandbox
+from pysequence_api.sandbox.server import serve
 async def main() -> None:
     await serve(Sandbox(Path(sys.argv[1])), port=0, on_ready=partial(print, flush=True))
     print("ended", flush=True)

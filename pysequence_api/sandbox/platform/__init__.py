@@ -1,1 +1,3 @@
 """The Platform API of the simulated Sequence (docs/upstream-platform.md)."""
+
+PLATFORM_PATH = "/platform/v1"

@@ -25,7 +25,7 @@ from pysequence_api.sandbox.ledger import (
     TransferQuery,
     check_route,
 )
-from pysequence_api.sandbox.platform import shapes
+from pysequence_api.sandbox.platform import PLATFORM_PATH, shapes
 from pysequence_api.sandbox.platform.errors import PlatformError
 from pysequence_api.sandbox.platform.errors import PlatformErrorCode as Code
 from pysequence_api.sandbox.platform.idempotency import Claim, RunningKeys
@@ -46,7 +46,6 @@ from pysequence_api.sandbox.platform.rules import MANUAL_TRIGGER, RULES, Rule, e
 from pysequence_api.sandbox.simulated import Simulated
 from pysequence_api.sandbox.timestamps import to_ms
 
-PLATFORM_PATH = "/platform/v1"
 _NOTHING = "NOTHING"
 """A filter that matches no transfer."""
 
@@ -117,6 +116,11 @@ class Platform:
         self._running = RunningKeys()
         self._numbers = itertools.count(1)
 
+    @staticmethod
+    def not_found() -> Response:
+        """Respond to an unknown path or method."""
+        return Response(404, b"Not Found", TEXT_TYPE)
+
     def find(self, request: Request) -> Operation | None:
         """Find the operation of a request below `PLATFORM_PATH`; ``None`` if there is none."""
         path = request.path.removeprefix(PLATFORM_PATH)
@@ -174,11 +178,6 @@ class Platform:
     def _answer(self, status: int, data: Answer) -> Response:
         content = data.model_dump(by_alias=True, mode="json") if isinstance(data, BaseModel) else data
         return json_response({"data": content, "requestId": f"req-{next(self._numbers)}"}, status)
-
-
-def not_found() -> Response:
-    """Respond to an unknown path or method."""
-    return Response(404, b"Not Found", TEXT_TYPE)
 
 
 def _variables(request: Request) -> JsonValue:

@@ -31,7 +31,7 @@ Number = Annotated[int, BeforeValidator(lambda value: int(value) if str(value).i
 class Parameters(BaseModel):
     """Parameters of a query. An unknown one is an error, so that a misspelled filter is noticed."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class Paging(Parameters):
@@ -80,7 +80,7 @@ class TransferList(TransferFilters):
 class Body(BaseModel):
     """A JSON body."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class TransferBody(Body):
