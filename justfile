@@ -87,9 +87,10 @@ openapi-check seconds="180" port="18720":
     SEQUENCE_DATA_DIR="$work" SEQUENCE_API_KEY=sandbox SEQUENCE_MAX_TRANSFER_ATTEMPTS_PER_MINUTE=10000 \
         {{ bin }}/pysequence-api serve --sandbox --host 127.0.0.1 --port {{ port }} >"$work/log" 2>&1 &
     server=$!
-    # After a freeze, no transfer is possible. A limit may reject a request that matches the document.
+    # After a freeze, no transfer is possible. A limit may reject a request that matches the document. An answer may wait
+    # for 30 seconds.
     cd "$work" && "$OLDPWD/{{ bin }}/schemathesis" run http://127.0.0.1:{{ port }}/openapi.json \
-        --wait-for-schema 30 --header 'X-API-Key: sandbox' --max-time {{ seconds }} \
+        --wait-for-schema 30 --request-timeout 40 --header 'X-API-Key: sandbox' --max-time {{ seconds }} \
         --exclude-path /api/freeze --exclude-checks positive_data_acceptance
 
 # Take the pictures of the owner's page for the README; needs a Chromium

@@ -16,18 +16,19 @@ from pysequence_api.gateway import Gateway
 from pysequence_api.models import Accounts, AccountType, Pod, TransferOrder
 from pysequence_api.money import MAX_AMOUNT_CENTS
 from pysequence_api.owner import Showcase
+from pysequence_api.records.approvals import TOTP_STEP_SECONDS
 from pysequence_api.records.attempts import Reader
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add
 from pysequence_api.safeguards.applying import apply_policy
 from pysequence_api.safeguards.decide import MaxCents
-from pysequence_api.safeguards.owner import STEP_SECONDS, hash_password
+from pysequence_api.safeguards.owner import hash_password
 from pysequence_api.safeguards.policy import account_of
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings
 
 PASSWORD = "owner-of-the-sandbox"
 NO_LIMITS = MaxCents(per_transfer=MAX_AMOUNT_CENTS, per_day=MAX_AMOUNT_CENTS)
-"""The global limits hold beside the policy: what they refuse is told in their words."""
+"""A cap for the policy, so that the global limits decide, with their own messages."""
 SECRET = "ONQW4ZDCN54CA33XNZSXEJ3TEBYGCZ3F"
 AGENT, HOME = "openclaw", "home-assistant"
 _POLICY = """\
@@ -89,7 +90,7 @@ async def prepare(gateway: Gateway) -> None:
 
 
 def showcase_of(gateway: Gateway) -> Showcase | None:
-    """Return how everybody signs in to the page of a sandbox; ``None`` if it has a secret of its owner's."""
+    """Return the credentials of the sandbox's page; ``None`` if its owner set others."""
     try:
         secrets = gateway.records.read(lambda reader: reader.owner_secrets())
     except SafeguardsUnavailableError:
@@ -110,15 +111,15 @@ def _set_secrets(gateway: Gateway) -> None:
 
 
 def _next_code(gateway: Gateway) -> str | None:
-    """Return a code that is good now; ``None`` if all that are were used."""
+    """Return a valid code; ``None`` if all valid ones were used."""
     used = gateway.records.read(lambda reader: reader.owner_secrets().totp_step)
-    step = int(gateway.records.now().timestamp()) // STEP_SECONDS
+    step = int(gateway.records.now().timestamp()) // TOTP_STEP_SECONDS
     good = next((one for one in (step, step + 1) if one > used), None)
-    return None if good is None else pyotp.TOTP(SECRET).at(good * STEP_SECONDS)
+    return None if good is None else pyotp.TOTP(SECRET).at(good * TOTP_STEP_SECONDS)
 
 
 def _is_usual(settings: Settings) -> bool:
-    """Say whether nothing that decides about transfers was set: who sets it wants to try out something else."""
+    """Return whether no setting that decides about transfers was changed. If one was, the user tries something else."""
     given = {
         name: getattr(settings, name) for name in ("max_transfer_cents", "max_daily_transfer_cents", "policy_file")
     }

@@ -42,5 +42,7 @@ def parse_dollars(text: str) -> int:
         raise ValueError("is not an amount in dollars; write it like 50.00 or 1,250.50")
     whole = match["whole"].replace(",", "")
     if not match["sign"] and match["cents"] is None:
-        raise ValueError(f"could be meant in dollars or in cents; write {whole}.00 or --cents {whole}")
+        cents = int(whole)
+        dollars = f"{cents // 100}.{cents % 100:02}"
+        raise ValueError(f"could be in dollars or in cents; write {whole}.00, or {dollars} if it is in cents")
     return int(whole) * 100 + int(match["cents"] or 0)

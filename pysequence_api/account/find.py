@@ -16,7 +16,7 @@ _Party = Pod | Port | ExternalAccount
 
 
 def find_accounts(wanted: str, accounts: Accounts) -> FoundAccounts:
-    """Find everything that a text can mean, and say whether one of it is meant for certain.
+    """Find everything that a text can mean, and the one exact match if there is one.
 
     Args:
         wanted: an id, a name, or a part of a name.

@@ -1,6 +1,6 @@
-"""Answers of Sequence that are young enough to be used again, for screens and programs that read.
+"""A short-lived cache of answers of Sequence, for reads only.
 
-What decides about a transfer never comes from here: the safeguards ask Sequence.
+Decisions about transfers never use it: the safeguards ask Sequence.
 """
 
 import time
@@ -31,11 +31,11 @@ class Fresh(Generic[T]):
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def made(self, what: Hashable, make: Callable[[T], D]) -> D:
-        """Return what is made of the value, and make it only once.
+        """Return a result derived from the value. It is computed only once.
 
         Args:
-            what: names what is made, and for whom.
-            make: depends on nothing but the value and on what `what` says.
+            what: names the result, and whom it is for.
+            make: computes it, from nothing but the value and what `what` names.
         """
         if what not in self._made:
             self._made[what] = make(self.value)
@@ -43,12 +43,12 @@ class Fresh(Generic[T]):
 
 
 class FreshReads:
-    """Uses answers again that are young, over all callers, until a transfer of ours can have changed them.
+    """Reuses recent answers for all callers, until one of our transfers may have changed them.
 
     Args:
-        max_age_seconds: how old an answer may be; 0 uses none again.
-        records: returns the state of the records, which every step of a transfer changes, whichever process makes it;
-            ``None`` if they cannot be read, so that no answer is used again.
+        max_age_seconds: how old an answer may be; 0 reuses none.
+        records: returns the state of the records, which every step of a transfer in any process changes; ``None`` if
+            they cannot be read, and then no answer is reused.
         clock_seconds: a monotonic clock.
     """
 
@@ -70,12 +70,12 @@ class FreshReads:
     async def read(
         self, key: Hashable, read: Callable[[], Awaitable[T]], *, again: bool = True
     ) -> tuple[Fresh[T], bool]:
-        """Return an answer that is young enough, or read a new one, and say whether it is used again.
+        """Return a recent answer or read a new one, and whether it is reused.
 
         Args:
             key: equal for equal reads.
             read: asks Sequence.
-            again: whether an answer may be used again.
+            again: whether an answer may be reused.
 
         Raises:
             GatewayError: reading failed. Failures are not kept, and neither are answers with gaps.

@@ -1,9 +1,9 @@
-"""What a transfer would do: decided as `TransferService` decides, and shown as far as its caller may see the account.
+"""Previews of transfers: `TransferService` decides, and the caller sees only what it may see of the account.
 
-Nothing is reserved, sent or recorded. To Sequence, it is at most one list of the account and `MAX_PAGES` of activity.
+Nothing is reserved, sent or recorded. A preview reads the list of the account and `MAX_PAGES` of activity at most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -44,15 +44,15 @@ from pysequence_api.safeguards.transfers import Decision, TransferService
 from pysequence_api.sequence.client import SequenceClient
 
 SIMILAR_DAYS = 35
-"""A month and some days: what is paid once a month was then paid within it."""
+"""A month and some days, so a monthly payment was made within it."""
 SIMILAR_PERCENT = 5
 SIMILAR_CENTS = 100
-"""Amounts are about the same that differ by at most this, or by `SIMILAR_PERCENT` if that is more."""
+"""Similar amounts differ by at most this, or by `SIMILAR_PERCENT` if that is more."""
 PAGE_TRANSFERS = 100
 MAX_PAGES = 2
 CAME_TO_NOTHING = {"FAILED", "CANCELLED"}
 STILL_COUNTS = {State.SENDING, State.UNKNOWN, State.ACCEPTED}
-"""The states of attempts whose transfer may be missing in the activity, although it moves money."""
+"""States in which a transfer may move money before the activity shows it."""
 
 
 class Verdict(StrEnum):
@@ -92,7 +92,7 @@ class PreviewCheck(_Shown):
 
 
 class SimilarTransfer(_Shown):
-    """A transfer that looks like the one that is asked about."""
+    """A transfer that is similar to the previewed one."""
 
     id: str | None = Field(description="Null if Sequence does not show it yet")
     attempt_id: str | None = Field(None, description="The attempt, if Sequence does not show it yet and it is your own")
@@ -129,7 +129,10 @@ class Preview(_Shown):
     source: PreviewParty
     destination: PreviewParty
     checks: tuple[PreviewCheck, ...] = Field(
-        description="Every check that applies, none if replayed. The first that failed decides"
+        description=(
+            "Every check that applies, none if replayed. The first that failed decides; if one did, those of the"
+            " gateway's own limits are left out"
+        )
     )
     warnings: tuple[str, ...] = Field(description=f"Why Sequence would refuse it. {FROM_OTHERS}")
     daily_remaining_cents: int = Field(
@@ -156,13 +159,13 @@ class Preview(_Shown):
 
     @property
     def error(self) -> GatewayError | None:
-        """What the request for the transfer itself would end with."""
+        """The error that the transfer itself would end with."""
         return self._error
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a caller may see beside the decision about its transfer.
+    """What a caller may see in a preview beside the decision.
 
     Attributes:
         view: which accounts.
@@ -178,7 +181,7 @@ class Sight:
 
     @classmethod
     def of(cls, policy: Policy | None, caller: Caller, view: View) -> "Sight":
-        """Return what a caller may see by a policy."""
+        """Return what a policy allows a caller to see."""
 
         def has(scope: Scope) -> bool:
             return missing_scope(policy, caller.name, scope) is None
@@ -188,7 +191,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Previewer:
-    """Looks at transfers before they are requested.
+    """Previews transfers.
 
     Attributes:
         client: the account at Sequence.
@@ -214,7 +217,7 @@ class Previewer:
         sight: Sight,
         accounts: Accounts | None = None,
     ) -> Preview:
-        """Say what a transfer would do; see `Gateway.preview`."""
+        """Show what a transfer would do; see `Gateway.preview`."""
         ids = (order.source_type, order.source_id), (order.destination_type, order.destination_id)
         seen = [sight.accounts and sight.view.has(kind, party_id) for kind, party_id in ids]
         if accounts is None and any(seen):
@@ -231,7 +234,7 @@ class Previewer:
             amount_cents=order.amount_cents,
             source=_party(*ids[0], source, None if moved_cents is None else -moved_cents),
             destination=_party(*ids[1], destination, moved_cents),
-            checks=tuple(_check(one, is_free=sight.is_free) for one in decision.checks),
+            checks=tuple(_shown(decision.checks, is_free=sight.is_free)),
             warnings=tuple(sequence_refusals(order.amount_cents, source, destination)),
             **self.records.read(lambda reader: self._left(reader, caller.name, moved_cents or 0)),
             similar=similar.found,
@@ -241,7 +244,7 @@ class Previewer:
         return preview
 
     async def _read_accounts(self) -> Accounts | None:
-        """Read the account; ``None`` if that fails, which matters only to a transfer that would be sent."""
+        """Read the account; ``None`` if that fails, which stops only a transfer that would be sent."""
         try:
             return await self.client.accounts()
         except SequenceError:
@@ -273,14 +276,14 @@ class Previewer:
         return _Similar(tuple(found), is_complete=False)
 
     def _not_shown_yet(self, order: TransferOrder, sight: Sight, caller: Caller) -> list[SimilarTransfer]:
-        """List what was requested here, may have moved, and is not in the activity yet, newest first."""
+        """List attempts that may have moved money and are not in the activity yet, newest first."""
 
         def ask(reader: Reader) -> tuple[list[Attempt], dict[str, str]]:
             attempts = reader.open_attempts() + reader.followed_attempts()
             return [one for one in attempts if one.transfer_id is None and one.state in STILL_COUNTS], reader.names()
 
         def shown(attempt: Attempt, transfer: Transfer) -> SimilarTransfer:
-            is_told = sight.is_free or attempt.caller == caller.name  # the attempts of others do not exist for it
+            is_told = sight.is_free or attempt.caller == caller.name  # it must not see the attempts of others
             ids = {"id": None, "attempt_id": attempt.id if is_told else None}
             return _as_similar(sight.view.transfer(transfer)).model_copy(update=ids)
 
@@ -302,11 +305,11 @@ class _Similar:
 
 
 def is_similar(order: TransferOrder, name: str | None, transfer: Transfer) -> bool:
-    """Say whether a transfer moved, or moves, about the amount of an order to its destination.
+    """Return whether a transfer has the destination and about the amount of an order, and did not fail.
 
     Args:
         order: the order.
-        name: the name of its destination, if that may be seen: a connected account can be listed without its id.
+        name: the name of its destination, if the caller may see it. The activity can show an account without its id.
         transfer: from the activity.
     """
     party, amount_cents = transfer.destination, transfer.amount_cents
@@ -318,7 +321,7 @@ def is_similar(order: TransferOrder, name: str | None, transfer: Transfer) -> bo
 
 
 def sequence_refusals(amount_cents: int, source: Counterparty | None, destination: Counterparty | None) -> list[str]:
-    """Say why Sequence will refuse a transfer, by what may be seen of its two parties."""
+    """List why Sequence will refuse a transfer, by what the caller may see of its two parties."""
     refusals = []
     if source is not None and source.balance_cents is not None and source.balance_cents < amount_cents:
         refusals.append(f"The balance of {source.shown_name!r} is too low.")
@@ -360,16 +363,21 @@ def _party(kind: AccountType, party_id: str, found: Counterparty | None, change_
     )
 
 
-def _check(check: Check, *, is_free: bool) -> PreviewCheck:
-    tells = is_free or not check.is_global  # the others would tell what other callers spent
-    return PreviewCheck(
-        name=check.name,
-        passed=check.passed,
-        text=check.text,
-        code=None if check.code is None else Code(check.code.value),
-        limit=check.limit if tells else None,
-        left=check.left if tells else None,
-    )
+def _shown(checks: Iterable[Check], *, is_free: bool) -> Iterator[PreviewCheck]:
+    """Show the checks, but of the global limits, which tell what other callers spent, no more than a transfer would."""
+    has_failed = False
+    for check in checks:
+        is_hidden = check.is_global and not is_free
+        if not (is_hidden and has_failed):
+            yield PreviewCheck(
+                name=check.name,
+                passed=check.passed,
+                text=check.text,
+                code=None if check.code is None else Code(check.code.value),
+                limit=None if is_hidden else check.limit,
+                left=None if is_hidden else check.left,
+            )
+        has_failed = has_failed or not check.passed
 
 
 def _as_transfer(attempt: Attempt, names: Mapping[str, str]) -> Transfer:

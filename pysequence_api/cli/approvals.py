@@ -54,7 +54,7 @@ def list_approvals(as_json: AsJson = False) -> None:
 def show(attempt_id: AttemptId, as_json: AsJson = False) -> None:
     """Show one transfer that waits for you.
 
-    What the caller says is apart from the rest, because nobody checked it.
+    What the caller says stands apart, because it is not checked.
 
     \b
     Example:
@@ -71,10 +71,10 @@ def approve(attempt_id: AttemptId) -> None:
     """Approve a transfer, and send it.
 
     Shows the transfer, and asks for a code of your authenticator (SEQUENCE_OWNER_TOTP, or `owner setup`). This needs a
-    terminal: no option and no pipe can give the code. Each code works once.
+    terminal: the code cannot come from an option or a pipe. Each code works once.
 
-    The policy, the limits and a freeze hold as ever; only approve_above_cents of the rule is lifted. The transfer is
-    sent by this command, which then prints the result.
+    Your approval lifts only approve_above_cents of the rule. The rest of the policy, the limits and a freeze still
+    apply. This command sends the transfer, and prints the result.
 
     \b
     Example:
@@ -91,7 +91,9 @@ def approve(attempt_id: AttemptId) -> None:
       130  interrupted
     """
     if not can_ask():
-        raise InvalidRequestError("Not a terminal. A person has to enter the code there. Nothing was sent.")
+        raise InvalidRequestError(
+            "Not a terminal. Run this in a terminal, where a person can enter the code. Nothing was sent."
+        )
     settings = Settings.load_strictly()
     warn_about_ignored_file()
     run(partial(_approve, settings, attempt_id), if_interrupted="Nothing was sent.")
@@ -103,7 +105,7 @@ def deny(
 ) -> None:
     """Deny a transfer.
 
-    The same amount between the same accounts is refused to its caller for 24 hours.
+    For 24 hours, its caller cannot request the same amount between the same accounts.
 
     \b
     Example:

@@ -21,16 +21,16 @@ from pysequence_api.settings import Settings, variable
 
 MCP_PATH = "/mcp"
 TIMEOUT_SECONDS = 180.0
-"""Longer than a transfer takes at most, so that its answer is not given up."""
+"""Longer than any transfer takes."""
 MAX_LINE_BYTES = 64 * 1024
-"""As long as a body that the server takes."""
+"""The server accepts no larger body."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RUNNING = 16
-"""So many messages are on their way at once. Further ones wait in the pipe."""
+"""How many messages are forwarded at the same time. Further ones wait in the pipe."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SERVER_ERROR, PARSE_ERROR = -32000, -32700
 SERVER_UNREACHABLE, ANSWER_LOST = "server_unreachable", "answer_lost"
-"""The codes of the proxy itself, beside those of the server."""
+"""The codes of the proxy itself. All others are the server's."""
 VERSION = "io.modelcontextprotocol/protocolVersion"
 """Where messages of protocols without a handshake name their version."""
 
@@ -40,9 +40,10 @@ Message = dict[str, Any]
 def mcp(
     url: Annotated[str | None, typer.Option(help="URL of the server. By default, the server of the settings.")] = None,
 ) -> None:
-    """Serve the MCP of a running server over standard input.
+    """Connect an MCP client that starts programs to a running server.
 
-    For MCP clients that start a program. The key of the caller is SEQUENCE_API_KEY. Ends at the end of the input.
+    Forwards messages between standard input and output and the server's /mcp. SEQUENCE_API_KEY is the key of the
+    caller. Ends at the end of the input.
 
     \b
     Example:
@@ -50,14 +51,16 @@ def mcp(
     """
     key = Settings.load().api_key
     if key is None or not key.get_secret_value():
-        raise SettingsError(f"{variable('api_key')} is not set. It is the key with which the server knows the caller.")
+        raise SettingsError(
+            f"{variable('api_key')} is not set. Set it to the key of the caller, from: pysequence-api callers add NAME"
+        )
     proxy = Proxy(reach(url, TIMEOUT_SECONDS), key.get_secret_value())
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
         proxy.run()
     except _StoppedError:
-        # The client has gone. What the server was asked for, it completes and records.
+        # The client is gone. The server completes and records what it was asked for.
         os._exit(0)
 
 
@@ -155,7 +158,7 @@ class Proxy:
         params = params if isinstance(params, dict) else {}
         meta = params.get("_meta")
         named = meta.get(VERSION) if isinstance(meta, dict) else None
-        if isinstance(named, str):  # a protocol without a handshake repeats in headers what it is about
+        if isinstance(named, str):  # a protocol without a handshake repeats these fields in headers
             about = {"Mcp-Method": message.get("method"), "Mcp-Name": params.get("name")}
             headers |= {name: value for name, value in about.items() if isinstance(value, str) and _is_token(value)}
         version = named if isinstance(named, str) and _is_token(named) else self._version

@@ -17,8 +17,8 @@ NOT_DELIVERED = 1
 def test() -> None:
     """Send a test message to each of SEQUENCE_NOTIFY_URLS.
 
-    Prints for each what became of it. Of a URL, only the scheme and the host are shown, because the rest can be secret.
-    A message that failed is tried a second time after five seconds, and one that timed out is not.
+    Prints the result for each URL: only its scheme and host, because the rest can be secret. A message that failed is
+    sent a second time after five seconds. One that timed out is not, because it may have arrived.
 
     \b
     Example:
@@ -32,7 +32,7 @@ def test() -> None:
     """
     channels = open_channels(Settings.load().notify_urls)
     if not channels:
-        raise SettingsError(f"{variable('notify_urls')} is not set, so there is nobody to tell.")
+        raise SettingsError(f"{variable('notify_urls')} is not set. Set it to the URLs that messages go to.")
 
     async def send_all(_: Interrupts) -> list[Outcome]:
         return await asyncio.gather(*(channel.send(of_test()) for channel in channels))

@@ -16,21 +16,19 @@ from pysequence_api.records import open_records
 from pysequence_api.safeguards.owner import Owner, address_of, new_secret
 from pysequence_api.settings import Settings
 
-NOT_A_TERMINAL = "Not a terminal. A person has to enter the codes there. Nothing was changed."
+NOT_A_TERMINAL = "Not a terminal. Run this in a terminal, where a person can enter the codes. Nothing was changed."
 
 
 def setup(
-    lost: Annotated[
-        bool, typer.Option("--lost", help="Replace an authenticator that you do not have any more.")
-    ] = False,
+    lost: Annotated[bool, typer.Option("--lost", help="Replace an authenticator that you no longer have.")] = False,
 ) -> None:
     """Set up your authenticator, which approves transfers.
 
-    Draws a QR code for an authenticator application on your phone, and asks for a code that it shows. To replace an
-    authenticator, a code of the old one is asked for first. --lost does without it; the audit trail, the log and a
-    notification say so.
+    Draws a QR code for an authenticator app on your phone, and asks for a code that it shows. To replace an
+    authenticator, you need a code of the old one. With --lost, you do not; the audit trail, the log and a notification
+    say so.
 
-    The secret is in the data directory. Whoever can read that can approve, so no caller may run as the same user. With
+    The secret is in the data directory. Anyone who can read it can approve, so no caller may run as the same user. With
     SEQUENCE_OWNER_TOTP set, that secret is used instead.
 
     \b
@@ -48,12 +46,12 @@ def setup(
     note(f"Scan this with your authenticator, or enter the secret: {secret}")
     owner.set_code(secret, _ask("Code that it shows:"), old_code=old_code, lost=lost)
     if lost:
-        warn("The authenticator before was replaced without a code of it. The audit trail says so.")
+        warn("The old authenticator was replaced without one of its codes. The audit trail says so.")
     print_line("Your authenticator is set up. `pysequence-api approvals approve` asks for its codes.")
 
 
 def password() -> None:
-    """Set the password of your page.
+    """Set the password of the owner's page.
 
     Asks for a code of your authenticator. Every session of the page is signed out.
 
@@ -66,9 +64,9 @@ def password() -> None:
         raise InvalidRequestError("Set up your authenticator first: pysequence-api owner setup")
     chosen = _ask_hidden("New password (hidden): ")
     if chosen != _ask_hidden("The same again (hidden): "):
-        raise InvalidRequestError("These are two different passwords. Nothing was changed.")
+        raise InvalidRequestError("The two passwords differ. Nothing was changed. Run the command again.")
     owner.set_password(chosen, _ask("Code of your authenticator:"))
-    print_line("The password of your page is set.")
+    print_line("The password of the owner's page is set.")
 
 
 def _owner() -> Owner:
@@ -93,7 +91,7 @@ def _ask_hidden(question: str) -> str:
 
 
 def _draw(address: str) -> None:
-    """Draw a QR code on standard error. It is a secret, so nothing else gets it."""
+    """Draw a QR code on standard error only, because it is a secret."""
     import segno  # noqa: PLC0415 - only here
 
     drawn = io.StringIO()

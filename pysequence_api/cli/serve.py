@@ -2,6 +2,8 @@
 
 import asyncio
 import shlex
+import socket
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -21,7 +23,7 @@ from pysequence_api.serving import serve as serve_api
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings, variable
 
 EXAMPLE_CENTS = 5000
-MAX_PORT = 65535
+ANY_PORT = 0
 LOCAL_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 """How this machine reaches a server that listens on all addresses."""
 
@@ -71,10 +73,24 @@ def serve(
 
 
 def _with_page(settings: Settings) -> Settings:
-    """In the sandbox, offer the owner's page on the next port, unless the settings say where, or that there is none."""
+    """In the sandbox, offer the owner's page, unless the settings say where, or that there is none.
+
+    If the server has its default port, the page has the next one. Otherwise, it has a free one, because the next port
+    may be meant for something else.
+    """
     if not settings.sandbox or settings.owner_port is not None:
         return settings
-    return settings.model_copy(update={"owner_port": settings.server_port % MAX_PORT + 1})
+    is_usual = settings.server_port == Settings.model_fields["server_port"].default
+    return settings.model_copy(
+        update={"owner_port": _free_port(settings, settings.server_port + 1 if is_usual else ANY_PORT)}
+    )
+
+
+def _free_port(settings: Settings, wanted: int) -> int:
+    for port in (wanted, ANY_PORT):
+        with suppress(OSError), socket.create_server((settings.owner_host, port)) as probe:
+            return int(probe.getsockname()[1])
+    return wanted
 
 
 class _Welcome:

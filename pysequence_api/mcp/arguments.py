@@ -1,4 +1,4 @@
-"""The arguments of the tools: strict, because an agent that is corrected learns, and one that is guessed at pays."""
+"""The arguments of the tools. They are strict: a wrong guess about what an agent meant could move money."""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _SUBJECT = re.compile(r"(Value error, )?((Input|String|List|Value) )?")
 
 
 def _date(value: object) -> object:
-    # In strict mode, pydantic takes no text for a date.
+    # In strict mode, pydantic does not parse text as a date.
     if isinstance(value, str) and _DATE.fullmatch(value):
         return date.fromisoformat(value)
     raise ValueError("should be a date like 2026-11-23")
@@ -81,7 +81,7 @@ class ActivityArguments(Arguments):
 
 
 class AttemptArguments(Arguments):
-    """Which attempt to look up: one of both."""
+    """Which attempt to look up: exactly one of the two ids."""
 
     attempt_id: str = Field("", description="From an answer or an error")
     idempotency_key: Key = Field("", description="Yours, if an answer was lost")
@@ -119,7 +119,7 @@ def parse(model: type[A], given: Mapping[str, Any]) -> A:
     """Read the arguments of a call.
 
     Raises:
-        InvalidRequestError: they are not right; one line says each error.
+        InvalidRequestError: they are invalid; one line names each error.
     """
     try:
         return model.model_validate(given, by_alias=True, by_name=False)
@@ -129,7 +129,7 @@ def parse(model: type[A], given: Mapping[str, Any]) -> A:
 
 
 def invalid(error: ValidationError) -> InvalidRequestError:
-    """Make the error of arguments that are right one by one, but not together."""
+    """Make the error of arguments that are valid each, but not together."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return InvalidRequestError("; ".join(_SUBJECT.sub("", one["msg"], count=1) for one in found) + ".")
 

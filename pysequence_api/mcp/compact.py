@@ -1,7 +1,7 @@
-"""What the tools answer: the shapes of the HTTP API without nulls, icons and duplicates, which an agent pays for.
+"""The answers of the tools: those of the HTTP API without nulls, icons and duplicates, because an agent pays by length.
 
-What is true of almost every answer is left out: a list is complete unless `complete` is false, and an account can be a
-source unless `can_be_source` is false.
+Usual values are left out: a list is complete unless `complete` is false, and an account can be a source unless
+`can_be_source` is false.
 """
 
 from collections import Counter
@@ -118,18 +118,18 @@ def compact_activity(page: ActivityPage) -> Answer:
 
 
 def compact_limits(limits: Limits | CallerLimits) -> Answer:
-    """Say what is used and left. The hash of the audit trail is for its owner."""
+    """Show what is used and left, without the hash of the audit trail, which is for the owner."""
     return _without_nothing(limits.model_dump(mode="json", exclude={"audit_head"}))
 
 
 def compact_attempt(attempt: AttemptStatus) -> Answer:
-    """Say what is known of an attempt. How long it is followed is for its owner."""
+    """Show an attempt, without how long it is followed, which is for the owner."""
     times = _known(created_at=_seconds(attempt.created_at), ended_at=_seconds(attempt.ended_at))
     return _without_nothing(attempt.model_dump(mode="json", exclude={"announced_at", "followed_until"})) | times
 
 
 def compact_transfer(completed: CompletedTransfer) -> Answer:
-    """Say what a transfer came to. The caller knows what it asked for, so that only names are repeated."""
+    """Show the result of a transfer. Of the order, which the caller knows, only the names are repeated."""
     return _known(
         state=completed.state.value,
         attempt_id=completed.attempt_id,
@@ -160,7 +160,7 @@ def compact_freeze(caller: str, frozen: Freeze) -> Answer:
 
 
 def compact_preview(preview: Preview) -> Answer:
-    """Say what a transfer would do. Checks that it passes are left out; `similar` is, if it is unknown."""
+    """Show what a transfer would do, without checks that passed, and without `similar` if that is unknown."""
     document = preview.model_dump(mode="json")
     kept = ("verdict", "code", "detail", "retry", "retry_after_seconds", "attempt_id")
     answer: Answer = _without_nothing({name: document[name] for name in kept})
@@ -197,7 +197,7 @@ def _without_nothing(fields: Answer) -> Answer:
 
 
 def _labels(transfers: tuple[Transfer, ...]) -> dict[tuple[str, str], str]:
-    """Name each account of some transfers, by type and id. Accounts of one name also have their id in it."""
+    """Name each account of some transfers, by type and id. If several have the same name, their ids are added."""
     names: dict[tuple[str, str], str] = {}
     for party in (party for one in transfers for party in (one.source, one.destination)):
         if party.id is not None and party.type in set(AccountType):

@@ -1,4 +1,4 @@
-"""The route ``/mcp``. It answers ``POST`` alone: ``GET`` would hold a stream open, and there are no sessions to end."""
+"""The route ``/mcp``. It only allows ``POST``: there are no streams to hold open, and no sessions to end."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -33,7 +33,7 @@ async def mcp(request: Request) -> Response:
 
 
 def _load() -> Any:
-    """Import the SDK, in a thread: that takes a second, in which the server answers other requests."""
+    """Import the SDK in a thread. That takes a second; meanwhile, the server answers other requests."""
     from pysequence_api.mcp import server  # noqa: PLC0415 - an extra, and slow to load
 
     return server

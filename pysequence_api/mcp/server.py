@@ -1,7 +1,6 @@
-"""The tools behind the SDK's server. Imported with the first request, because the SDK takes about a second to load.
+"""Connects the tools to the SDK's server. Imported by the first request, because the SDK takes a second to load.
 
-Each request is answered by a session manager of its own, so that nothing has to be started with the application or
-stopped with it, and no stream stays open.
+Each request gets its own session manager. Nothing has to start or stop with the application, and no stream stays open.
 """
 
 import json
@@ -44,7 +43,7 @@ TOLD = "tool %s by %s: %s"
 Context = ServerRequestContext[Any, Request]
 
 log = logging.getLogger(__name__)
-logging.getLogger("mcp").setLevel(logging.WARNING)  # it tells of each request; the request log does
+logging.getLogger("mcp").setLevel(logging.WARNING)  # it logs each request, as the request log does
 
 
 async def answer(request: Request, message: dict[str, Any]) -> Response:
@@ -55,7 +54,7 @@ async def answer(request: Request, message: dict[str, Any]) -> Response:
         message: its body.
     """
     try:
-        # Without an id it is a notification. The SDK would also take a request with a wrong id for one.
+        # Without an id, it is a notification. The SDK would treat a request with an invalid id as one, too.
         (JSONRPCRequest if "id" in message else JSONRPCNotification).model_validate(message)
     except ValidationError:
         return _NO_MESSAGE
@@ -66,7 +65,7 @@ async def answer(request: Request, message: dict[str, Any]) -> Response:
 
     async def receive() -> Message:
         if not bodies:
-            await anyio.sleep_forever()  # the SDK watches for a disconnect; a call goes on without its client
+            await anyio.sleep_forever()  # the SDK watches for a disconnect; a call continues without its client
         return bodies.pop()
 
     manager = StreamableHTTPSessionManager(_SERVER, json_response=True, stateless=True)

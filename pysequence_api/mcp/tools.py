@@ -1,4 +1,4 @@
-"""The tools: what each is called, who may call it, and what it does. Each does what its route of the HTTP API does."""
+"""The tools: names, scopes, and what they do. Each does the same as its route of the HTTP API."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class Tool:
         description: what an agent reads about it.
         arguments: its arguments.
         run: does it.
-        scope: whom it is listed for, and who may call it; ``None`` for every caller.
+        scope: which a caller needs to see and call it; ``None`` if none is needed.
         is_decided_by_service: whether the transfer service checks the scope, and records a refusal.
         is_read_only: whether it changes nothing.
         is_destructive: whether it moves money.
@@ -124,28 +124,28 @@ def _check_days(since: date | None, to: date | None) -> None:
 
 
 async def get_limits(call: Call, _: Arguments) -> compact.Answer:
-    """Say what is used and left."""
+    """Show what is used and left."""
     return compact.compact_limits(call.gateway.limits_of(call.caller))
 
 
 async def get_attempt(call: Call, wanted: AttemptArguments) -> compact.Answer:
-    """Say what became of an attempt."""
+    """Show the state of an attempt."""
     call.gateway.require_current(call.caller)
     records, name = call.gateway.records, call.caller.name
     if bool(wanted.attempt_id) == bool(wanted.idempotency_key):
-        raise InvalidRequestError("Name either attempt_id or idempotency_key.")
+        raise InvalidRequestError("Pass exactly one of attempt_id and idempotency_key.")
     attempt_id = wanted.attempt_id
     if wanted.idempotency_key:
         found = list_attempts(records, name, key=wanted.idempotency_key, limit=1).attempts
         if not found:
-            raise NotFoundError("You requested no transfer with this idempotency_key, so that nothing was sent for it.")
+            raise NotFoundError("You requested no transfer with this idempotency_key. Nothing was sent for it.")
         attempt_id = found[0].attempt_id
     status = await call.gateway.transfers.wait_for_change(attempt_id, call.caller, wanted.wait_seconds)
     return compact.compact_attempt(status)
 
 
 async def preview_transfer(call: Call, wanted: OrderArguments) -> compact.Answer:
-    """Say what a transfer would do."""
+    """Show what a transfer would do."""
     call.gateway.require_current(call.caller)
     preview = await call.gateway.preview(_order(call, wanted), Channel.API, caller=call.caller)
     return compact.compact_preview(preview)

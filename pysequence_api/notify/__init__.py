@@ -1,4 +1,4 @@
-"""Telling the owner what happens, through Apprise. It follows the audit events, and is never in the way of money."""
+"""Messages to the owner, through Apprise. They follow the audit events, and never delay a transfer."""
 
 from pysequence_api.notify.channels import Channel, Outcome, open_channels
 from pysequence_api.notify.notifier import Notifier, open_notifier

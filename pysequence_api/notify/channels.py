@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SEND_SECONDS = 20.0
 """The deadline of a message to a channel. Apprise itself pauses up to 5.5 seconds between two messages."""
 RETRY_SECONDS = 5.0
-"""The pause before the second try, after a failure that was no timeout."""
+"""The pause before the second try, after a failure that was not a timeout."""
 LOGGERS = ("apprise", "urllib3")
 """They log URLs."""
 SILENT = logging.CRITICAL + 1
@@ -35,7 +35,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,19}(?=://)")
 
 
 class Outcome(StrEnum):
-    """What became of a message."""
+    """The result of a message."""
 
     SENT = "sent"
     FAILED = "failed"
@@ -58,10 +58,10 @@ class Channel:
         self._sending: asyncio.Future[bool] | None = None
 
     async def send(self, message: Message) -> Outcome:
-        """Send a message; once more after a failure that was no timeout, because a timed-out one may have arrived.
+        """Send a message. After a failure, try once more; not after a timeout, because that message may have arrived.
 
-        What hangs is left behind: it has a thread that does not keep the program from ending. It blocks this channel
-        until it ends, so that there is never more than one.
+        A try that hangs keeps its thread, which does not keep the program from ending. This channel sends nothing else
+        until it ends, so there is never more than one.
         """
         started_at = time.monotonic()
         outcome = await self._try(message)
@@ -71,7 +71,7 @@ class Channel:
         return outcome
 
     async def finish(self, timeout_seconds: float) -> Outcome:
-        """Wait for the message that is being sent, and say what became of the last one."""
+        """Wait for the message that is being sent, and return the result of the last one."""
         if self._sending is None:
             return Outcome.SENT
         if not self._sending.done():
@@ -95,7 +95,7 @@ class Channel:
             sent = bool(self._plugin.notify(body=message.body, title=title, body_format="text"))
         except Exception:  # noqa: BLE001 - its text may hold the URL
             sent = False
-        with suppress(RuntimeError):  # the program has ended meanwhile
+        with suppress(RuntimeError):  # the program has ended
             sending.get_loop().call_soon_threadsafe(_finish, sending, sent)
 
     def _least_timeout_seconds(self) -> float:
@@ -165,6 +165,6 @@ def _plugin_of(url: str, asset: "AppriseAsset") -> "NotifyBase | None":
 
 
 def _shown(scheme: str, plugin: "NotifyBase") -> str:
-    """Return the scheme and the host. Where a URL has no host, a token or a topic stands in its place."""
+    """Return the scheme and the host. Some URLs have a token or a topic in place of the host: then, only the scheme."""
     host = str(plugin.host or "") if "host" in plugin.template_tokens else ""
     return f"{scheme}://{host}" if host == "localhost" or "." in host or ":" in host else f"{scheme}://"

@@ -1,9 +1,10 @@
-"""What an audit event says to the owner: a short message without links, tokens and balances.
+"""Turns audit events into short messages without links, tokens and balances.
 
-Names, reasons and errors come from others. They are bounded, on one line, and without what a chat could take for a
-link, a mention or markup.
+Names, reasons and errors come from others. They are bounded, on one line, and without anything that a chat could take
+for a link, a mention or markup.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +23,17 @@ NAME_CHARACTERS = 60
 MAX_LISTED = 10
 IF_NOT_YOU = "If that was not you, freeze all transfers: pysequence-api freeze"
 
+_DOMAIN = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
+"""Chats make a link of a domain name, also of one without a scheme."""
 _DEFUSED = str.maketrans({"<": "(", ">": ")", "@": " at ", "`": "'", "[": "(", "]": ")", "*": " "})
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What the owner is told.
+    """A message to the owner.
 
     Attributes:
-        event: what it is about; ``None`` for the test message and for what sums up others.
+        event: its kind; ``None`` for the test message and for a sum of others.
         title: what happened, in our own words.
         body: the details, in a few lines.
     """
@@ -43,13 +46,13 @@ class Message:
 def about(
     line: Line, names: Mapping[str, str], *, earlier: tuple[Line, ...] = (), above_cents: int | None = None
 ) -> Message | None:
-    """Say what an audit event means for the owner; ``None`` if nothing.
+    """Return the message about an audit event; ``None`` if it needs none.
 
     Args:
         line: the event.
         names: names of pods, ports and accounts by id.
         earlier: the events of the same attempt before it.
-        above_cents: a completed transfer of more than this is worth a message; ``None`` if none is.
+        above_cents: a completed transfer of more than this gets a message; ``None`` for no such message.
     """
     match line.event_type:
         case EventType.FROZEN | EventType.UNFROZEN:
@@ -93,12 +96,12 @@ def _transfer(
             event, title = NotifyEvent.RETURNED, "The money of a transfer came back"
         case EventType.COMPLETED, _ if any(one.outcome == State.NOT_EXECUTED for one in earlier):
             event, title = NotifyEvent.RETURNED, "A transfer appeared at Sequence late"
-            details = "It had been taken for not executed, and counts now."
+            details = "The gateway had concluded that it was not executed. It counts now."
         case EventType.COMPLETED, _ if above_cents is not None and (line.amount_cents or 0) > above_cents:
             title = f"A transfer above {format_cents(above_cents)}"
         case EventType.REJECTED, _ if line.caller != OWNER and line.code is not None:
             event, title = NotifyEvent.REFUSAL, f"A transfer of {caller_name(line.caller)} was rejected"
-            details += "\nMore of these within an hour are not told."
+            details += "\nFor further ones within an hour, you get no message."
             look = "pysequence-api audit tail --event transfer_rejected"
         case _:
             return None
@@ -123,12 +126,12 @@ def of_problem(event: NotifyEvent, problem: str) -> Message:
         NotifyEvent.RECORDS: ("The records are damaged or were changed", "pysequence-api records check"),
         NotifyEvent.SIGN_IN: ("Signing in to Sequence needs you", "pysequence-api auth status"),
     }[event]
-    return Message(event, title, f"{stranger(problem)}\nLook: {look}")
+    return Message(event, title, f"{_without_markup(problem)}\nLook: {look}")
 
 
 def of_many(counts: Counter[str]) -> Message:
     """Sum up messages that were too many to send, by their titles."""
-    listed = "\n".join(f"{count} x {stranger(title)}" for title, count in counts.most_common(MAX_LISTED))
+    listed = "\n".join(f"{count} x {_without_markup(title)}" for title, count in counts.most_common(MAX_LISTED))
     return Message(None, f"{counts.total()} more messages", f"{listed}\nLook: pysequence-api audit tail")
 
 
@@ -139,7 +142,7 @@ def with_lost(message: Message, lost: int) -> Message:
 
 
 def of_test() -> Message:
-    """Return a message that says nothing but that messages arrive."""
+    """Return the test message."""
     return Message(None, "A test of pysequence-api", "Messages about your gateway arrive here.")
 
 
@@ -151,6 +154,10 @@ def caller_name(caller: str | None) -> str:
 
 def stranger(text: str, limit_characters: int = 200) -> str:
     """Turn text from others into one short line in which nothing is a link, a mention or markup."""
+    return plain_text(_DOMAIN.sub(". ", _without_markup(text, limit_characters)), limit_characters)
+
+
+def _without_markup(text: str, limit_characters: int = 200) -> str:
     return plain_text(plain_text(text, limit_characters).replace("://", ": //").translate(_DEFUSED), limit_characters)
 
 
@@ -175,7 +182,7 @@ def _key(line: Line) -> Message:
 
 
 def _owner(line: Line) -> Message:
-    how = "As lost: without a code of the one before" if (line.model_extra or {}).get("lost") is True else ""
+    how = "As lost: without a code of the old one" if (line.model_extra or {}).get("lost") is True else ""
     what = "authenticator was replaced" if line.event_type == EventType.OWNER_CODE_CHANGED else "password was changed"
     body = _body(line, how, IF_NOT_YOU, look="pysequence-api audit tail")
     return Message(NotifyEvent.OWNER, f"The owner's {what}", body)

@@ -1,7 +1,7 @@
-"""Follows the audit events in the process of `serve`, and tells the owner about those that matter.
+"""Follows the audit events in the process of `serve`, and sends messages about those that matter.
 
-The database is the queue: what a channel has not been told yet is read from there again after a restart. In memory,
-each channel has at most `MAX_WAITING` messages; what comes on top of them is summed up in one more.
+The database is the queue: after a restart, what a channel has not got yet is read from there again. In memory, each
+channel has at most `MAX_WAITING` messages; further ones are summed up in one more.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from pysequence_api.safeguards.status import read_caller_limits
 from pysequence_api.settings import NotifyEvent, Settings
 
 LOCK_FILE_NAME = ".notify.lock"
-"""Held by the server that tells the owner: of several on one data directory, one."""
+"""Held by the one server of a data directory that sends messages."""
 POLL_SECONDS = 1.0
 LOCK_POLL_SECONDS = 30.0
 AFTER_ERROR_SECONDS = 60.0
@@ -39,6 +39,8 @@ BATCH_EVENTS = 200
 MAX_WAITING = 20
 MONTH_PERCENT = 80
 REFUSAL_TIME = timedelta(hours=1)
+_NEED_EARLIER = {EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED}
+"""What they mean for the owner depends on the events of the attempt before them."""
 SANDBOX_LABEL = "Sandbox, no real money: "
 
 log = logging.getLogger(__name__)
@@ -93,13 +95,13 @@ class _Outbox:
 
 
 class Notifier:
-    """Tells the owner what happens. Create it with `open_notifier`.
+    """Sends messages to the owner. Create it with `open_notifier`.
 
     Args:
         channels: where messages go. Without any, nothing is read and nothing is sent.
         records: the database.
-        events: what is told.
-        above_cents: transfers of more than this are told, too.
+        events: the events that get a message.
+        above_cents: transfers of more than this get one, too.
     """
 
     def __init__(
@@ -112,11 +114,11 @@ class Notifier:
         self._reported: dict[NotifyEvent, str | None] = {}
 
     def tells(self, event: NotifyEvent) -> bool:
-        """Say whether anybody is told about an event."""
+        """Return whether an event gets a message."""
         return bool(self._channels) and event in self._events
 
     async def run(self) -> None:
-        """Tell the owner, until cancelled. Nothing that fails here gets out."""
+        """Send messages until canceled. Errors are logged, not raised."""
         if self._channels:
             log.info("notifications go to %s", ", ".join(channel.name for channel in self._channels))
         while self._channels:
@@ -125,12 +127,12 @@ class Notifier:
                     await self._hold_lock(stack)
                     following = _Following(self._channels, self._records, self._events, self._above_cents)
                     await following.run(self._reported)
-            except Exception:  # never in the way of money; channels let no error out, so that no URL gets here
+            except Exception:  # must not stop the server; channels raise nothing, so no URL is logged
                 log.exception("notifications stop for %g seconds", AFTER_ERROR_SECONDS)
             await anyio.sleep(AFTER_ERROR_SECONDS)
 
     def report(self, event: NotifyEvent, problem: str | None) -> None:
-        """Say what is wrong now. It is told once, and again only if it changes or comes back.
+        """Report a problem. The owner gets one message, and another one only if the problem changes or comes back.
 
         Args:
             event: `NotifyEvent.RECORDS` or `NotifyEvent.SIGN_IN`.
@@ -172,7 +174,7 @@ class _Following:
         self._unreadable = ""
 
     async def run(self, reported: dict[NotifyEvent, str | None]) -> None:
-        """Follow, until cancelled.
+        """Follow the events until canceled.
 
         Args:
             reported: the problems there are now.
@@ -218,7 +220,7 @@ class _Following:
         return count < BATCH_EVENTS
 
     def _begin(self, newest: int) -> int:
-        """Find out how far each channel is: a new one begins now. Return how far the one is that is behind most."""
+        """Set the progress of each channel; a new one begins now. Return that of the one furthest behind."""
         names = [outbox.channel.name for outbox in self._outboxes]
         before = {name: self._told.channels.get(name, Progress(seq=newest)) for name in names}
         # A database that was put back may have fewer events.
@@ -227,7 +229,7 @@ class _Following:
         return min(one.seq for one in self._told.channels.values())
 
     def _next_messages(self, after: int) -> tuple[int, list[tuple[int, Message]]]:
-        """Read the next events: how many there are, and the messages, with the numbers of their events. Blocks."""
+        """Read the next events. Return their count, and the messages with the numbers of their events. Blocks."""
         rows = self._records.read(lambda reader: reader.events_after(after, BATCH_EVENTS))
         names = known_names(self._records) if rows else {}
         found: list[tuple[int, Message]] = []
@@ -245,7 +247,7 @@ class _Following:
 
     def _earlier(self, line: Line, raw: bytes) -> tuple[Line, ...]:
         attempt_id = line.attempt_id
-        if attempt_id is None or line.event_type not in {EventType.COMPLETED, EventType.FAILED}:
+        if attempt_id is None or line.event_type not in _NEED_EARLIER:
             return ()
         events = self._records.read(lambda reader: reader.events_of(attempt_id))
         return tuple(map(Line.parse, takewhile(raw.__ne__, events)))
@@ -257,7 +259,7 @@ class _Following:
         return message.event is None or message.event in self._events
 
     def _months(self, caller: str, seq: int) -> list[Message]:
-        """Say whether a caller has used most of its own limit for a month, if that is news."""
+        """Return a message if a caller has used most of its own limit for a month, once a month."""
         with suppress(SafeguardsUnavailableError):
             now = self._records.now()
             until = (now.replace(day=1) + timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -305,7 +307,7 @@ class _Following:
             _log_outcome(outbox, outcome)
 
     def _advance(self, outbox: _Outbox, one: _Waiting | None, *, is_lost: bool = False) -> None:
-        """Note how far a channel is, after a message or after reading."""
+        """Note the progress of a channel, after a message or after reading."""
         before = self._told.channels.get(outbox.channel.name)
         if before is None or self._seq is None:
             return
@@ -333,7 +335,7 @@ def _log_outcome(outbox: _Outbox, outcome: Outcome) -> None:
 
 
 def open_notifier(settings: Settings, records: Database) -> Notifier:
-    """Return what tells the owner. This sends nothing.
+    """Create the notifier of the settings. This sends nothing.
 
     Raises:
         SettingsError: Apprise is not installed, or cannot use a URL.

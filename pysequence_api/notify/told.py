@@ -1,4 +1,4 @@
-"""The file `.notify.json`: how far the owner was told, so that a restart neither repeats nor leaves out anything."""
+"""The file `.notify.json`: the progress of each channel, so a restart neither repeats nor leaves out a message."""
 
 import hashlib
 import logging
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Progress(BaseModel):
-    """How far a channel is.
+    """The progress of a channel.
 
     Attributes:
-        seq: the newest audit event that is over for it: told, not worth a message, or lost.
+        seq: the newest audit event that is done: sent, not worth a message, or lost.
         lost: how many messages since the last one that arrived were not delivered.
     """
 
@@ -29,7 +29,7 @@ class Progress(BaseModel):
 
 
 class Once(BaseModel):
-    """Something that is told once in a time: which audit event told it, and until when it is not told again."""
+    """A message that is sent at most once in a period: for which audit event, and when the period ends."""
 
     seq: int
     until: AwareDatetime
@@ -39,9 +39,9 @@ class Told(BaseModel):
     """The content of the file.
 
     Attributes:
-        channels: how far each channel is, by its name.
-        once: what is told once in a time, such as the first refusal in an hour.
-        problems: a hash of the problem that was told last, by the event that it belongs to.
+        channels: the progress of each channel, by its name.
+        once: messages that are sent once in a period, such as the first refusal in an hour.
+        problems: a hash of the problem that was last reported, by its event.
     """
 
     channels: dict[str, Progress] = {}
@@ -56,7 +56,7 @@ class Told(BaseModel):
             content = read_bytes(path)
             return cls() if content is None else cls.model_validate_json(content)
         except (OSError, ValidationError):
-            log.warning("%s cannot be read; messages begin with what happens now", FILE_NAME)
+            log.warning("%s cannot be read; messages begin with the next event", FILE_NAME)
             return cls()
 
     def write(self, directory: Path) -> None:
@@ -68,13 +68,13 @@ class Told(BaseModel):
         replace_atomically(directory / FILE_NAME, self.model_dump_json().encode())
 
     def is_news(self, what: str, seq: int, now: datetime, until: datetime) -> bool:
-        """Note that an event tells something once in a time, and say whether it is the one that does.
+        """Note an event, and return whether it is the one of its period that gets a message.
 
         Args:
-            what: what it tells.
-            seq: the event. The one that was noted is news again, because a channel may be behind.
+            what: names the message.
+            seq: the event. The one that was noted stays the one, because a channel may be behind.
             now: when it happened.
-            until: until when no other event is.
+            until: the end of the period, in which no other event gets a message.
         """
         noted = self.once.get(what)
         if noted is not None and noted.seq != seq and now < noted.until:
@@ -85,11 +85,11 @@ class Told(BaseModel):
         return True
 
     def is_new_problem(self, event: str, problem: str) -> bool:
-        """Say whether a problem is not the one that was told last."""
+        """Return whether a problem differs from the one that was last reported."""
         return self.problems.get(event) != _hash(problem)
 
     def note_problem(self, event: str, problem: str | None) -> None:
-        """Note that a problem was told, or with ``None`` that there is none."""
+        """Note that a problem was reported, or with ``None`` that there is none."""
         if problem is None:
             self.problems.pop(event, None)
         else:
@@ -97,5 +97,5 @@ class Told(BaseModel):
 
 
 def _hash(problem: str) -> str:
-    """Return a hash of a problem without its numbers: sizes and times change while it stays the same."""
+    """Return a hash of a problem without its numbers, such as sizes and times, which change."""
     return hashlib.sha256(re.sub(r"\d+", "", problem).encode()).hexdigest()

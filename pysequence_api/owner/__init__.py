@@ -1,4 +1,4 @@
-"""The owner's page: pages for a browser, on a listener of their own. They show, and let only the owner decide."""
+"""The owner's page: web pages on their own listener, on which only the owner can decide."""
 
 from pysequence_api.owner.app import create_app
 from pysequence_api.owner.listening import PageServer

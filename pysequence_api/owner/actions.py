@@ -29,7 +29,7 @@ def shown_on(view: View, path: str) -> Callable[[Change], Endpoint]:
     """Make the endpoint of a form.
 
     Args:
-        view: the page with the form, which says so if the change fails.
+        view: the page with the form. It shows the error if the change fails.
         path: of that page; it may hold parameters of the route.
     """
 
@@ -53,13 +53,13 @@ def shown_on(view: View, path: str) -> Callable[[Change], Endpoint]:
 
 
 def to(path: str, note: str) -> Response:
-    """Lead to a page that says what was done."""
+    """Redirect to a page that shows what was done."""
     return RedirectResponse(f"{quote(path)}?note={note}", 303)
 
 
 @shown_on(pages.overview, "/")
 async def freeze_transfers(request: Request, _: Form) -> Response:
-    """Freeze the transfers of everybody."""
+    """Freeze all transfers."""
     freeze = partial(control.freeze, page_of(request).gateway.records, REASON, channel=Channel.PAGE)
     await anyio.to_thread.run_sync(freeze)
     return to("/", "frozen")
@@ -67,7 +67,7 @@ async def freeze_transfers(request: Request, _: Form) -> Response:
 
 @shown_on(pages.overview, "/")
 async def unfreeze_transfers(request: Request, form: Form) -> Response:
-    """Let the transfers of everybody go on. This needs a code."""
+    """Unfreeze all transfers. This needs a code."""
     await _unfreeze(request, form, None)
     return to("/", "unfrozen")
 
@@ -82,7 +82,7 @@ async def freeze_caller(request: Request, _: Form) -> Response:
 
 @shown_on(pages.callers, "/callers")
 async def unfreeze_caller(request: Request, form: Form) -> Response:
-    """Let the transfers of one caller go on. This needs a code."""
+    """Unfreeze the transfers of one caller. This needs a code."""
     await _unfreeze(request, form, request.path_params["caller"])
     return to("/callers", "caller_unfrozen")
 
@@ -119,7 +119,7 @@ async def cancel(request: Request, _: Form) -> Response:
 
 @shown_on(pages.overview, "/")
 async def sign_out(request: Request, _: Form) -> Response:
-    """Sign out everywhere: no cookie that was given out until now is worth anything."""
+    """Sign out everywhere: every session cookie so far becomes invalid."""
     page = page_of(request)
     await anyio.to_thread.run_sync(page.gateway.owner.sign_out_everywhere)
     answer = RedirectResponse(SIGN_IN, 303)

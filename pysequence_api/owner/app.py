@@ -56,7 +56,7 @@ def create_app(gateway: Gateway, showcase: Showcase | None = None) -> Starlette:
 
     Args:
         gateway: the account.
-        showcase: in the sandbox, how everybody signs in.
+        showcase: in the sandbox, the credentials to show.
     """
     settings = gateway.settings
     sessions, cookie_name = Sessions(gateway), session_cookie(settings)
@@ -73,15 +73,15 @@ def create_app(gateway: Gateway, showcase: Showcase | None = None) -> Starlette:
 
 
 def _host_names(settings: Settings) -> tuple[str, ...]:
-    """Return the names under which the page is offered; this machine's own are always allowed, and none means any."""
+    """Return the allowed host names of the page, beside this machine's own; an empty tuple allows any."""
     if settings.owner_proxy is not None:
-        return ()  # the proxy may write what it wants; forms must name the proxy as their origin
+        return ()  # the proxy may send any host name; forms must have the proxy as their origin
     return ("localhost",) if is_loopback(settings.owner_host) else settings.allowed_hosts
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    texts = {404: "There is no such page.", 405: "This is not a page to open. Go back to the overview."}
+    texts = {404: "There is no such page.", 405: "This address is not a page. Go back to the overview."}
     return _drawn_problem(request, texts.get(error.status_code, str(error.detail)), error.status_code)
 
 

@@ -1,4 +1,4 @@
-"""What is checked before a request reaches a page: where it comes from, and whether the owner is signed in."""
+"""Checks before a request reaches a page: its origin, and whether the owner is signed in."""
 
 from urllib.parse import quote
 
@@ -37,7 +37,7 @@ HEADERS = {
 
 
 class SafeHeaders:
-    """Adds the headers that keep a browser from doing with a page what it was not made for."""
+    """Adds headers that restrict what a browser does with a page, such as running scripts or framing it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,11 +54,11 @@ class SafeHeaders:
 
 
 class OriginCheck:
-    """Rejects what other pages send: every request that can change something must come from a page of ours.
+    """Rejects forms of other sites: every request that can change something must come from the owner's page.
 
     Args:
         app: the application behind it.
-        settings: say under which address a browser sees the page.
+        settings: have the address under which a browser sees the page.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -82,7 +82,7 @@ class OriginCheck:
 
 
 class SessionCheck:
-    """Sends everybody to sign in who is not signed in, whatever path they ask for. An API key is worth nothing.
+    """Redirects requests without a session to the sign-in form, for every path. API keys are not accepted.
 
     Args:
         app: the application behind it.
@@ -96,7 +96,7 @@ class SessionCheck:
         self._cookie_name = cookie_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer with the way to sign in."""
+        """Pass the request on, or redirect to the sign-in form."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -121,7 +121,7 @@ class SessionCheck:
 def session_cookie(settings: Settings) -> str:
     """Return the name of the session's cookie.
 
-    A browser takes the prefix only over https; then no other server under a name like ours can set the cookie.
+    A browser accepts the prefix ``__Host-`` only over https. Then no other host can set the cookie.
     """
     return "owner" if settings.tls_key is None and settings.owner_proxy is None else "__Host-owner"
 

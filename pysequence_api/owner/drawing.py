@@ -16,7 +16,7 @@ STYLE_SHEET = files("pysequence_api.owner").joinpath("style.css").read_bytes()
 
 
 def new_environment() -> Environment:
-    """Load the templates. What they show is escaped, also where it comes from an account or a program."""
+    """Load the templates. They escape every value, because names and reasons come from others."""
     environment = Environment(
         loader=PackageLoader("pysequence_api.owner"),
         autoescape=True,
@@ -34,13 +34,13 @@ def new_environment() -> Environment:
 
 
 def short_line(value: object) -> str:
-    """Write what comes from others on one line of a bounded length, without invisible characters."""
+    """Write text from others on one line of bounded length, without invisible characters."""
     text = str(value)
     return one_line(text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}…")
 
 
 def when(time: datetime | str | None, now: datetime | None = None) -> Markup:
-    """Write a time for a person: in UTC, as everything here counts in UTC days, and how long ago that was.
+    """Write a time for a person: in UTC, because limits count in UTC days, and how long ago it was.
 
     Args:
         time: aware, or the text of one; anything else is shown as it is.

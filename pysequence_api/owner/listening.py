@@ -34,5 +34,5 @@ class PageServer:
         await self.server.serve(sockets=[self.listener])
 
     def stop(self) -> None:
-        """Finish the requests that run, and no more."""
+        """Finish the running requests, and accept no new ones."""
         self.server.should_exit = True

@@ -1,4 +1,4 @@
-"""The pages that show. None of them changes anything, whoever opens them and how often."""
+"""The pages that show something. Opening one never changes anything."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ NO_CODE = "a new code comes within 30 seconds; load the page again"
 NOTES = {
     "approved": "Approved. This is what became of it.",
     "denied": "Denied. Nothing was sent.",
-    "cancelled": "Cancelled. Nothing was sent.",
+    "cancelled": "Canceled. Nothing was sent.",
     "frozen": "Frozen. Nothing is sent from now on.",
     "unfrozen": "Transfers go on.",
     "caller_frozen": "Frozen. This caller sends nothing from now on.",
@@ -41,11 +41,11 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 
 @dataclass(frozen=True, slots=True)
 class Showcase:
-    """How everybody signs in to the page of a sandbox, which says so.
+    """The credentials for the page of a sandbox. Its sign-in form shows them.
 
     Attributes:
         password: of the page.
-        next_code: returns a code that is good now; ``None`` if there is none for some seconds.
+        next_code: returns a valid code; ``None`` if there is none for some seconds.
     """
 
     password: str
@@ -62,7 +62,7 @@ class Page:
     showcase: Showcase | None = None
     environment: Environment = field(default_factory=new_environment)
     signing_in: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
-    """One password at a time: each costs memory, and each wrong one must count before the next is looked at."""
+    """One password at a time: each check costs memory, and each wrong password must count before the next check."""
 
     def draw(
         self, request: Request, template: str, *, status: int = 200, plain: bool = False, **values: Any
@@ -70,10 +70,10 @@ class Page:
         """Draw a page.
 
         Args:
-            request: what is answered.
+            request: the request to answer.
             template: the name of its file.
             status: the HTTP status.
-            plain: draw it without what only the owner may see.
+            plain: without anything that only the owner may see.
             **values: what the template shows.
         """
         common: dict[str, Any] = {
@@ -112,7 +112,7 @@ def session_of(request: Request) -> Session:
 
 
 async def overview(request: Request, problem: GatewayError | None = None) -> Response:
-    """Show what waits for the owner, what is on its way, the limits of today, and what was last."""
+    """Show what waits for the owner, transfers in progress, the limits today, and the last transfers."""
     page = page_of(request)
     found = await anyio.to_thread.run_sync(shown.overview, page.gateway)
     who = await anyio.to_thread.run_sync(shown.callers, page.gateway)
@@ -142,7 +142,7 @@ async def transfers(request: Request) -> Response:
 
 
 async def transfer(request: Request, problem: GatewayError | None = None) -> Response:
-    """Show one transfer with all its events; and, if it waits for the owner, what exactly would be sent."""
+    """Show one transfer with all its events. If it waits for the owner, show exactly what would be sent."""
     page, attempt_id = page_of(request), request.path_params["attempt_id"]
     found = await anyio.to_thread.run_sync(shown.transfer, page.gateway, attempt_id)
     if found is None:
@@ -167,7 +167,7 @@ async def transfer(request: Request, problem: GatewayError | None = None) -> Res
 
 
 async def audit(request: Request) -> Response:
-    """Show the audit trail, a page at a time, all of it or what a filter leaves."""
+    """Show the audit trail, a page at a time, with filters."""
     page, given = page_of(request), request.query_params
     before = _only(_NUMBER, given.get("before"))
     filters = {name: _given(request, name) for name in ("event", "caller", "attempt")}

@@ -1,7 +1,7 @@
-"""Who is signed in, and which forms were sent from a page of ours.
+"""Sessions of the owner's page, and the tokens of its forms.
 
-A session is a signed cookie, so a restart of the server ends none. Signing out everywhere ends all of them: the number
-of their generation is part of the signature.
+A session is a signed cookie, so it survives a restart of the server. Signing out everywhere ends all sessions, because
+the number of their generation is part of the signature.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pysequence_api.gateway import Gateway
 
 SESSION = timedelta(hours=12)
 MAX_USED_FORMS = 10_000
-"""So many forms are remembered. Each was sent by the owner, signed in."""
+"""How many used forms are remembered. Only the owner, signed in, can add one."""
 _COOKIE = re.compile(r"(?P<at>[0-9]{1,18})\.(?P<id>[0-9a-f]{32})\.(?P<mac>[0-9a-f]{64})")
 _TOKEN = re.compile(r"(?P<id>[0-9a-f]{32})\.(?P<mac>[0-9a-f]{64})")
 
@@ -42,7 +42,7 @@ class Session:
 
 
 class Sent(Enum):
-    """What a form is, by its token."""
+    """Whether a form is sent for the first time, again, or does not belong to the session."""
 
     NOW = auto()
     BEFORE = auto()
@@ -67,7 +67,7 @@ class Sessions:
         return f"{at}.{session_id}.{_mac(owner.secret, 'session', str(owner.generation), at, session_id)}"
 
     def find(self, cookie: str | None) -> Session | None:
-        """Return the session of a cookie; ``None`` if it is not one, is over, or was signed out."""
+        """Return the session of a cookie; ``None`` if it is invalid, expired, or signed out."""
         match = _COOKIE.fullmatch(cookie or "")
         if match is None:
             return None
@@ -83,7 +83,7 @@ class Sessions:
         )
 
     def take(self, session: Session, token: str) -> Sent:
-        """Take a form by its token: it is good for one time, and in its session."""
+        """Use the token of a form. It is valid once, and only in its session."""
         match = _TOKEN.fullmatch(token)
         if match is None or not hmac.compare_digest(_mac(session.key, "form", session.id, match["id"]), match["mac"]):
             return Sent.ELSEWHERE

@@ -1,4 +1,4 @@
-"""What the pages show, read from the records. Nothing here asks Sequence or changes anything."""
+"""The content of the pages, read from the records, without a request to Sequence and without any change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pysequence_api.safeguards.status import CallerLimits, CallerWindow, Limits,
 from pysequence_api.text import one_line
 
 RETURNED_FOR = timedelta(days=30)
-"""Money that came back is shown on the first page for so long."""
+"""How long the first page shows a returned transfer."""
 MAX_RETURNED = 10
 MAX_LATEST = 5
 MAX_QUEUED = 50
@@ -40,9 +40,9 @@ WINDOWS = {
     "day_count": "Transfers today",
 }
 HASH_CHARACTERS = 12
-"""So many characters of a hash are shown."""
+"""How many characters of a hash are shown."""
 CLOSE_PERCENT = 80
-"""A window that is used up to this is close to its limit."""
+"""From this share on, a limit is shown as almost used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class ShownEvent:
 
     @property
     def extra(self) -> dict[str, object]:
-        """What else it says."""
+        """Its other fields."""
         shown = {"timestamp", "event_type", "amount_cents", "source", "destination", "caller", "attempt_id", "prev"}
         given = {name: value for name, value in self.line.as_json().items() if name not in shown}
         hashes = {name: f"{str(given[name])[:HASH_CHARACTERS]}…" for name in given if name.endswith("_sha256")}
@@ -190,7 +190,7 @@ def overview(gateway: Gateway) -> Overview:
 
 
 def show(reader: Reader, gateway: Gateway, attempt: Attempt, names: Mapping[str, str]) -> Shown:
-    """Add names and the state of now to an attempt."""
+    """Add names and the current state to an attempt."""
     approval = reader.approval(attempt.id)
     expires_at = None if approval is None else approval.expires_at
     overdue = {attempt.id} if expires_at is not None and expires_at <= reader.now else ()
@@ -209,7 +209,7 @@ def named(account_id: str | None, names: Mapping[str, str]) -> str | None:
 
 
 def callers(gateway: Gateway) -> list[ShownCaller]:
-    """Read each caller that can send something, with what it has used.
+    """Read each caller that can send requests, with what it has used.
 
     Raises:
         SafeguardsUnavailableError: the records cannot be read.
@@ -281,7 +281,7 @@ def audit(
         attempt_id: only events of this attempt.
     """
     names = gateway.names.all()
-    with gateway.records.read_apart() as connection:  # a filter can take a while, and nobody should wait for that
+    with gateway.records.read_apart() as connection:  # a filter can take a while; other readers must not wait for it
         reader = Reader(connection, gateway.records.now())
         lines = reader.newest_lines(PAGE_LINES + 1, before, event_type=event_type, caller=caller, attempt_id=attempt_id)
         return [_event(number, line, names) for number, line in lines]

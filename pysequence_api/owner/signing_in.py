@@ -16,7 +16,7 @@ from pysequence_api.owner.sessions import SESSION
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 8
-"""So many at most wait to sign in."""
+"""How many requests may wait to sign in."""
 WRONG = "The password or the code is wrong."
 _NEXT = re.compile(r"/(transfers/[0-9a-f-]{36}|transfers|callers|audit)?")
 
@@ -31,7 +31,7 @@ async def sign_in(request: Request) -> Response:
     page, form = page_of(request), await read_form(request)
     wanted = _allowed(form.get("next", "/"))
     if page.signing_in.statistics().tasks_waiting >= MAX_WAITING:
-        return await _form(request, wanted, "Too many people sign in now. Try again.", 503)
+        return await _form(request, wanted, "Too many sign-ins at the same time. Try again.", 503)
 
     def check() -> str:
         page.gateway.owner.check_password(form.get("password", ""))
@@ -42,7 +42,7 @@ async def sign_in(request: Request) -> Response:
         cookie = await anyio.to_thread.run_sync(check, limiter=page.signing_in)
     except (WrongPasswordError, WrongCodeError) as error:
         log.warning("a sign-in to the owner's page was refused: %s (%s)", error, _source(request))
-        # Which of the two was wrong is not said: who has only the password should not learn that.
+        # The answer does not say which of the two was wrong: a thief of the password should not learn that it is right.
         again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
         return await _form(request, wanted, f"{WRONG}{again}", 403)
     log.info("the owner signed in to the page (%s)", _source(request))
@@ -70,11 +70,11 @@ def _source(request: Request) -> str:
 
 
 def _missing(gateway: Gateway) -> list[str]:
-    """List the commands that must be run before anybody can sign in."""
+    """List the commands that must be run before signing in is possible."""
     commands = {"owner setup": gateway.owner.has_code(), "owner password": gateway.owner.has_password()}
     return [command for command, is_done in commands.items() if not is_done]
 
 
 def _allowed(path: str) -> str:
-    """Return a path of ours, and nothing else, so that signing in leads to no other page."""
+    """Return the path if it is one of the owner's page, else ``/``."""
     return path if _NEXT.fullmatch(path) else "/"

@@ -10,6 +10,8 @@ from pysequence_api.records.grants import GrantReader
 
 _TIMES = {"expires_at", "decided_at", "totp_set_at", "totp_not_before", "password_set_at", "password_not_before"}
 LONG_AGO = from_micros(0)
+TOTP_STEP_SECONDS = 30
+"""How long the owner's authenticator shows a code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class OwnerSecrets:
 
     Attributes:
         totp_secret: of the owner's authenticator, in base32; ``None`` if there is none in the database.
-        totp_step: of the newest code that was used: 30 seconds each, since 1970.
+        totp_step: of the newest code that was used: `TOTP_STEP_SECONDS` each, since 1970.
         totp_failures: wrong codes since the last right one.
         totp_not_before: the next code is looked at then.
         password_hash: of the password of the owner's page: ``scrypt$n$r$p$salt$hash``.
@@ -92,6 +94,15 @@ class ApprovalReader(GrantReader):
     def asked_attempts(self) -> frozenset[str]:
         """Return the attempts that the owner was asked about, by their ids."""
         return frozenset(attempt_id for (attempt_id,) in self._connection.execute("SELECT attempt_id FROM approval"))
+
+    def count_cancelled_asks(self, caller: str, since: datetime) -> int:
+        """Count the transfers that a caller requested since a time, and that were canceled while they waited."""
+        question = (
+            "SELECT count(*) FROM attempt JOIN approval ON attempt_id = id"
+            " WHERE caller = ? AND created_at > ? AND state = 'cancelled' AND decision IS NULL"
+        )
+        (count,) = self._connection.execute(question, (caller, to_micros(since))).fetchone()
+        return int(count)
 
     def owner_secrets(self) -> OwnerSecrets:
         """Return how the owner proves who it is."""

@@ -32,16 +32,23 @@ def freeze(
     """
     wanted = plain_text(reason, MAX_REASON_CHARACTERS) if reason and reason.strip() else None
 
-    def decide(writer: Writer) -> Freeze:
-        current = freeze_of(writer, caller)
+    def unchanged(reader: Reader) -> tuple[Freeze | None, bool]:
+        """Return the freeze that there is, and whether it stays as it is."""
+        current = freeze_of(reader, caller)
         is_news = channel is not Channel.API and wanted not in {None, current and current.reason}
-        if current is not None and not current.callers_only and not is_news:
+        return current, current is not None and not current.callers_only and not is_news
+
+    def decide(writer: Writer) -> Freeze:
+        current, stays = unchanged(writer)
+        if current is not None and stays:
             return current
         reason = wanted or (current.reason if current else NO_REASON)
         writer.set_freeze(reason, caller=caller, channel=channel)
         return Freeze(writer.now, reason, caller=caller)
 
-    return records.write(decide)
+    # Read first: a caller can do this as often as it likes, and transfers wait for each other's writes.
+    current, stays = records.read(unchanged)
+    return current if current is not None and stays else records.write(decide)
 
 
 def unfreeze(records: Database, caller: str | None = None, channel: Channel | None = None) -> Freeze | None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
 from pysequence_api.files import holder_of, locked, prepare_directory, read_bytes, replace_atomically
+from pysequence_api.records.approvals import TOTP_STEP_SECONDS
 from pysequence_api.records.attempts import FOLLOWED, Attempt, Writer, caller_of
 from pysequence_api.records.audit import ChainVerifier, Channel, Decision, Event, EventType, Line
 from pysequence_api.records.check import TrailComparison, examine, synced_bytes
@@ -56,6 +57,7 @@ UNSENT_STATES = {
     State.CANCELLED,
     State.FAILED,
 }
+_OF_THE_OWNER = (EventType.OWNER_CODE_CHANGED, EventType.OWNER_PASSWORD_CHANGED)
 KEPT_NAME = f"{FILE_NAME}.replaced"
 NOT_KNOWN = "the records were restored, and its outcome is not in the audit trail"
 CHOOSE_TRAIL = (
@@ -165,6 +167,7 @@ def _fill(connection: sqlite3.Connection, directory: Path, backup: Path | None, 
     taken = _take_over(connection, writer, trail)
     if backup is None and not (directory / FILE_NAME).exists():
         _require_present_version(directory, taken)
+    _secure_owner(writer, taken)
     unknown, expired = _close_off(writer)
     source = "the audit trail" if backup is None else backup.name
     writer.add_event(Event(timestamp=writer.now, event_type=EventType.RESTORED, reason=f"from {source}"))
@@ -240,6 +243,8 @@ class _Taken:
     """How much of the trail equals the database."""
     names_callers: bool = False
     """Whether a line names a caller, which earlier versions did not write."""
+    replaced: set[str] = field(default_factory=set)
+    """What the owner replaced after the backup: the types of the events that say so."""
 
     def take(self, line: Line) -> None:
         """Take a line that the database lacked."""
@@ -250,6 +255,8 @@ class _Taken:
             self.changed_ids.add(line.attempt_id)
         if is_grant(line):
             self.grants.append(line)
+        if line.event_type in _OF_THE_OWNER:
+            self.replaced.add(line.event_type)
 
 
 def _take_over(connection: sqlite3.Connection, writer: Writer, trail: Trail) -> _Taken:
@@ -398,6 +405,16 @@ def _way(begin: State, end: State) -> list[State] | None:
                 ways[after] = [*ways[state], after]
                 found.append(after)
     return ways.get(end)
+
+
+def _secure_owner(writer: Writer, taken: _Taken) -> None:
+    """Sign the owner out everywhere, take every code so far for used, and drop what was replaced after the backup."""
+    code, password = (event_type in taken.replaced for event_type in _OF_THE_OWNER)
+    changes: dict[str, object] = {"session_secret": None}
+    changes |= {"totp_secret": None, "totp_set_at": None} if code else {}
+    changes |= {"password_hash": None, "password_set_at": None} if password else {}
+    newest_step = int(writer.now.timestamp()) // TOTP_STEP_SECONDS + 1
+    writer.set_owner_secrets(**changes, totp_step=max(writer.owner_secrets().totp_step, newest_step))
 
 
 def _close_off(writer: Writer) -> tuple[tuple[str, ...], tuple[str, ...]]:

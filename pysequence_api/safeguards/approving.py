@@ -1,4 +1,4 @@
-"""What the owner and the caller decide about transfers that wait: each decision is one transaction."""
+"""Approve, deny and cancel transfers that wait for the owner. Each decision is one transaction."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +27,8 @@ REJECTING = {
     Code.KEY_REVOKED,
     Code.CALLER_EXPIRED,
 }
-"""What ends an attempt that the owner approves. Anything else leaves it waiting."""
-NOT_THAT = "It is not what you were shown. Look at it again, and then decide. Nothing was sent."
+"""Refusals that end an attempt when the owner approves it. After any other, it still waits."""
+NOT_THAT = "The transfer is not the one that you were shown. Look at it again, and then decide. Nothing was sent."
 
 
 class PendingApproval(BaseModel):
@@ -91,11 +91,15 @@ def require_pending(reader: Reader, attempt_id: str) -> tuple[Attempt, Approval]
     """
     attempt, approval = reader.attempt(attempt_id), reader.approval(attempt_id)
     if attempt is None:
-        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}. `pysequence-api approvals list` lists them.")
+        raise NotFoundError(
+            f"There is no attempt {attempt_id[:100]!r}. List those that wait: pysequence-api approvals list"
+        )
     is_over = attempt.state is State.AWAITING_APPROVAL and attempt.id in reader.overdue_approvals()
     if attempt.state is not State.AWAITING_APPROVAL or approval is None or is_over:
         state = State.EXPIRED if is_over else attempt.state
-        raise ApprovalOverError(f"It does not wait for an approval: it is {state}.", attempt_id=attempt_id)
+        raise ApprovalOverError(
+            f"This transfer does not wait for approval: its state is {state}.", attempt_id=attempt_id
+        )
     return attempt, approval
 
 
@@ -131,11 +135,11 @@ def shown(attempt: Attempt, approval: Approval, accounts: Accounts | None) -> Pe
 
 
 def check_bound(reader: Reader, request: Request) -> Attempt:
-    """Return the attempt that the owner approves, if it still waits, and is what the owner was shown.
+    """Return the attempt that the owner approves, if it still waits and is the one that the owner was shown.
 
     Raises:
         NotFoundError: there is no such attempt.
-        ApprovalOverError: it does not wait, or is another one.
+        ApprovalOverError: it does not wait, or differs from what the owner was shown.
     """
     attempt, approval = require_pending(reader, request.attempt_id)
     bound = bound_sha256(attempt, approval.expires_at)
@@ -153,15 +157,15 @@ def approve(
     limits: MaxCents,
     problem: GatewayError | None,
 ) -> Attempt | GatewayError:
-    """Use the owner's code, decide, and reserve the amount: all of it, or nothing but the code.
+    """Use the owner's code, decide, and reserve the amount. If refused, only the code is used up.
 
     Args:
         writer: the transaction.
-        owners: which processes live.
+        owners: which processes are alive.
         owner: checks the code.
         request: what the owner approves.
         limits: the limits of this process.
-        problem: what speaks against it, as Sequence shows the account now.
+        problem: why it must not be sent, by the account as Sequence shows it now.
 
     Returns:
         The attempt, reserved by this process; or why it is not.
@@ -174,7 +178,7 @@ def approve(
     try:
         attempt = check_bound(writer, request)
     except ApprovalOverError as over:
-        return over  # raised, it would take back what `fail_dead` changed
+        return over  # raising it would roll back the changes of `fail_dead`
     if (wrong := owner.take_code(writer, request.code)) is not None:
         return wrong
     trip(writer, owners, attempt.caller)
@@ -197,7 +201,7 @@ def approve(
 
 
 def deny(writer: Writer, attempt_id: str, channel: Channel) -> None:
-    """Deny an attempt that waits. To deny a denied one changes nothing.
+    """Deny an attempt that waits. Denying it again changes nothing.
 
     Raises:
         NotFoundError: there is no such attempt.
@@ -214,12 +218,39 @@ def deny(writer: Writer, attempt_id: str, channel: Channel) -> None:
     writer.add_event(event.model_copy(update={"via": channel}))
 
 
+def to_cancel(reader: Reader, attempt_id: str, caller: str | None) -> Attempt | None:
+    """Return the attempt that `cancel` ends; ``None`` if it is canceled already.
+
+    Args:
+        reader: the records.
+        attempt_id: the attempt.
+        caller: who cancels it, if that must be the attempt's caller; ``None`` for the owner.
+
+    Raises:
+        NotFoundError: there is no such attempt, or not one of this caller.
+        ApprovalOverError: it does not wait.
+    """
+    attempt = reader.attempt(attempt_id)
+    if attempt is None or caller not in {None, attempt.caller}:
+        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
+    if attempt.state is State.CANCELLED:
+        return None
+    waits = attempt.state is State.AWAITING_APPROVAL or (caller is None and attempt.state is State.RESERVED)
+    if not waits:
+        raise ApprovalOverError(
+            f"This transfer cannot be canceled: its state is {attempt.state}.", attempt_id=attempt_id
+        )
+    return attempt
+
+
 def cancel(writer: Writer, owners: Owners, attempt_id: str, *, caller: str | None, channel: Channel) -> None:
-    """Cancel an attempt that waits for the owner, or, by the owner, for its turn. Twice changes nothing.
+    """Cancel an attempt that waits for the owner. The owner can also cancel one that waits to be sent.
+
+    Canceling it again changes nothing.
 
     Args:
         writer: the transaction.
-        owners: which processes live.
+        owners: which processes are alive.
         attempt_id: the attempt.
         caller: who cancels it, if that must be the attempt's caller; ``None`` for the owner.
         channel: how.
@@ -229,14 +260,9 @@ def cancel(writer: Writer, owners: Owners, attempt_id: str, *, caller: str | Non
         ApprovalOverError: it does not wait.
     """
     decide.fail_dead(writer, owners)
-    attempt = writer.attempt(attempt_id)
-    if attempt is None or caller not in {None, attempt.caller}:
-        raise NotFoundError(f"There is no attempt {attempt_id[:100]!r}.")
-    if attempt.state is State.CANCELLED:
+    attempt = to_cancel(writer, attempt_id, caller)
+    if attempt is None:
         return
-    waits = attempt.state is State.AWAITING_APPROVAL or (caller is None and attempt.state is State.RESERVED)
-    if not waits:
-        raise ApprovalOverError(f"It cannot be canceled: it is {attempt.state}.", attempt_id=attempt_id)
     error = "the owner canceled it" if caller is None else "its caller canceled it"
     ended = writer.move(
         attempt, State.CANCELLED, ended_at=writer.now, owner=None, code=Code.CANCELLED.value, error=error

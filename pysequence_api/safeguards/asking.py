@@ -1,4 +1,4 @@
-"""What happens when a rule asks: an attempt waits for the owner, who decides about exactly what is bound."""
+"""Make an attempt wait for the owner's approval when its rule asks for one, bound by a hash of the whole order."""
 
 import hashlib
 import json
@@ -16,12 +16,15 @@ from pysequence_api.text import bounded
 
 MAX_PENDING = 3
 """How many transfers of one caller may wait for the owner."""
+MAX_CANCELLED = 6
+"""How many that waited a caller may cancel within `CANCELLED`. Each was a message to the owner."""
+CANCELLED = timedelta(hours=1)
 DENIED = timedelta(hours=24)
 """How long the same transfer is refused after the owner denied it."""
 
 
 def bound_sha256(attempt: Attempt, expires_at: datetime) -> bytes:
-    """Return the raw SHA-256 of what the owner decides about: attempt, caller, rule, expiry and the whole order."""
+    """Return the raw SHA-256 that a decision is bound to: attempt, caller, rule, expiry and the whole order."""
     document = {
         "attempt_id": attempt.id,
         "caller": attempt.caller,
@@ -42,7 +45,7 @@ def equal_pending(reader: Reader, attempt: Attempt) -> Attempt | None:
 
 
 def join(writer: Writer, pending: Attempt, key_sha256: bytes | None) -> None:
-    """Have one more idempotency key of the caller name a pending attempt."""
+    """Bind one more idempotency key of the caller to a pending attempt."""
     if key_sha256 is None:
         return
     named = writer.attempt_by_key(pending.caller, key_sha256)
@@ -52,7 +55,7 @@ def join(writer: Writer, pending: Attempt, key_sha256: bytes | None) -> None:
 
 
 def denied(reader: Reader, attempt: Attempt) -> DeniedError | None:
-    """Say that the owner denied the caller such a transfer a short time ago, whatever its description was."""
+    """Return an error if the owner denied this caller the same transfer recently, with any description."""
     for one in reader.denied_since(attempt.caller, reader.now - DENIED):
         if one.order == attempt.order and one.ended_at is not None:
             return DeniedError(
@@ -64,16 +67,23 @@ def denied(reader: Reader, attempt: Attempt) -> DeniedError | None:
 
 
 def too_many_pending(reader: Reader, caller: str) -> SafeguardError | None:
-    """Say that too many transfers of a caller wait for the owner already."""
-    if len(reader.awaiting(caller)) < MAX_PENDING:
-        return None
-    return TooManyPendingError(
-        f"{MAX_PENDING} transfers of this caller wait for the owner's approval already. Wait for them, or cancel one."
-    )
+    """Say that too many transfers of a caller wait for the owner already, or did until it canceled them."""
+    waiting = {one.id for one in reader.awaiting(caller)} - reader.overdue_approvals()
+    if len(waiting) >= MAX_PENDING:
+        return TooManyPendingError(
+            f"{MAX_PENDING} transfers of this caller wait for the owner's approval already. Wait for them, or cancel"
+            " one."
+        )
+    if reader.count_cancelled_asks(caller, reader.now - CANCELLED) >= MAX_CANCELLED:
+        return TooManyPendingError(
+            f"Within an hour, this caller canceled {MAX_CANCELLED} transfers that waited for the owner's approval. Ask"
+            " later."
+        )
+    return None
 
 
 def ask(writer: Writer, attempt: Attempt, rule: Rule) -> Attempt:
-    """Have an attempt wait for the owner, with an audit event.
+    """Make an attempt wait for the owner, with an audit event.
 
     Args:
         writer: the transaction.
@@ -103,7 +113,7 @@ def ask(writer: Writer, attempt: Attempt, rule: Rule) -> Attempt:
 
 
 def expire(writer: Writer) -> None:
-    """End what the owner did not decide about in time."""
+    """Expire attempts that the owner did not decide about in time."""
     for attempt_id in sorted(writer.overdue_approvals()):
         attempt = writer.attempt(attempt_id)
         assert attempt is not None
@@ -113,7 +123,7 @@ def expire(writer: Writer) -> None:
 
 
 def is_same_request(earlier: Attempt, attempt: Attempt) -> bool:
-    """Say whether two attempts ask for the same."""
+    """Return whether two attempts request the same transfer."""
     if earlier.request_sha256 == attempt.request_sha256:
         return True
     # One upstream has KYC ids, and the other has none: the same request differs in nothing else.

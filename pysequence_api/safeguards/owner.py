@@ -1,6 +1,6 @@
-"""How the owner proves who it is: codes of an authenticator, each used once, and the password of the owner's page.
+"""The owner's credentials: codes of an authenticator, each used once, and the password of the owner's page.
 
-Nothing here is for callers. Whoever can read the data directory, or the settings, can make codes.
+No caller uses this module. Anyone who can read the data directory or the settings can make codes.
 """
 
 import base64
@@ -16,21 +16,20 @@ import pyotp
 from pydantic import SecretStr
 
 from pysequence_api.errors import InvalidRequestError, WrongCodeError, WrongPasswordError
-from pysequence_api.records.approvals import OwnerSecrets
+from pysequence_api.records.approvals import TOTP_STEP_SECONDS, OwnerSecrets
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.database import Database
 from pysequence_api.settings import OTP_SECRET_CHARACTERS, variable
 
-STEP_SECONDS = 30
 CODE_DIGITS = 6
 CLOCK_STEPS = (0, -1, 1)
 """A code of the step before or after is accepted, too, because the clock of a phone may differ."""
 FREE_FAILURES = 2
-"""So many wrong codes or passwords in a row cost no time."""
+"""How many wrong codes or passwords in a row cause no pause."""
 MAX_CODE_PAUSE_SECONDS = 900
 MAX_PASSWORD_PAUSE_SECONDS = 60
-"""Shorter: otherwise, anyone who reaches the page could lock the owner out for long."""
+"""Shorter, because anyone who reaches the page can cause it, and the owner has to wait, too."""
 MIN_PASSWORD_CHARACTERS = 12
 MAX_PASSWORD_CHARACTERS = 1000
 SCRYPT = {"n": 2**15, "r": 8, "p": 1}
@@ -58,7 +57,7 @@ class Owner:
 
     Args:
         records: the database.
-        totp: the secret of the settings, which goes before the one in the database.
+        totp: the secret in the settings, which takes precedence over the one in the database.
     """
 
     def __init__(self, records: Database, totp: SecretStr | None = None) -> None:
@@ -71,7 +70,7 @@ class Owner:
         return self._totp is not None
 
     def has_code(self) -> bool:
-        """Say whether there is an authenticator."""
+        """Return whether there is an authenticator."""
         return self._records.read(self._secret) is not None
 
     def has_password(self) -> bool:
@@ -79,7 +78,7 @@ class Owner:
         return self._records.read(lambda reader: reader.owner_secrets()).password_hash is not None
 
     def check_pause(self, reader: Reader) -> WrongCodeError | None:
-        """Say that no code is looked at now, because the last ones were wrong, or that there is no authenticator."""
+        """Return an error if no code is accepted now: the last ones were wrong, or there is no authenticator."""
         if self._secret(reader) is None:
             return WrongCodeError("There is no authenticator yet. Set one up: pysequence-api owner setup")
         until = reader.owner_secrets().totp_not_before
@@ -89,7 +88,7 @@ class Owner:
         return WrongCodeError(f"Too many wrong codes. Wait {seconds} seconds.", retry_after_seconds=seconds)
 
     def take_code(self, writer: Writer, code: str) -> WrongCodeError | None:
-        """Use a code within a transaction, which must be committed in any case.
+        """Use a code within a transaction, which must be committed even if the code is wrong.
 
         Returns:
             Why it is not accepted; ``None`` if it is.
@@ -114,8 +113,8 @@ class Owner:
         Args:
             secret: in base32, from `new_secret`.
             code: that the new authenticator shows.
-            old_code: that the authenticator before shows, if there is one.
-            lost: the authenticator before is lost. The audit trail and the log say so.
+            old_code: that the old authenticator shows, if there is one.
+            lost: the old authenticator is lost. The audit trail and the log say so.
 
         Raises:
             InvalidRequestError: the settings have the secret.
@@ -130,7 +129,9 @@ class Owner:
                 return error
             step = _step_of(secret, code, writer.now)
             if step is None:
-                return WrongCodeError("The new authenticator shows another code. Nothing was changed.")
+                return WrongCodeError(
+                    "The code of the new authenticator is wrong. Enter the one that it shows now. Nothing was changed."
+                )
             writer.set_owner_secrets(
                 totp_secret=secret, totp_set_at=writer.now, totp_step=step, totp_failures=0, totp_not_before=writer.now
             )
@@ -144,13 +145,13 @@ class Owner:
         if error is not None:
             raise error
         if lost:
-            log.warning("the owner's authenticator was replaced as lost, without a code of the one before")
+            log.warning("the owner's authenticator was replaced as lost, without a code of the old one")
 
     def require_own_secret(self) -> None:
-        """Check that the secret of the authenticator can be one in the database.
+        """Check that the authenticator's secret can be kept in the database.
 
         Raises:
-            InvalidRequestError: the settings have one, which goes before it.
+            InvalidRequestError: the settings have one, which takes precedence.
         """
         if self.is_set_by_settings:
             raise InvalidRequestError(
@@ -197,12 +198,12 @@ class Owner:
         """Check the password of the owner's page.
 
         Raises:
-            WrongPasswordError: it is wrong, or no password is looked at now, because the last ones were wrong.
+            WrongPasswordError: it is wrong, or no password is accepted now, because the last ones were wrong.
             SafeguardsUnavailableError: the records cannot be written.
         """
 
         def begin(writer: Writer) -> str | WrongPasswordError:
-            # Counted as wrong before it is looked at, so that many at once are no way around the pause.
+            # Counted as wrong before it is checked. Otherwise, many tries at once would avoid the pause.
             secrets = writer.owner_secrets()
             seconds = _seconds_until(secrets.password_not_before, writer.now, MAX_PASSWORD_PAUSE_SECONDS)
             if seconds:
@@ -224,7 +225,7 @@ class Owner:
         )
 
     def session(self) -> Session:
-        """Return what the cookies of the owner's page are signed with now."""
+        """Return the secret and the generation that cookies of the owner's page are signed with."""
         secrets = self._records.read(lambda reader: reader.owner_secrets())
         if secrets.session_secret is None:
             secrets = self._records.write(_with_session)
@@ -255,7 +256,7 @@ def address_of(secret: str) -> str:
 
 
 def hash_password(password: str) -> str:
-    """Return a hash of a password, with what is needed to check it."""
+    """Return a salted hash of a password, with the parameters of scrypt."""
     salt = os.urandom(16)
     return "$".join(["scrypt", *map(str, SCRYPT.values()), _text(salt), _text(_scrypt(password, salt, **SCRYPT))])
 
@@ -283,21 +284,25 @@ def _take(writer: Writer, secret: str, code: str) -> WrongCodeError | None:
         pause = _pause(failures, MAX_CODE_PAUSE_SECONDS)
         writer.set_owner_secrets(totp_failures=failures, totp_not_before=writer.now + pause)
         log.warning("a wrong code was entered (%d in a row)", failures)
-        return WrongCodeError("Your authenticator shows another code. Nothing was changed.")
+        return WrongCodeError(
+            "The code is wrong. Enter the one that your authenticator shows now. Nothing was changed."
+        )
     if step <= secrets.totp_step:
-        return WrongCodeError("This code was used already. Wait for the next one.")
+        return WrongCodeError("This code was already used. Wait for the next one. Nothing was changed.")
     writer.set_owner_secrets(totp_step=step, totp_failures=0, totp_not_before=writer.now)
     return None
 
 
 def _step_of(secret: str, code: str, now: datetime) -> int | None:
-    """Return the step whose code this is, if it is one of about now."""
+    """Return the time step of a code; ``None`` if it is not a current one."""
     given = "".join(code.split())
-    current = int(now.timestamp()) // STEP_SECONDS
+    current = int(now.timestamp()) // TOTP_STEP_SECONDS
     if len(given) != CODE_DIGITS or not (given.isascii() and given.isdecimal()):
         return None
     totp = pyotp.TOTP(secret)
-    found = [step for one in CLOCK_STEPS if hmac.compare_digest(totp.at((step := current + one) * STEP_SECONDS), given)]
+    found = [
+        step for one in CLOCK_STEPS if hmac.compare_digest(totp.at((step := current + one) * TOTP_STEP_SECONDS), given)
+    ]
     return found[0] if found else None
 
 
@@ -308,7 +313,7 @@ def _pause(failures: int, most_seconds: int) -> timedelta:
 
 
 def _seconds_until(until: datetime, now: datetime, most: int) -> int:
-    """Return for how long to wait; never longer than a pause is, also if the clock was set back."""
+    """Return how long to wait; never longer than a pause, even if the clock was set back."""
     return max(0, min(most, ceil((until - now).total_seconds())))
 
 

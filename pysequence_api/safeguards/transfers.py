@@ -355,10 +355,10 @@ class TransferService:
             ApprovalOverError: it does not wait.
             SafeguardsUnavailableError: the records cannot be written.
         """
-        owners = self._records.owners
-        await self._write(
-            lambda writer: approving.cancel(writer, owners, attempt_id, caller=caller.name, channel=channel)
-        )
+        owners, name = self._records.owners, caller.name
+        # Read first: there is no rate for this, and transfers wait for each other's writes.
+        if self._records.read(lambda reader: approving.to_cancel(reader, attempt_id, name)) is not None:
+            await self._write(lambda writer: approving.cancel(writer, owners, attempt_id, caller=name, channel=channel))
         return read_attempt(self._records, attempt_id)
 
     async def cancel_queued(self, attempt_id: str, channel: Channel) -> AttemptStatus:

@@ -94,8 +94,8 @@ async def test_upstream_time_is_logged(
 ) -> None:
     await client.get("/api/limits")
     assert last_fields(caplog)["upstream_ms"] == 0
-    world.fail({"kind": "delay", "seconds": 0.1}, operation="SelectSourceAndDestination")
-    await client.get("/api/accounts/find?name=secret")
+    world.fail({"kind": "delay", "seconds": 0.1}, operation="ActivityLogV2Transfers")
+    await client.get("/api/activity?name=secret")
     fields = last_fields(caplog)
     assert 100 <= fields["upstream_ms"] <= fields["duration_ms"]
     assert set(fields) == {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source", "caller"}

@@ -189,11 +189,11 @@ async def test_log_contains_no_secret(tmp_path: Path, sandbox: Sandbox) -> None:
         start_server(tmp_path, **variables) as server,
         server.client() as client,
     ):
-        await client.get("/api/pods?secret", headers={"X-Request-ID": "this-one"})
+        await client.get("/api/activity?name=secret", headers={"X-Request-ID": "this-one"})
         assert await server.stop() == 0
     log = server.log()
     assert "WARNING pysequence_api.serving SEQUENCE_API_KEY" in log
-    assert "INFO pysequence_api.api GET /api/pods 200 " in log
+    assert "INFO pysequence_api.api GET /api/activity 200 " in log
     assert log.count("this-one") == 1
     assert "secret" not in log
     assert f" {API_KEY}" not in log

@@ -43,8 +43,8 @@ def test_other_text_is_not_an_amount_in_dollars(text: str) -> None:
         amount_in_cents(text, None)
 
 
-def test_the_error_for_a_bare_number_shows_both_ways_to_write_it() -> None:
-    with pytest.raises(InvalidRequestError, match="--cents 5000"):
+def test_the_error_for_a_bare_number_shows_how_to_write_both_meanings() -> None:
+    with pytest.raises(InvalidRequestError, match=r"write 5000\.00, or 50\.00 if it is in cents"):
         amount_in_cents("5000", None)
 
 

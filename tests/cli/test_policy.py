@@ -509,5 +509,6 @@ def test_a_start_says_what_default_may_do(tmp_path: Path, directory: Path) -> No
 def test_no_route_changes_the_policy() -> None:
     paths = json.loads(call("openapi").stdout)["paths"]
     changing = {path for path, methods in paths.items() if set(methods) - {"get"}}
-    assert changing == {"/api/transfers", "/api/freeze"}
+    transfers = {"/api/transfers", "/api/transfers/preview", "/api/attempts/{attempt_id}"}
+    assert changing == {*transfers, "/api/freeze"}
     assert not [path for path in paths if "policy" in path]

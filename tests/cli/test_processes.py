@@ -195,7 +195,8 @@ def test_the_examples_of_the_server_work_when_pasted(tmp_path: Path) -> None:
         )
         pods, limits, transfer = re.findall(r"^  (curl .*)$", screen, re.MULTILINE)
         assert "Rent" in pasted(pods)
-        assert json.loads(pasted(limits))["used_cents"] == 0
+        used_cents = json.loads(pasted(limits))["used_cents"]
+        assert 0 < used_cents < 10_000  # what the agents of the example moved
         assert json.loads(pasted(transfer))["amount_cents"] == 5000
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=TIMEOUT_SECONDS)

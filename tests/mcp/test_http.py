@@ -130,7 +130,7 @@ async def test_allowed_hosts_hold_for_mcp_too(world: World) -> None:
 
 async def test_the_log_tells_of_a_request_and_not_what_is_in_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
     handlers = list(logging.getLogger().handlers)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO), caplog.at_level(logging.INFO, "pysequence_api"):  # commands set a level
         async with connected(world) as client:
             await client.call_tool("transfer", order(world, description="for my secret", idempotency_key="key-of-mine"))
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("pysequence_api")]

@@ -202,8 +202,12 @@ async def test_arguments_are_strict(world: World) -> None:
         ("list_activity", {"totals": "yes"}, "totals should be a valid boolean."),
         ("find_account", {"name": ""}, "name should have at least 1 character."),
         ("find_account", {}, "name is required."),
-        ("get_attempt", {}, "Name either attempt_id or idempotency_key."),
-        ("get_attempt", {"attempt_id": "1", "idempotency_key": "1"}, "Name either attempt_id or idempotency_key."),
+        ("get_attempt", {}, "Pass exactly one of attempt_id and idempotency_key."),
+        (
+            "get_attempt",
+            {"attempt_id": "1", "idempotency_key": "1"},
+            "Pass exactly one of attempt_id and idempotency_key.",
+        ),
     ]
     async with connected(world) as client:
         for tool, arguments, text in wrong:

@@ -14,7 +14,7 @@ import pytest
 import time_machine
 from pydantic import SecretStr
 
-from pysequence_api.errors import GatewayError, PolicyRefusedError
+from pysequence_api.errors import FrozenError, GatewayError, PolicyRefusedError
 from pysequence_api.files import read_bytes
 from pysequence_api.notify import Notifier, channels, notifier, open_notifier
 from pysequence_api.notify.told import FILE_NAME
@@ -109,6 +109,32 @@ async def test_each_event_is_told(world: World) -> None:
     assert "://" not in receiver.bodies
 
 
+async def test_an_approved_transfer_that_a_freeze_stopped_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = world.gateway
+    add(gateway.records, BOT.name)
+    apply_rules(world)
+    gateway.records.write(lambda one: one.set_owner_secrets(totp_secret=TOTP_SECRET, totp_set_at=one.now))
+    queued = asyncio.Event()
+
+    async def wait(*_: object, **__: object) -> None:
+        queued.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(gateway.client, "prepare_transfer", wait)
+    with receiving() as receiver:
+        async with telling(world, receiver.url):
+            asked = await world.ask(caller=BOT)
+            approving = asyncio.create_task(approve(world, asked.attempt_id))
+            await queued.wait()
+            freeze(gateway.records, "laptop lost")
+            with pytest.raises(FrozenError):
+                await approving
+            await receiver.wait_for(lambda: len(receiver.received) == 3)
+    assert receiver.titles[1:] == ["All transfers are frozen", "A transfer that you approved was not sent"]
+
+
 async def test_approvals_and_changes_of_the_owners_secrets_are_told(
     world: World, traveller: time_machine.Traveller
 ) -> None:
@@ -141,7 +167,7 @@ async def test_approvals_and_changes_of_the_owners_secrets_are_told(
     assert waits[:3] == [
         f"$50.00 from {SOURCE} to {DESTINATION}",
         "By bot, rule rent",
-        "The caller says: the rent, see https: //evil.example",
+        "The caller says: the rent, see https: //evil. example",
     ]
     assert waits[3].startswith("Until 2026-11-23 ")
     assert waits[-1] == f"Look: pysequence-api approvals show {asked.attempt_id}"
@@ -256,14 +282,16 @@ async def test_the_first_refusal_in_an_hour_is_told(world: World, traveller: tim
 
 
 async def test_text_from_others_is_one_short_line_without_markup(world: World) -> None:
-    reason = "pay\nnow: [here](https://evil.example) @everyone `x` *y* " + "z" * 500
+    reason = "pay\nnow: [here](https://evil.example) @everyone `x` *y* or psq-approve.com/5.00 " + "z" * 500
     with receiving() as receiver, receiving() as with_html:
         async with telling(world, receiver.url, f"{with_html.url}&format=html"):
             freeze(world.gateway.records, reason)
             await receiver.wait_for(lambda: receiver.received and with_html.received)
     assert "&apos;x&apos;" in with_html.bodies
     [line] = [line for line in receiver.bodies.splitlines() if line.startswith("Reason")]
-    assert line.startswith("Reason: pay now: (here)(https: //evil.example) at everyone 'x' y z")
+    assert line.startswith(
+        "Reason: pay now: (here)(https: //evil. example) at everyone 'x' y or psq-approve. com/5.00 z"
+    )
     assert len(line) <= len("Reason: ") + MAX_NAME_CHARACTERS
     assert receiver.received[0]["type"] == "info"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pyotp
 import pytest
 import time_machine
 
@@ -24,6 +25,7 @@ from pysequence_api.errors import (
     LimitExceededError,
     OutcomeUnknownError,
     SafeguardsUnavailableError,
+    WrongCodeError,
 )
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import Attempt
@@ -33,6 +35,7 @@ from pysequence_api.records.control import freeze, unfreeze
 from pysequence_api.records.states import State
 from pysequence_api.records.upkeep import back_up, restore
 from pysequence_api.safeguards.follow_up import Result
+from pysequence_api.safeguards.owner import new_secret
 from tests.world import GRACE_SECONDS, World
 
 from .conftest import come_to_rest, content, mixed_day, restored
@@ -650,3 +653,36 @@ async def test_nothing_is_asked_of_sequence_while_transfers_are_frozen(world: Wo
     with pytest.raises(FrozenError):
         await world.transfer()
     assert len(world.requests()) - before <= 1  # its clock
+
+
+async def test_a_restore_brings_back_no_session_no_code_and_nothing_that_was_replaced(
+    world: World, backup: Path, traveller: time_machine.Traveller
+) -> None:
+    """The owner replaced what was stolen, and signed out: a backup from before must not undo that."""
+
+    def code(secret: str) -> str:
+        traveller.shift(30)
+        return pyotp.TOTP(secret).at(world.gateway.records.now())
+
+    stolen, new = new_secret(), new_secret()
+    owner = world.gateway.owner
+    owner.set_code(stolen, code(stolen))
+    owner.set_password("the-first-password", code(stolen))
+    session = owner.session()
+    back_up(world.gateway.records, backup)
+    owner.use_code(used := code(stolen))
+    await restored(world, backup)
+    owner = world.gateway.owner
+    with pytest.raises(WrongCodeError):
+        owner.use_code(used)
+    assert owner.session().secret != session.secret
+    owner.check_password("the-first-password")
+    owner.set_code(new, code(new), old_code=None, lost=True)
+    await restored(world, backup)
+    assert not world.gateway.owner.has_code()
+    assert world.gateway.owner.has_password()
+    world.gateway.owner.set_code(new, code(new))
+    world.gateway.owner.set_password("the-second-password", code(new))
+    await restored(world, backup)
+    assert not world.gateway.owner.has_password()
+    assert check(world.gateway.records).intact

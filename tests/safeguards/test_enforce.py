@@ -55,11 +55,21 @@ async def world(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[World]:
         yield world
 
 
-async def move(world: World, amount_cents: int = 1_000, to: str = "b", caller: Caller = BOT, **more: Any) -> Any:
+async def move(
+    world: World,
+    amount_cents: int = 1_000,
+    to: str = "b",
+    caller: Caller = BOT,
+    *,
+    key: str | None = None,
+    process: Gateway | None = None,
+    **more: Any,
+) -> Any:
     """Request a transfer from the account ``a``, and return the answer or the error."""
     try:
         order = world.order(amount_cents, destination_id=world.pod_ids[WORDS[to]], **more)
-        return await world.gateway.transfers.transfer(order, Channel.API, str(uuid4()), caller=caller)
+        service = (process or world.gateway).transfers
+        return await service.transfer(order, Channel.API, key or str(uuid4()), caller=caller)
     except GatewayError as error:
         return error
 

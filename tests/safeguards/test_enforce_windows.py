@@ -13,7 +13,7 @@ import time_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pysequence_api.errors import GatewayError
+from pysequence_api.errors import Code, GatewayError
 from pysequence_api.models import AccountType
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import Attempt
@@ -49,7 +49,10 @@ def run(records: Database, attempt: Attempt, clock: Clock, chance: random.Random
     owners.running.add(attempt.id)
     reserved = records.write(lambda writer: decide.reserve(writer, owners, attempt, LIMITS))
     if not isinstance(reserved, Attempt):
-        return reserved.code.value if reserved is not None else None
+        asks = reserved is not None and reserved.code is Code.TOO_MANY_PENDING
+        return Code.NEEDS_APPROVAL.value if asks else reserved.code.value if reserved is not None else None
+    if reserved.state is State.AWAITING_APPROVAL:
+        return Code.NEEDS_APPROVAL.value
     clock.now += timedelta(seconds=chance.choice((0, 1, 70)))
     sending = records.write(lambda writer: decide.announce(writer, owners, reserved, LIMITS))
     clock.now += timedelta(seconds=chance.choice((0, 1, 50)))

@@ -59,7 +59,7 @@ def test_a_code_works_once_and_the_ones_beside_it_too(owner: Owner, clock: Clock
     with pytest.raises(WrongCodeError):
         owner.use_code(old)
     owner.use_code(f" {code[:3]} {code[3:]} ")
-    with pytest.raises(WrongCodeError, match="used already"):
+    with pytest.raises(WrongCodeError, match="already used"):
         owner.use_code(code)
     owner.use_code(pyotp.TOTP(TOTP_SECRET).at(NOON + timedelta(seconds=30)))
 
@@ -150,7 +150,7 @@ def test_a_lost_authenticator_is_told(records: Database, clock: Clock, caplog: p
     owner.set_code(first, clock.code(first), lost=True)
     generation = owner.session().generation
     with pytest.raises(WrongCodeError):
-        owner.set_code(second, clock.code(second), old_code=clock.code(first))  # it was used already
+        owner.set_code(second, clock.code(second), old_code=clock.code(first))  # it was already used
     owner.set_code(second, clock.code(second), lost=True)
     lines = [json.loads(line) for line in (records.path.parent / ".audit.jsonl").read_text().splitlines()]
     assert [(line["event_type"], line.get("lost")) for line in lines] == [

@@ -57,14 +57,14 @@ def test_the_log_is_text_if_the_setting_says_so(capsys: pytest.CaptureFixture[st
 
 
 def test_the_log_has_one_line_per_request(site: Site) -> None:
-    site.run('curl -sS -H "X-API-Key: $KEY" -H "X-Request-ID: seen-1" "$URL/api/pods/rent/balance?canary=1"')
+    site.run('curl -sS -H "X-API-Key: $KEY" -H "X-Request-ID: seen-1" "$URL/api/activity?name=canary"')
     site.run('curl -sS -H "X-API-Key: $KEY" "$URL/api/limits"')  # afterwards, the previous request is in the log
     text = (site.directory / "server.log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert all(set(line) >= RECORD_FIELDS for line in lines)
     seen = next(line for line in lines if line.get("request_id") == "seen-1")
     assert set(seen) == RECORD_FIELDS | REQUEST_FIELDS
-    assert (seen["route"], seen["status"]) == ("/api/pods/{pod_name}/balance", 200)
+    assert (seen["route"], seen["status"]) == ("/api/activity", 200)
     assert "canary" not in text
     assert KEY not in text
 

@@ -59,7 +59,7 @@ async def test_reads_fail_with_502_and_the_reason(world: SignInWorld) -> None:
         assert (await client.get("/api/pods")).status_code == 200
         for _ in range(2):
             world.fail({"kind": "status", "status": 401}, operation="*")  # the token is revoked
-            answer = await client.get("/api/pods")
+            answer = await client.get("/api/pods", headers={"Cache-Control": "no-cache"})
             assert answer.status_code == 502
             assert "Wrong email or password" in answer.json()["detail"]
         assert "No login before" in answer.json()["detail"]
