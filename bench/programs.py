@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.table import Row, in_turn, milliseconds
@@ -34,19 +35,20 @@ def measure(directory: Path, rounds: int) -> Iterator[Row]:
     """
     variables = {"SEQUENCE_SANDBOX": "1", "SEQUENCE_DATA_DIR": str(directory)}
     ours = ("-m", "pysequence_api")
-    for command in (("pods",), ("transfer", "Groceries", "Rent", "1.00", "--yes")):
-        _cpu_seconds((*ours, *command), variables)  # the account is made once, and the trail gets its first lines
+    for command in ("pods", "transfer Groceries Rent 1.00 --yes"):
+        # The account is made once, and the trail gets its first lines.
+        _cpu_seconds((*ours, *command.split()), variables)
     table = "a Typer command that draws one Rich table"
     for what, command, how, other, target in (
-        ("`--help`", ("--help",), f"`{OF_RICH}`", OF_RICH, 0.9),
-        ("`limits show`", ("limits", "show"), table, A_TABLE, 1.5),
-        ("`audit tail`", ("audit", "tail"), table, A_TABLE, 1.5),
-        ("`pods` in the sandbox", ("pods",), f"`{OF_TYPER}`", OF_TYPER, 5),
+        ("`--help`", "--help", f"`{OF_RICH}`", OF_RICH, 0.9),
+        ("`limits show`", "limits show", table, A_TABLE, 1.5),
+        ("`audit tail`", "audit tail", table, A_TABLE, 1.5),
+        ("`pods` in the sandbox", "pods", f"`{OF_TYPER}`", OF_TYPER, 5),
     ):
         mine, theirs = in_turn(
             rounds,
-            lambda command=command: _cpu_seconds((*ours, *command), variables),
-            lambda other=other: _cpu_seconds(("-c", other), variables),
+            partial(_cpu_seconds, (*ours, *command.split()), variables),
+            partial(_cpu_seconds, ("-c", other), variables),
         )
         shown = milliseconds(mine), milliseconds(theirs)
         yield Row(f"start of {what}", f"{how}, CPU time", *shown, mine / theirs, target)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,13 +31,17 @@ def measure(directory: Path, short: Path, lines: int, rounds: int) -> Iterator[R
         ("tail", ("tail", f"-n{LINES_SHOWN}", path), 1),
         ("verify", ("sha256sum", path), 3),
     ):
-        mine, theirs = in_turn(rounds, lambda what=what: _child(what, directory)[0], lambda other=other: _cpu(other))
+        mine, theirs = in_turn(rounds, partial(_child_seconds, what, directory), partial(_cpu, other))
         how = f"`{other[0]}`, CPU time"
         shown = milliseconds(mine), milliseconds(theirs)
         yield Row(f"`audit {what}`, {lines:,} lines", how, *shown, mine / theirs, target)
     peak_mb, short_mb = (_child("verify", each)[1] for each in (directory, short))
     how = "peak memory, less that of a short one"
     yield Row("", how, f"{peak_mb:.0f} MB", f"{short_mb:.0f} MB", peak_mb - short_mb, MB_OF_LINES)
+
+
+def _child_seconds(what: str, directory: Path) -> float:
+    return _child(what, directory)[0]
 
 
 def _child(what: str, directory: Path) -> tuple[float, float]:

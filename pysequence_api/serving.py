@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
 from pysequence_api.api.app import create_app
-from pysequence_api.demo import prepare, showcase_of
 from pysequence_api.doctor.account import check_ids, check_token
 from pysequence_api.doctor.finding import Finding, Level
 from pysequence_api.doctor.page import check_page_of
@@ -35,7 +34,6 @@ from pysequence_api.errors import (
 from pysequence_api.gateway import Gateway, open_gateway, open_sign_in
 from pysequence_api.mcp.route import add_mcp
 from pysequence_api.notify import Notifier, open_notifier
-from pysequence_api.owner import PageServer
 from pysequence_api.records.attempts import Writer
 from pysequence_api.records.callers import has_callers
 from pysequence_api.records.check import check
@@ -57,6 +55,9 @@ from pysequence_api.web.listening import bind, create_server, tls_context
 CHECK_SECONDS = 86_400.0
 WATCH_SECONDS = 60.0
 """How soon the owner is told that the audit trail cannot be trusted, or that signing in needs a person."""
+
+if TYPE_CHECKING:
+    from pysequence_api.owner import PageServer
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +127,15 @@ async def serve(settings: Settings, *, on_ready: Callable[[Gateway, str], None])
                 log.info("stopped; no transfer is in progress")
 
 
-async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer:
+async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> "PageServer":
     """Listen for the owner. Without a password or a secret, the page says how to set them."""
+    # Most servers have no page, and even fewer show one of the sandbox.
+    from pysequence_api.owner import PageServer  # noqa: PLC0415
+
     showcase = None
     if gateway.settings.sandbox:
+        from pysequence_api.demo import prepare, showcase_of  # noqa: PLC0415
+
         await prepare(gateway)
         showcase = await anyio.to_thread.run_sync(showcase_of, gateway)
     page = PageServer.open(gateway, tls, showcase)
@@ -138,7 +144,7 @@ async def _open_page(gateway: Gateway, tls: ssl.SSLContext | None) -> PageServer
     return page
 
 
-def _stop(gateway: Gateway, page: PageServer | None) -> None:
+def _stop(gateway: Gateway, page: "PageServer | None") -> None:
     gateway.stop()
     if page is not None:
         page.stop()

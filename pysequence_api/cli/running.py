@@ -14,7 +14,6 @@ from typing import TypeVar
 import anyio
 import typer
 
-from pysequence_api.cli.drawing import window_size
 from pysequence_api.cli.program import DECLINED, InterruptedBySignalError
 from pysequence_api.cli.terminal import ask, end_status, is_interactive, is_terminal, note, show_status
 from pysequence_api.errors import InvalidRequestError
@@ -138,6 +137,8 @@ class _StatusLine:
         self._phase, self._started_at = phase, time.monotonic()
 
     async def draw_forever(self) -> None:
+        from pysequence_api.cli.drawing import window_size  # noqa: PLC0415 - Rich, which a server does not need
+
         await anyio.sleep(STATUS_DELAY_SECONDS)
         for frame in cycle(FRAMES):
             if self._phase is not None:

@@ -13,7 +13,6 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
-from pysequence_api.demo import showcase_of
 from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.local_server import page_url
@@ -140,6 +139,8 @@ def _print_page(gateway: Gateway) -> None:
     if not gateway.settings.has_page:
         return
     print_line(f"The owner's page: {page_url(gateway.settings)}")
+    from pysequence_api.demo import showcase_of  # noqa: PLC0415 - loads the page
+
     showcase = showcase_of(gateway)
     if showcase is not None:
         print_line(f"Password: {showcase.password}   Code: {showcase.next_code() or 'on the page'}")

@@ -64,6 +64,7 @@ class Database:
     def __init__(self, directory: Path, clock: Clock, fill: Fill) -> None:
         self.directory = directory
         self.path = directory / FILE_NAME
+        self._log_path = _log_path(self.path)
         self.trail = Trail(directory)
         self.owners = Owners(directory)
         self.attempts_changed = threading.Event()
@@ -286,8 +287,7 @@ class Database:
                 build(self.directory, self._clock, self._take_over)
                 self._is_just_built = True
             retire(self.directory, FILE_NAME)
-            log_path = _log_path(self.path)
-            unclean = bool(log_path.exists() and log_path.stat().st_size) and not self.owners.any_alive()
+            unclean = bool(self._log_path.exists() and self._log_path.stat().st_size) and not self.owners.any_alive()
             self.path.chmod(OWNER_ONLY)
             connection = self._connect_for_writing(unclean=unclean)
             self.owners.own_id()
@@ -320,9 +320,8 @@ class Database:
         keep_copies(directory)
 
     def _note_log_file(self) -> None:
-        path = _log_path(self.path)
-        if path not in self._opened_files:
-            self._opened_files[path] = _identity(path)
+        if self._log_path not in self._opened_files:
+            self._opened_files[self._log_path] = _identity(self._log_path)
 
     def _open_for_reading(self) -> sqlite3.Connection:
         self._reads_stand_in = not self.path.exists()

@@ -18,6 +18,7 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_DEFAULT, Caller, add
 from pysequence_api.records.control import freeze
 from pysequence_api.records.states import State
+from pysequence_api.safeguards.status import CallerLimits
 from pysequence_api.safeguards.transfers import PendingTransfer
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, WORDS, apply_policy
@@ -81,6 +82,24 @@ async def codes(world: World, *orders: tuple[int, str], caller: Caller = BOT) ->
 
 
 # What is refused.
+
+
+async def test_the_limits_of_a_caller_follow_the_time(world: World, traveller: time_machine.Traveller) -> None:
+    apply_policy(world, NO_BREAKER, RULES)
+
+    def used() -> dict[str, int]:
+        limits = world.gateway.limits_of(BOT)
+        assert isinstance(limits, CallerLimits)
+        return {one.name: one.used for one in limits.windows if one.rule == "b"}
+
+    assert used()["hour_cents"] == 0
+    assert await codes(world, (5_000, "b")) == [""]
+    for _ in range(2):
+        assert (used()["hour_cents"], used()["day_cents"]) == (5_000, 5_000)
+    traveller.shift(timedelta(hours=2))  # nothing is written meanwhile
+    assert (used()["hour_cents"], used()["day_cents"]) == (0, 5_000)
+    traveller.shift(timedelta(days=1))
+    assert used()["day_cents"] == 0
 
 
 async def test_each_code(world: World, traveller: time_machine.Traveller) -> None:
