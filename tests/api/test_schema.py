@@ -94,6 +94,8 @@ def test_requests_that_follow_links_match_the_schema(
         def before_call(self, case: AnyCase) -> None:
             if case.operation.label == "POST /api/transfers":
                 case.body = order
+            if case.query:
+                case.query.pop("wait_seconds", None)  # longer than this client waits for an answer
 
         def get_call_kwargs(self, case: AnyCase) -> dict[str, Any]:  # noqa: ARG002 - the name is part of the interface
             return {"base_url": sandbox_server.url, "headers": HEADERS}
