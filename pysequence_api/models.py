@@ -89,7 +89,7 @@ Cents = Annotated[int, Field(strict=True)]
 MAX_KEY_CHARACTERS = 255
 """The length of an idempotency key: visible ASCII characters, without spaces."""
 MAX_DESCRIPTION_CHARACTERS = 255
-"""How long a transfer's description may be, through either door."""
+"""How long a transfer's description may be, over every channel."""
 PartyId = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S")]
 """What names a pod, port or account in an order; not blank."""
 MAX_REASON_CHARACTERS = 200

@@ -16,7 +16,7 @@ from pysequence_api.demo import PASSWORD
 from pysequence_api.sequence.sign_in.chromium import ARGUMENTS, find_chromium
 
 HERE = Path(__file__).parent
-PHONE, DESK = (390, 844), (1280, 820)
+PHONE, DESKTOP = (390, 844), (1280, 820)
 
 
 def free_port() -> int:
@@ -51,7 +51,7 @@ def take(browser: Browser, url: str) -> None:
     phone.click("text=Review")
     phone.wait_for_selector("text=Approve and send")
     phone.screenshot(path=HERE / "approve-phone.png")
-    sign_in(browser, url, DESK, "dark").screenshot(path=HERE / "overview-desk.png")
+    sign_in(browser, url, DESKTOP, "dark").screenshot(path=HERE / "overview-desktop.png")
 
 
 def main() -> None:
