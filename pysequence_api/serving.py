@@ -245,7 +245,7 @@ async def _watch_sign_in(gateway: Gateway, notifier: Notifier) -> None:
                 notifier.report(NotifyEvent.SIGN_IN, None if found.level is Level.OK else _line(found))
                 await anyio.sleep(WATCH_SECONDS)
     except GatewayError as error:
-        log.warning("the owner is not told about signing in: %s", error)
+        log.warning("notifications about signing in stop: %s", error)
 
 
 async def _check_account(gateway: Gateway) -> None:

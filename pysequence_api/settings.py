@@ -250,7 +250,7 @@ class Settings(BaseSettings):
 
     # The owner's page.
     owner_port: int | None = Field(
-        None, ge=0, le=65535, description="The port of the owner's page; without one, or with 0, there is no page."
+        None, ge=0, le=65535, description="The port of the owner's page. Without it, or with 0, there is no page."
     )
     owner_host: str = Field("127.0.0.1", description="The address of the owner's page; others need TLS.")
     owner_proxy: Origin | None = Field(
@@ -275,13 +275,13 @@ class Settings(BaseSettings):
 
     # Telling the owner, and asking the owner.
     notify_urls: NotifyUrls = Field(
-        (), description="Where the server tells you what happens: URLs of Apprise, with commas or spaces between them."
+        (), description="Where messages to you go: Apprise URLs, with commas or spaces between them."
     )
     notify_events: NotifyEvents = Field(
-        tuple(NotifyEvent), description="What it tells: all, none, or some events with commas between them."
+        tuple(NotifyEvent), description="Events that get a message: all, none, or some with commas between them."
     )
     notify_above_cents: int | None = Field(
-        None, ge=0, le=MAX_AMOUNT_CENTS, description="It also tells every transfer of more than this many cents."
+        None, ge=0, le=MAX_AMOUNT_CENTS, description="Transfers of more than this many cents get a message, too."
     )
     owner_totp: Annotated[SecretStr, AfterValidator(_otp_secret)] | None = Field(
         None,

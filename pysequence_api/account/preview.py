@@ -74,7 +74,7 @@ class PreviewParty(_Shown):
     id: str
     type: AccountType
     name: OthersText = None
-    balance_cents: Cents | None = Field(None, description="As Sequence tells it now, in cents")
+    balance_cents: Cents | None = Field(None, description="The balance now, in cents")
     balance_after_cents: Cents | None = Field(
         None, description="After this transfer, in cents; null if it would not be sent"
     )

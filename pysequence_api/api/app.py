@@ -96,7 +96,7 @@ def _default_key(gateway: Gateway) -> str | None:
     given = "" if key is None else key.get_secret_value()
     if not given and not gateway.callers.has_keys():
         raise SettingsError(
-            f"{variable('api_key')} is not set, and no caller has a key, so that nobody could use the server. Add one:"
+            f"{variable('api_key')} is not set, and no caller has a key, so no program could use the server. Add one:"
             " pysequence-api callers add NAME"
         )
     if looks_like_key(given.encode()) and gateway.callers.knows(given.encode()):

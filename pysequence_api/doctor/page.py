@@ -29,8 +29,8 @@ def check_page_of(owner: Owner, settings: Settings) -> Finding:
     try:
         done = {"owner setup": owner.has_code(), "owner password": owner.has_password()}
     except SafeguardsUnavailableError as error:
-        return warning(NAME, f"{said}; nobody can sign in: {error}", "Correct the records.")
+        return warning(NAME, f"{said}; you cannot sign in: {error}", "Correct the records.")
     commands = [f"pysequence-api {command}" for command, is_done in done.items() if not is_done]
     if not commands:
         return ok(NAME, said)
-    return warning(NAME, f"{said}; nobody can sign in yet", f"Run {', then '.join(commands)}.")
+    return warning(NAME, f"{said}; you cannot sign in yet", f"Run {', then '.join(commands)}.")

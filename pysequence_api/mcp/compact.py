@@ -149,7 +149,7 @@ def compact_pending(pending: PendingTransfer) -> Answer:
         state=pending.state.value,
         attempt_id=pending.attempt_id,
         expires_at=_seconds(pending.expires_at),
-        detail="The owner has to approve it. Nothing was sent. Once approved, it is sent: get_attempt tells.",
+        detail="The owner has to approve it. Nothing was sent. Once approved, it is sent. get_attempt shows its state.",
         replayed=pending.replayed or None,
     )
 

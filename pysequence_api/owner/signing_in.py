@@ -34,8 +34,7 @@ async def sign_in(request: Request) -> Response:
         return await _form(request, wanted, "Too many sign-ins at the same time. Try again.", 503)
 
     def check() -> str:
-        page.gateway.owner.check_password(form.get("password", ""))
-        page.gateway.owner.use_code(form.get("code", ""))
+        page.gateway.owner.sign_in(form.get("password", ""), form.get("code", ""))
         return page.sessions.begin()
 
     try:
@@ -43,7 +42,9 @@ async def sign_in(request: Request) -> Response:
     except (WrongPasswordError, WrongCodeError) as error:
         log.warning("a sign-in to the owner's page was refused: %s (%s)", error, _source(request))
         # The answer does not say which of the two was wrong: a thief of the password should not learn that it is right.
-        again = f" Try again in {error.retry_after_seconds} seconds." if error.retry_after_seconds else ""
+        # The pause after wrong codes would say so, because it begins only once the password is right.
+        seconds = error.retry_after_seconds if isinstance(error, WrongPasswordError) else None
+        again = f" Try again in {seconds} seconds." if seconds else ""
         return await _form(request, wanted, f"{WRONG}{again}", 403)
     log.info("the owner signed in to the page (%s)", _source(request))
     answer = RedirectResponse(wanted, 303)

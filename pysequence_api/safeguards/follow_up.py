@@ -181,8 +181,9 @@ class FollowUp:
         for finding in findings:
             level = logging.INFO if finding.result in {Result.STILL_UNKNOWN, Result.NOT_ARRIVED} else logging.WARNING
             level = logging.INFO if finding.result is Result.ARRIVED else level
-            reason = finding.reason or finding.transfer_id or ""
-            log.log(level, "attempt %s: %s %s", finding.attempt_id, finding.result, reason)
+            reason = finding.reason or (f"transfer {finding.transfer_id}" if finding.transfer_id else "")
+            result = finding.result.replace("_", " ")
+            log.log(level, "attempt %s: %s%s", finding.attempt_id, result, f" ({reason})" if reason else "")
         return findings
 
     async def count_missing(self) -> None:

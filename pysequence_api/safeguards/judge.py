@@ -194,7 +194,7 @@ def judge(
             if rule is None
             else _rule_checks(rule, order, totals.of(caller, granted.pairs_by_rule[rule.name]), approved)
         ),
-        *_window_checks("caller", "your limit", granted, totals.of(caller, None)),
+        *_window_checks("caller", "your limit of {}", granted, totals.of(caller, None)),
         *last[1:],
     )
     return Judgement(checks, rule)
@@ -311,7 +311,7 @@ def _rule_checks(rule: Rule, order: TransferOrder, totals: _Totals, approved: st
     else:
         yield Check("instant", "It is instant, as the rule allows." if order.instant else "It is not instant.")
     yield _approval_check(rule, order, approved)
-    yield from _window_checks("rule", f"the limit of {whose}", rule, totals)
+    yield from _window_checks("rule", f"the {{}} that {whose} allows", rule, totals)
 
 
 def _approval_check(rule: Rule, order: TransferOrder, approved: str | None) -> Check:
@@ -336,13 +336,13 @@ WINDOW_LIMITS: tuple[tuple[str, Window, Unit, PolicyCode], ...] = (
 """The limits of windows, in the order in which they are checked."""
 
 
-def _window_checks(kind: str, whose: str, windows: Windows, totals: _Totals) -> Iterator[Check]:
+def _window_checks(kind: str, phrase: str, windows: Windows, totals: _Totals) -> Iterator[Check]:
     for name, window, unit, code in WINDOW_LIMITS:
         limit: int | None = getattr(windows, name)
         if limit is not None:
             left, retry_after_seconds = totals.left(window, unit, limit)
             asked = totals.asked(unit)
-            of = f"the {_shown(left, unit)} left of {whose} of {_shown(limit, unit)} for {window.phrase}"
+            of = f"the {_shown(left, unit)} left of {phrase.format(_shown(limit, unit))} for {window.phrase}"
             if asked <= left:
                 yield Check(f"{kind} {name}", f"{_shown(asked, unit)} of {of}.", limit=limit, left=left)
             else:

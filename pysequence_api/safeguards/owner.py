@@ -194,14 +194,23 @@ class Owner:
         if error is not None:
             raise error
 
-    def check_password(self, password: str) -> None:
-        """Check the password of the owner's page.
+    def sign_in(self, password: str, code: str) -> None:
+        """Check the password of the owner's page, and use a code.
+
+        Until both are right, the next password has to wait, so that no pause tells that a guessed one is right.
 
         Raises:
             WrongPasswordError: it is wrong, or no password is accepted now, because the last ones were wrong.
+            WrongCodeError: the code is wrong, was used, or none is accepted now.
             SafeguardsUnavailableError: the records cannot be written.
         """
+        self._check_password(password)
+        self.use_code(code)
+        self._records.write(
+            lambda writer: writer.set_owner_secrets(password_failures=0, password_not_before=writer.now)
+        )
 
+    def _check_password(self, password: str) -> None:
         def begin(writer: Writer) -> str | WrongPasswordError:
             # Counted as wrong before it is checked. Otherwise, many tries at once would avoid the pause.
             secrets = writer.owner_secrets()
@@ -220,9 +229,6 @@ class Owner:
             raise found
         if not _is_password(password[:MAX_PASSWORD_CHARACTERS], found):
             raise WrongPasswordError("The password is wrong.")
-        self._records.write(
-            lambda writer: writer.set_owner_secrets(password_failures=0, password_not_before=writer.now)
-        )
 
     def session(self) -> Session:
         """Return the secret and the generation that cookies of the owner's page are signed with."""

@@ -105,7 +105,7 @@ class AttemptStatus(Result):
     destination_id: str | None
     transfer_id: str | None = None
     transfer_status: TransferStatus | None = Field(
-        None, description="The newest status of the transfer that Sequence told"
+        None, description="The newest status of the transfer known from Sequence"
     )
     description: OthersText = None
     reason: str | None = Field(None, description=f"What the caller said it is for. {FROM_OTHERS}")

@@ -129,7 +129,7 @@ class CompletedTransfer(Result):
     """A transfer that Sequence took."""
 
     id: str | None = Field(description="Null if Sequence does not show it yet; it is added later")
-    status: TransferStatus | None = Field(description="The newest status that Sequence told")
+    status: TransferStatus | None = Field(description="The newest status known from Sequence")
     state: State = Field(description="accepted: Sequence took it; arrived; returned: the money came back")
     amount_cents: int
     source: Party

@@ -1,5 +1,6 @@
 """Signing in to the owner's page, and out."""
 
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,26 @@ async def test_which_of_the_two_is_wrong_is_not_said(stranger: Person) -> None:
     assert WRONG in wrong_password.text
     assert wrong_password.text == wrong_code.text
     assert not stranger.client.cookies
+
+
+async def test_no_pause_tells_that_a_guessed_password_is_right(
+    stranger: Person, traveller: time_machine.Traveller
+) -> None:
+    async def guess(password: str) -> list[str]:
+        """Guess again and again: at once, and after the longest pause for passwords."""
+        told = []
+        for pause_seconds in (0, 0, 0, 0, 61, 0, 61, 61, 61, 61, 0):
+            traveller.shift(pause_seconds)
+            answer = await stranger.sign_in(password=password, code="000000")
+            told += re.findall('role="alert">([^<]*)', answer.text)
+        traveller.shift(timedelta(minutes=16))
+        assert (await stranger.sign_in()).status_code == 303
+        stranger.client.cookies.clear()
+        return told
+
+    wrong = await guess("a-wrong-password")
+    assert len(wrong) == 11
+    assert await guess(PASSWORD) == wrong
 
 
 async def test_a_code_signs_in_once(stranger: Person) -> None:

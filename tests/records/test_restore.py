@@ -676,7 +676,8 @@ async def test_a_restore_brings_back_no_session_no_code_and_nothing_that_was_rep
     with pytest.raises(WrongCodeError):
         owner.use_code(used)
     assert owner.session().secret != session.secret
-    owner.check_password("the-first-password")
+    traveller.shift(30)
+    owner.sign_in("the-first-password", code(stolen))
     owner.set_code(new, code(new), old_code=None, lost=True)
     await restored(world, backup)
     assert not world.gateway.owner.has_code()

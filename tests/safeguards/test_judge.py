@@ -184,10 +184,10 @@ def test_each_check_has_one_line_with_dollars() -> None:
         ("maximum", "$1.00 of at most $100.00 for one transfer."),
         ("instant", "It is not instant."),
         ("approval", "The rule groceries needs no approval."),
-        ("rule day_cents", "$1.00 of the $100.50 left of the limit of the rule groceries of $200.00 for this UTC day."),
+        ("rule day_cents", "$1.00 of the $100.50 left of the $200.00 that the rule groceries allows for this UTC day."),
         (
             "rule hour_count",
-            "1 transfer of the 1 transfer left of the limit of the rule groceries of 2 transfers for the last hour.",
+            "1 transfer of the 1 transfer left of the 2 transfers that the rule groceries allows for the last hour.",
         ),
         ("caller day_cents", "$1.00 of the $1,900.50 left of your limit of $2,000.00 for this UTC day."),
         ("caller month_cents", "$1.00 of the $2,500.50 left of your limit of $2,600.00 for this UTC month."),
@@ -251,7 +251,7 @@ def test_each_refusal(caller: str, asked: TransferOrder, code: str | None, text:
 @pytest.mark.parametrize(
     ("amounts", "minutes", "code", "text"),
     [
-        ([151], 30, "over_hour", "$2.00 is over the $1.99 left of the limit of the rule b of $3.50 for the last hour."),
+        ([151], 30, "over_hour", "$2.00 is over the $1.99 left of the $3.50 that the rule b allows for the last hour."),
         ([100, 300, 100], 90, "over_day", "$2.00 is over the $1.00 left of your limit of $6.00 for this UTC day."),
         ([300, 300], 1500, "over_month", "$2.00 is over the $1.00 left of your limit of $7.00 for this UTC month."),
         (

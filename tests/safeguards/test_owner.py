@@ -92,7 +92,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_out_for_long(owner: Owner, clock
 def test_a_password_needs_a_code_and_is_kept_as_a_hash(owner: Owner, records: Database, clock: Clock) -> None:
     assert not owner.has_password()
     with pytest.raises(WrongPasswordError):
-        owner.check_password("")
+        owner.sign_in("", clock.code())
     with pytest.raises(InvalidRequestError):
         owner.set_password("short", clock.code())
     with pytest.raises(WrongCodeError):
@@ -101,7 +101,8 @@ def test_a_password_needs_a_code_and_is_kept_as_a_hash(owner: Owner, records: Da
     session = owner.session()
     owner.set_password(PASSWORD, clock.code())
     assert owner.session().generation == session.generation + 1
-    owner.check_password(PASSWORD)
+    clock.shift(30)
+    owner.sign_in(PASSWORD, clock.code())
     kept = repr(records.read(lambda reader: reader.owner_secrets()))
     assert PASSWORD not in kept + (records.path.parent / ".audit.jsonl").read_text()
     assert (records.read(lambda reader: reader.owner_secrets()).password_hash or "").startswith("scrypt$32768$8$1$")
@@ -111,13 +112,18 @@ def test_wrong_passwords_wait(owner: Owner, clock: Clock) -> None:
     owner.set_password(PASSWORD, clock.code())
     for _ in range(3):
         with pytest.raises(WrongPasswordError, match="is wrong"):
-            owner.check_password("something else")
+            owner.sign_in("something else", clock.code())
     with pytest.raises(WrongPasswordError) as error:
-        owner.check_password(PASSWORD)
+        owner.sign_in(PASSWORD, clock.code())
     assert error.value.retry_after_seconds == 5
-    clock.shift(5)
-    owner.check_password(PASSWORD)
-    owner.check_password(PASSWORD)
+    clock.shift(30)
+    with pytest.raises(WrongCodeError):
+        owner.sign_in(PASSWORD, "000000")
+    with pytest.raises(WrongPasswordError, match="Wait 10 seconds"):
+        owner.sign_in(PASSWORD, clock.code())
+    for _ in range(2):
+        clock.shift(30)
+        owner.sign_in(PASSWORD, clock.code())
 
 
 def test_a_session_outlives_the_process_and_ends_everywhere(owner: Owner, records: Database) -> None:

@@ -13,6 +13,7 @@ SECURITY = ROOT / "docs" / "security.md"
 AGENTS = ROOT / "docs" / "agents.md"
 ERRORS = ROOT / "docs" / "errors.md"
 NOTIFICATIONS = ROOT / "docs" / "notifications.md"
+OWNERS_PAGE = ROOT / "docs" / "owners-page.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 UPSTREAM = (ROOT / "docs" / "upstream-graphql.md", ROOT / "docs" / "upstream-platform.md")
 SKILL = ROOT / "skills" / "sequence" / "SKILL.md"

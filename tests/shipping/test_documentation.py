@@ -36,6 +36,7 @@ from tests.shipping.files import (
     ERRORS,
     NOTIFICATIONS,
     OPERATIONS,
+    OWNERS_PAGE,
     README,
     REFERENCES,
     ROOT,
@@ -46,7 +47,8 @@ from tests.shipping.files import (
 )
 from tests.world import open_world
 
-PAGES = [README, AGENTS, APPROVALS, CALLERS, OPERATIONS, SECURITY, ERRORS, NOTIFICATIONS, ARCHITECTURE, *UPSTREAM]
+GUIDES = [AGENTS, APPROVALS, CALLERS, OPERATIONS, OWNERS_PAGE, SECURITY, ERRORS, NOTIFICATIONS]
+PAGES = [README, *GUIDES, ARCHITECTURE, *UPSTREAM]
 ENTRY_POINT = "pysequence-api"
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
