@@ -1,6 +1,7 @@
 """The command line. `commands` lists all commands; each group of them has a file of its own, imported when it runs."""
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -29,6 +30,8 @@ def main() -> None:
     """Run the program with the arguments of the command line."""
     # It uses no plugin of pydantic, which would look for some in every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # httpx does without its own command line, which would load click and the highlighting of Rich.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None stands for a module that is missing
     app()
 
 
