@@ -64,4 +64,5 @@ def in_turn(rounds: int, *measurements: Callable[[], float], pick: Callable[[lis
 
 def milliseconds(seconds: float) -> str:
     """Write a duration."""
-    return f"{seconds * 1000:.3g} ms"
+    taken_ms = seconds * 1000
+    return f"{taken_ms:,.0f} ms" if taken_ms >= 100 else f"{taken_ms:.3g} ms"
