@@ -34,6 +34,13 @@ AGENT, HOME = "openclaw", "home-assistant"
 _POLICY = """\
 version = 1
 
+[breaker]  # off: whoever tries out a sandbox repeats transfers, and asks for what is refused
+never_hits = 0
+unknown = 0
+refusals = 0
+equal_orders = 0
+all_unknown = 0
+
 [accounts]
 {accounts}
 

@@ -197,7 +197,8 @@ def test_the_examples_of_the_server_work_when_pasted(tmp_path: Path) -> None:
         assert "Rent" in pasted(pods)
         used_cents = json.loads(pasted(limits))["used_cents"]
         assert 0 < used_cents < 10_000  # what the agents of the example moved
-        assert json.loads(pasted(transfer))["amount_cents"] == 5000
+        for _ in range(4):  # a newcomer repeats it, which is no reason to freeze the key
+            assert json.loads(pasted(transfer))["amount_cents"] == 5000
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0, log
