@@ -78,7 +78,7 @@ reads = ["*"]
 [[callers.default.rules]]
 name = "everything"
 from = [{all}]
-to = ["*"]
+to = [{all}]
 max_cents = {max_cents}
 instant = true
 """
