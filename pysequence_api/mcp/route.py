@@ -11,7 +11,7 @@ from pysequence_api.web.access import MCP_PATH
 from pysequence_api.web.body import read_json_object
 
 SDK = "mcp"
-NOT_INSTALLED = "This server has no MCP. Its owner can add it: pip install 'pysequence-api[mcp]'"
+NOT_INSTALLED = "This server has no MCP. Its owner can add it, in the clone of pysequence-api: pip install '.[mcp]'"
 
 router = APIRouter()
 

@@ -149,9 +149,8 @@ async def test_a_server_without_the_sdk_says_how_to_add_it(
     monkeypatch.setattr("pysequence_api.mcp.route.find_spec", lambda _: None)
     answered = await ping(client, ("X-API-Key", API_KEY))
     assert answered.status_code == 404
-    assert (
-        answered.json()["detail"] == "This server has no MCP. Its owner can add it: pip install 'pysequence-api[mcp]'"
-    )
+    how = "Its owner can add it, in the clone of pysequence-api: pip install '.[mcp]'"
+    assert answered.json()["detail"] == f"This server has no MCP. {how}"
     assert (await client.get("/api/limits", headers={"X-API-Key": API_KEY})).status_code == 200
 
 
