@@ -140,11 +140,10 @@ class SharedAnswers:
         """Remove the file if all of it is too old, so that it does not stay for nothing."""
         try:
             age_seconds = time.time() - self._path.lstat().st_mtime
-            # Without the lock: whoever adds an answer right now loses it, and asks Sequence again.
-            if not 0 <= age_seconds < self._max_age_seconds:
-                remove_own(self._path)
-        except OSError as error:
-            log.debug("%s was not removed (%s)", self._path, error)
+        except OSError:
+            return  # there is none
+        if not 0 <= age_seconds < self._max_age_seconds:
+            remove_answers(self._path.parent)
 
     def _recent(self) -> list[_Entry]:
         """Read the answers that are young enough, newest first."""
@@ -175,6 +174,15 @@ class SharedAnswers:
         if not self._has_complained:
             self._has_complained = True
             log.warning("%s is not used: %s.", self._path, problem)
+
+
+def remove_answers(directory: Path) -> None:
+    """Remove the file from a data directory, if it can be removed."""
+    try:
+        # Without the lock: whoever adds an answer right now loses it, and asks Sequence again.
+        remove_own(directory / FILE_NAME)
+    except OSError as error:
+        log.debug("an old file was not removed (%s)", error)
 
 
 def _written(entries: list[_Entry]) -> bytes:

@@ -94,6 +94,7 @@ async def test_the_server_and_the_terminal_share_answers(world: World) -> None:
     assert "age" in summary.headers
 
 
+@pytest.mark.upstream("graphql")
 async def test_what_wants_no_old_answer_asks_and_leaves_a_new_one(world: World) -> None:
     await read(world, world.gateway)
     kept_before = content(world)["answers"][0]["read_at_seconds"]
@@ -112,6 +113,7 @@ async def test_a_transfer_in_any_process_sets_answers_aside(world: World, channe
     assert before != after
 
 
+@pytest.mark.upstream("graphql")
 async def test_a_transfer_finds_no_kept_answer(world: World) -> None:
     await read(world, world.gateway)
     other = await world.open_process()
@@ -187,6 +189,7 @@ async def test_no_secret_is_in_the_file(world: World) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.upstream("graphql")
 async def test_a_caller_sees_its_part_of_what_the_terminal_read(world: World) -> None:
     apply(world, policy(pods(world, "Groceries")))
     key = add(world.gateway.records, "one").key
