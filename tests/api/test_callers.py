@@ -24,7 +24,7 @@ from tests.api.test_metrics import numbers
 from tests.policies import apply_policy
 from tests.world import API_KEY, World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 MAY_MOVE = """
 scopes = ["move", "freeze"]

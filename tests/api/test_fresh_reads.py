@@ -11,7 +11,8 @@ from pysequence_api.records.callers import add
 from tests.api.test_scopes import READ, apply, pods, policy
 from tests.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 MAX_AGE_SECONDS = 10.0
 ACCOUNTS = "SelectSourceAndDestination"
 READS = ["/api/pods", "/api/accounts", "/api/pods/balance", "/api/activity", "/api/activity/summary"]
@@ -47,6 +48,7 @@ async def read(world: World, client: httpx.AsyncClient, path: str, **headers: st
     return answer, len(world.requests()) - before
 
 
+@BOTH
 @pytest.mark.parametrize("path", READS)
 async def test_a_second_read_asks_sequence_nothing(world: World, clock: Clock, path: str) -> None:
     async with world.http() as client:
@@ -130,7 +132,6 @@ async def test_a_new_policy_holds_for_answers_that_are_used_again(world: World, 
     assert [pod["name"] for pod in answer.json()] == ["Groceries"]
 
 
-@pytest.mark.upstream("graphql")
 async def test_failures_and_answers_with_gaps_are_not_kept(world: World, clock: Clock) -> None:
     async with world.http() as client:
         world.fail({"kind": "status", "status": 500}, operation=ACCOUNTS)
@@ -152,7 +153,6 @@ async def test_what_decides_about_a_transfer_is_read_from_sequence(world: World,
     assert len(world.requests()) > before
 
 
-@pytest.mark.upstream("graphql")
 async def test_the_number_of_answers_is_bounded(world: World, clock: Clock) -> None:
     async with world.http() as client:
         for number in range(MAX_ANSWERS + 1):

@@ -16,7 +16,8 @@ from tests.api.test_callers import caller
 from tests.policies import NO_BREAKER, apply_policy
 from tests.world import DESTINATION, SOURCE, World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 PATH = "/api/transfers/preview"
 RULES = """
 day_cents = 9000
@@ -44,6 +45,7 @@ async def preview(client: httpx.AsyncClient, document: dict[str, Any], **headers
     return found
 
 
+@BOTH
 async def test_it_tells_what_the_transfer_then_does(world: World, client: httpx.AsyncClient) -> None:
     document = body(world, 5_000) | {"reason": "a test"}
     told = await preview(client, document)
@@ -146,6 +148,7 @@ async def test_an_equal_transfer_of_unknown_outcome_is_told(world: World, client
 # What was paid already.
 
 
+@BOTH
 async def test_the_rent_that_a_rule_paid_is_similar(world: World, client: httpx.AsyncClient) -> None:
     accounts = (await client.get("/api/accounts")).json()
     landlord = next(one["id"] for one in accounts["accounts"] if one["name"] == "Landlord")
@@ -243,7 +246,6 @@ async def test_an_unknown_account_is_422(client: httpx.AsyncClient, world: World
 # The rate.
 
 
-@pytest.mark.upstream("graphql")
 async def test_previews_have_a_rate_of_their_own(tmp_path: Path) -> None:
     async with open_world(tmp_path, max_transfer_attempts_per_minute=2) as world, world.http() as client:
         first = await client.post(PATH, json=body(world, 100))

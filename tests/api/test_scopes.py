@@ -20,7 +20,8 @@ from pysequence_api.records.keys import sha256_of
 from pysequence_api.sandbox import ORGANIZATION_ID
 from tests.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 
 READ = '["read:accounts", "read:activity"]'
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -121,7 +122,6 @@ async def test_the_total_is_over_the_pods_that_may_be_seen(world: World) -> None
         assert (total["pod_count"], total["left_out"], total["complete"]) == (2, [], True)
 
 
-@pytest.mark.upstream("graphql")
 async def test_the_total_names_no_pod_that_may_not_be_seen(world: World) -> None:
     paths = ["me.memberships.*.organization.pods.*.metadata"]
     async with reader(world, SEEN) as client:
@@ -155,6 +155,7 @@ async def test_only_what_may_be_seen_is_found(world: World) -> None:
         assert (await get(client, "/api/accounts/find?name=groceries"))["match"] == world.pod_ids[SEEN]
 
 
+@BOTH
 async def test_a_pod_that_may_not_be_seen_does_not_exist(world: World) -> None:
     organization = organization_of(world)
     async with reader(world, SEEN) as client:
@@ -191,6 +192,7 @@ def assert_hidden(transfer: dict[str, Any], *seen: str) -> None:
 # Activity.
 
 
+@BOTH
 async def test_the_activity_is_that_of_what_may_be_seen(world: World) -> None:
     async with reader(world, SEEN) as client:
         page = await get(client, "/api/activity?first=30")
@@ -210,6 +212,7 @@ async def test_the_filter_by_name_reveals_no_name(world: World, name: str) -> No
             assert (await get(default, f"/api/activity?first=100&name={name}"))["transfers"]
 
 
+@BOTH
 async def test_a_transfer_that_may_not_be_seen_does_not_exist(world: World) -> None:
     organization = organization_of(world)
     activity = (await world.gateway.client.activity(organization, first=100)).transfers
@@ -224,6 +227,7 @@ async def test_a_transfer_that_may_not_be_seen_does_not_exist(world: World) -> N
             assert transfer["source"] == {"id": None, "name": None, "type": "PORT", "icon": None}
 
 
+@BOTH
 async def test_an_organization_of_which_nothing_may_be_seen_does_not_exist(world: World) -> None:
     everything = await world.gateway.client.accounts()
     async with reader(world) as client:
@@ -237,7 +241,6 @@ async def test_an_organization_of_which_nothing_may_be_seen_does_not_exist(world
         assert (await get(client, f"/api/activity?org_id={organization}"))["transfers"]
 
 
-@pytest.mark.upstream("graphql")
 async def test_whether_an_organization_exists_is_unknown_if_the_list_has_gaps(world: World) -> None:
     async with reader(world) as client:
         for organization in (ORGANIZATION_ID, UNKNOWN):

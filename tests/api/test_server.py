@@ -46,7 +46,7 @@ async def test_two_servers_share_one_data_directory(tmp_path: Path, sandbox: San
         east.client(timeout=30) as first,
         west.client(timeout=30) as second,
     ):
-        body = await transfer_body(first, 1_000_000)
+        body = transfer_body(1_000_000)
         answers: list[httpx.Response] = []
 
         async def send(client: httpx.AsyncClient) -> None:
@@ -69,7 +69,7 @@ async def test_transfer_completes_if_the_client_disconnects(tmp_path: Path, sand
         start_server(tmp_path, **variables) as server,
         server.client() as client,
     ):
-        body = await transfer_body(client)
+        body = transfer_body()
         with anyio.move_on_after(5):
             async with anyio.create_task_group() as tasks, server.client() as leaving:
                 tasks.start_soon(lambda: leaving.post("/api/transfers", json=body))
@@ -96,7 +96,7 @@ async def test_signal_during_a_transfer(tmp_path: Path, sandbox: Sandbox, signal
         start_server(tmp_path, **variables) as server,
         server.client() as client,
     ):
-        body = await transfer_body(client)
+        body = transfer_body()
 
         async def send() -> None:
             answers.append(await client.post("/api/transfers", json=body))
@@ -130,7 +130,7 @@ async def test_signal_releases_all_transfers_that_wait(
         ) as server,
         server.client(timeout=60, limits=httpx.Limits(max_connections=50)) as client,
     ):
-        body = await transfer_body(client)
+        body = transfer_body()
 
         async def send(amount_cents: int) -> None:
             answers.append(await client.post("/api/transfers", json=body | {"amount_cents": amount_cents}))
