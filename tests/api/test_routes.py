@@ -12,7 +12,6 @@ import anyio.to_thread
 import httpx
 import pytest
 from pydantic import SecretStr
-from pysequence_sdk.client import SequenceClient
 
 from pysequence_api.records import control
 from pysequence_api.sandbox import ORGANIZATION_ID
@@ -26,6 +25,8 @@ BOTH = pytest.mark.upstream("graphql", "platform")
 
 async def sdk_result(world: World, method: str, *args: Any, **more: Any) -> Any:
     """Call the published SDK's client on the same simulated Sequence."""
+    from pysequence_sdk.client import SequenceClient  # noqa: PLC0415 - not in every process that collects the tests
+
     token = world.sandbox.issue_tokens().access_token
 
     async def send(query: str, variables: dict[str, Any], operation_name: str) -> Any:
