@@ -121,7 +121,7 @@ def pages(path: Path) -> Iterator[tuple[int, int]]:
     return ((start, size) for start in range(0, len(data), size))
 
 
-@pytest.mark.parametrize("bits_per_page", [3, pytest.param(12, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("bits_per_page", [2, pytest.param(12, marks=pytest.mark.crash)])
 async def test_a_flipped_bit_in_any_page_is_found_or_changes_nothing_that_decides(
     world: World, bits_per_page: int
 ) -> None:
