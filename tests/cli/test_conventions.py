@@ -12,11 +12,18 @@ import typer
 
 from pysequence_api.cli import app
 from pysequence_api.cli.commands import COMMANDS
-from tests.cli.commands import call, draw
+from tests.cli.commands import UNUSED_PORT, call, draw
 from tests.processes import Environment, environment, run_process, start_on_terminal, without_escapes
 
-HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright"}
-LIGHT = {"--help": 0, "audit tail": 0, "limits show": 0, "key new": 0, "transfers status none": 2}
+HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright", "prometheus_client"}
+LIGHT = {
+    "--help": 0,
+    "audit tail": 0,
+    "limits show": 0,
+    "key new": 0,
+    "transfers status none": 2,
+    f"health --url http://127.0.0.1:{UNUSED_PORT}": 1,
+}
 """Commands that make no upstream call, with their exit codes."""
 FRAME = ("--help", "limits --help", "audit", "nonsense", "--version")
 """What needs no command."""

@@ -5,13 +5,14 @@ import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pysequence_api.errors import LimitExceededError
 from pysequence_api.records import open_records
-from pysequence_api.records.attempts import Attempt
+from pysequence_api.records.attempts import Attempt, Writer
 from pysequence_api.records.states import State
 from tests.cli.commands import call, draw, in_world
 from tests.world import World
@@ -68,9 +69,16 @@ def test_no_cell_of_an_export_is_a_formula(directory: Path) -> None:
     texts = [f"{before}{sign}HYPERLINK(0)" for before in BEFORE_A_SIGN for sign in SIGNS]
     records = open_records(directory)
     for number, text in enumerate(texts):
-        told = {"amount_cents": 2_500, "created_at": datetime.now(UTC), "description": text}
-        attempt = Attempt(id=f"attempt {number}", caller="owner", channel="cli", state=State.REJECTED, **told)
-        records.write(lambda writer, attempt=attempt: writer.add_attempt(attempt))  # type: ignore[misc]
+        attempt = Attempt(
+            id=f"attempt {number}",
+            caller="owner",
+            channel="cli",
+            state=State.REJECTED,
+            amount_cents=2_500,
+            created_at=datetime.now(UTC),
+            description=text,
+        )
+        records.write(partial(Writer.add_attempt, attempt=attempt))
     records.close()
     exported_text = call("audit", "export").stdout
     assert exported_text.count("HYPERLINK") == len(texts)

@@ -345,6 +345,11 @@ def half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def directory_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 SPOILED: dict[str, Callable[[Path], object]] = {
     "newer": newer,
     "of another program": of_another_program,
@@ -353,7 +358,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("not a database" * 100),
     "missing": lambda path: path.unlink(),
-    "directory": lambda path: (path.unlink(), path.mkdir()),
+    "directory": directory_instead,
 }
 
 

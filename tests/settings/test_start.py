@@ -10,7 +10,7 @@ from pysequence_api.doctor.account import check_ids
 from pysequence_api.models import Accounts
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
 from tests.api.server import free_port
-from tests.cli.commands import call
+from tests.cli.commands import call, run_here
 from tests.processes import Environment, SandboxProcess, run_process, start_process, start_sandbox
 from tests.settings.conftest import WriteFile
 
@@ -70,13 +70,13 @@ def test_a_token_is_a_way_to_sign_in(way: str, monkeypatch: pytest.MonkeyPatch, 
 def test_a_caller_is_enough_to_start(real: Environment, tmp_path: Path) -> None:
     del real["SEQUENCE_API_KEY"]
     assert "SEQUENCE_API_KEY is not set" in run_process(real, "serve").stderr
-    key = run_process(real, "callers", "add", "bookkeeper").stdout.strip()
+    key = run_here(real, "callers", "add", "bookkeeper").stdout.strip()
     assert "Listening on" in first_line(real)
     refused = run_process(real | {"SEQUENCE_API_KEY": key}, "serve")
     assert refused.returncode == 2
     assert "is the key of a caller" in refused.stderr
     assert key not in refused.stderr
-    run_process(real, "callers", "revoke", "bookkeeper", "--yes")
+    run_here(real, "callers", "revoke", "bookkeeper", "--yes")
     assert "SEQUENCE_API_KEY is not set" in run_process(real, "serve").stderr
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_id_stops_the_server(name: str, real: Environment) -> None:
     assert result.returncode == 2, result.stderr
     assert name in result.stderr
     assert right in result.stderr
-    doctor = run_process(real | {name: "made-up"}, "doctor", "--json")
+    doctor = run_here(real | {name: "made-up"}, "doctor", "--json")
     assert doctor.returncode == 2
     [finding] = [each for each in json.loads(doctor.stdout)["findings"] if each["name"] == "ids"]
     assert right in finding["fix"]
@@ -181,9 +181,9 @@ def test_a_file_that_others_can_read_is_a_warning(
 def test_yes_does_not_begin_a_new_day_in_another_directory(name: str, real: Environment) -> None:
     env = real | {"SEQUENCE_DATA_DIR": name}
     transfer = ("transfer", "Groceries", "Rent", "--cents", "100", "--yes")
-    result = run_process(env, *transfer)
+    result = run_here(env, *transfer)
     assert result.returncode == 2, result.stderr
     assert "SEQUENCE_DATA_DIR" in result.stderr
-    assert run_process(env, *transfer[:-1], "--dry-run").returncode == 0
-    assert run_process(env | {"SEQUENCE_DATA_DIR": str(Path(name).absolute())}, *transfer).returncode == 0
-    assert run_process(env, *transfer[:-2], "200", "--yes").returncode == 0, "now there are records"
+    assert run_here(env, *transfer[:-1], "--dry-run").returncode == 0
+    assert run_here(env | {"SEQUENCE_DATA_DIR": str(Path(name).absolute())}, *transfer).returncode == 0
+    assert run_here(env, *transfer[:-2], "200", "--yes").returncode == 0, "now there are records"
