@@ -18,7 +18,7 @@ from pysequence_api.records.states import State
 from tests.api.server import Server
 from tests.world import API_KEY
 
-MAX_EXAMPLES = max(8, settings.default.max_examples // 100)
+MAX_EXAMPLES = max(8, settings().max_examples // 100)
 """For each route. The profile ``long`` has more."""
 AnyCase = schemathesis.Case[Any]
 HEADERS = {"X-API-Key": API_KEY}
