@@ -27,16 +27,17 @@ from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.asking import expire
-from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.caller_status import CallerLimits, read_caller_limits
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Policy, Scope
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.scopes import expired, missing_scope, sees_everything
-from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
+from pysequence_api.safeguards.status import Limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
