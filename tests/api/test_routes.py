@@ -16,7 +16,7 @@ from pysequence_sdk.client import SequenceClient
 
 from pysequence_api.records import control
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.ids import SECOND_ORGANIZATION_ID
 from tests.api.server import Server
 from tests.world import API_KEY, World
 
