@@ -13,7 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     TypeAdapter,
@@ -21,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pysequence_api.env_files import (
     ENV_FILE,
@@ -209,21 +210,19 @@ def _without_tilde(path: Path) -> Path:
         raise ValueError("begins with ~, but that home directory is unknown") from None
 
 
-HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
-NotifyUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
-NotifyEvents = Annotated[tuple[NotifyEvent, ...], NoDecode, BeforeValidator(_notify_events)]
+HostNames = Annotated[tuple[str, ...], BeforeValidator(_host_names)]
+NotifyUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(_urls)]
+NotifyEvents = Annotated[tuple[NotifyEvent, ...], BeforeValidator(_notify_events)]
 RootPath = Annotated[str, AfterValidator(_safe_root_path)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 ExpandedPath = Annotated[Path, AfterValidator(_without_tilde)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting. A field ``name`` is the variable ``SEQUENCE_NAME``. Create it with `load`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=False
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # The server.
     api_key: Annotated[SecretStr, AfterValidator(_plain_key)] | None = Field(
@@ -397,18 +396,6 @@ class Settings(BaseSettings):
             raise PydanticCustomError("owner_port", "must not be the port of the server, SEQUENCE_SERVER_PORT")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing but the given values; `load` puts them together."""
-        return (init_settings,)
-
     @model_validator(mode="after")
     def _platform_has_a_key(self) -> Self:
         if self.upstream == "platform" and self.platform_key is None and not self.sandbox:
@@ -565,7 +552,7 @@ def _merged(files: Iterable[EnvFile], overrides: Mapping[str, Any]) -> dict[str,
     in_files = _values_of(read_secrets(map(variable, Settings.model_fields)))
     for file in reversed([*files]):
         in_files |= _values_of(file.values)
-    given = _without_blanks(EnvSettingsSource(Settings)()) | _without_blanks(overrides)
+    given = _values_of(os.environ) | _without_blanks(overrides)
     if is_sandbox(in_files | given):
         in_files = {name: text for name, text in in_files.items() if name not in ACCOUNT_IDS}
     return in_files | given
