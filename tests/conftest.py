@@ -43,7 +43,7 @@ if _has_memory():
 for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
     os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
 # A slow machine is not a failure.
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", max_examples=40, deadline=None)  # others each time
 settings.load_profile("suite")
 settings.register_profile("long", max_examples=100_000, deadline=None)  # for hours, with --hypothesis-profile=long
 
@@ -63,11 +63,13 @@ def pytest_collection_finish() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses the fixture ``upstream`` once for each API of Sequence, or only for those that a marker names.
 
-    The records do not depend on it, so their tests run with one, where no marker says otherwise.
+    The records do not depend on it, and the safeguards know only the abstract client, to which a contract of imports
+    holds them. So their tests run with one, where no marker says otherwise.
     """
     if "upstream" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("upstream")
-        usual = ("graphql",) if "records" in metafunc.definition.path.parts else ("graphql", "platform")
+        needs_one = {"records", "safeguards"} & {*metafunc.definition.path.parts}
+        usual = ("graphql",) if needs_one else ("graphql", "platform")
         metafunc.parametrize("upstream", marker.args if marker else usual, scope="session")
 
 
