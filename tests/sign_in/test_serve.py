@@ -6,7 +6,9 @@ import pytest
 
 from pysequence_api.sandbox import TOTP_SECRET
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+from pysequence_api.sequence.sign_in import pages
 from pysequence_api.settings import Settings
+from tests.sign_in.browser import SharedBrowser
 from tests.sign_in.conftest import API_KEY, WRONG_PASSWORD, Server, SignInWorld, current_code, needs_chromium, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, needs_chromium]
@@ -63,18 +65,22 @@ async def test_reads_fail_with_502_and_the_reason(world: SignInWorld) -> None:
     assert world.sign_ins().begun == 1
 
 
-async def test_stopping_does_not_wait_for_a_page(world: SignInWorld) -> None:
+async def test_stopping_does_not_wait_for_a_page(
+    world: SignInWorld, browser: SharedBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The token is being renewed, the password page never loads, and the client is closed."""
+    monkeypatch.setattr(pages, "QUERY_TIMEOUT_SECONDS", 0.3)  # such a page does not say what it shows
     world.cache_tokens(lifetime_seconds=61)  # it is renewed when 60 seconds are left
     world.fail({"kind": "delay", "seconds": 600}, operation="login/password")
     settings = Settings.load(**world.variables(sign_in_step_seconds="120"))
-    client = GraphQLSequenceClient.open(settings, world.files.path)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(client.stay_signed_in)
-        await until(lambda: len(world.requests("login/password")) == 1)
-        tasks.cancel_scope.cancel()
-    with anyio.fail_after(30):
-        await client.aclose()
+    with browser.shared():
+        client = GraphQLSequenceClient.open(settings, world.files.path)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.stay_signed_in)
+            await until(lambda: len(world.requests("login/password")) == 1)
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(30):
+            await client.aclose()
     assert not (world.files.path / ".sign-in.json").exists()
 
 
