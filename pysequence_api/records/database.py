@@ -31,8 +31,8 @@ from pysequence_api.files import (
 )
 from pysequence_api.records.attempts import Reader, Writer
 from pysequence_api.records.copies import LIMITS_FILE_NAME, TrailCopy, limits_begin, write_limits
-from pysequence_api.records.old_files import any_old_file, keep_copies, retire
 from pysequence_api.records.owners import Owners
+from pysequence_api.records.retiring import any_old_file, keep_copies, retire
 from pysequence_api.records.trail import Trail
 
 FILE_NAME = ".records.db"

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from pysequence_api.records import control
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.ids import SECOND_ORGANIZATION_ID
 from tests.api.server import Server
 from tests.world import API_KEY, World
 

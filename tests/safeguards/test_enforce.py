@@ -18,7 +18,7 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import THE_DEFAULT, Caller, add
 from pysequence_api.records.control import freeze
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.status import CallerLimits
+from pysequence_api.safeguards.caller_status import CallerLimits
 from pysequence_api.safeguards.transfers import PendingTransfer
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, WORDS, apply_policy
