@@ -193,7 +193,7 @@ async def test_what_a_thief_moves_in_a_day_with_an_agents_key(
     chance, thief = random.Random(17), Caller("openclaw", None)
     traveller.move_to(datetime(2026, 11, 24, 0, 5, tzinfo=UTC))
     codes = set()
-    for number in range(400):
+    for number in range(200):
         (source_id, source_type), (destination_id, destination_type) = chance.sample(places, 2)
         if chance.random() < 0.4:
             (source_id, destination_id), source_type, destination_type = pods, AccountType.POD, AccountType.POD
