@@ -65,7 +65,7 @@ class Event(BaseModel):
     Of a transfer, ``reason`` is what its caller says.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     timestamp: datetime
     event_type: EventType
@@ -117,7 +117,7 @@ class Line(BaseModel):
     ``unreadable`` is set instead of everything else where a line is not such an object, as after a crash.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     timestamp: str | None = None
     event_type: str | None = None
@@ -187,7 +187,7 @@ class Verification(BaseModel):
         problem: what is wrong with it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     entries: int
     unbroken_since: str | None = None
