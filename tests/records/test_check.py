@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from pysequence_api.clock import utc_now
+from pysequence_api.clock import to_micros, utc_now
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records import open_records
 from pysequence_api.records.check import check
@@ -147,21 +147,31 @@ async def test_a_flipped_bit_in_any_page_is_found_or_changes_nothing_that_decide
     assert harmless > 0
 
 
+def places_of(wanted: bytes, data: bytes) -> list[int]:
+    """Find where bytes are in others."""
+    return [found.start() for found in re.finditer(re.escape(wanted), data)]
+
+
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.crash)])
 async def test_flipped_bits_of_what_decides_are_found(world: World, every: int) -> None:
     await mixed_day(world)
-    [attempt_id] = [one.id for one in world.attempts() if one.state == "accepted"]
+    [attempt] = [one for one in world.attempts() if one.state == "accepted"]
+    ran_at = attempt.upstream_created_at or attempt.ended_at
+    assert ran_at is not None
     await come_to_rest(world)
     path = world.files.path / DATABASE
     good = path.read_bytes()
-    for text in (attempt_id, "accepted", "default", "transfer_requested", *world.pod_ids.values()):
-        for found in [*re.finditer(re.escape(text.encode()), good)][::every]:
-            at = found.start()
-            data = bytearray(good)
-            data[at + 1] ^= 4
-            path.write_bytes(data)
-            if intact(world.files.path):
-                assert decisive(path) == decisive_of(good, world.files.path), (text, at)
+    texts = (attempt.id, "accepted", "default", "transfer_requested", *world.pod_ids.values())
+    places = [place for text in texts for place in places_of(text.encode(), good)[::every]]
+    times = places_of(to_micros(ran_at).to_bytes(8, "big"), good)
+    assert len(times) > 1  # in the table, and in the index that the limits are read from
+    for at in places + times:
+        data = bytearray(good)
+        data[at + 1] ^= 4
+        path.write_bytes(data)
+        if intact(world.files.path):
+            assert at in places
+            assert decisive(path) == decisive_of(good, world.files.path), at
 
 
 async def test_a_damaged_schema_stops_transfers_though_its_error_is_no_text(world: World) -> None:
