@@ -136,25 +136,6 @@ class Attempt:
 
 _NAMES = tuple(field.name for field in fields(Attempt))
 COLUMNS = ", ".join(_NAMES)
-_FIXED = {
-    "id",
-    "caller",
-    "channel",
-    "amount_cents",
-    "source_type",
-    "source_id",
-    "destination_type",
-    "destination_id",
-} | {
-    "kyc_id",
-    "instant",
-    "description",
-    "request_sha256",
-    "created_at",
-    "caller_key_sha256",
-    "reason",
-}
-"""What was asked for, which never changes."""
 
 
 def _stored(value: object) -> object:
@@ -530,7 +511,7 @@ class Writer(Reader):
 
     def add_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
         """Add an attempt with some changes, and bind its idempotency key to it."""
-        attempt = replace(attempt, **changes)
+        attempt = replace(attempt, **changes) if changes else attempt
         marks = ", ".join("?" * len(_NAMES))
         self._connection.execute(f"INSERT INTO attempt({COLUMNS}) VALUES({marks})", attempt.as_row())
         self.changed_attempts = True
@@ -556,14 +537,14 @@ class Writer(Reader):
 
     def update(self, attempt: Attempt, **changes: Any) -> Attempt:
         """Change an attempt."""
-        changed = replace(attempt, **changes)
-        names = [name for name in _NAMES if name not in _FIXED and getattr(changed, name) != getattr(attempt, name)]
-        if names:
-            assignments = ", ".join(f"{name} = ?" for name in names)
-            values = [_stored(getattr(changed, name)) for name in names]
-            self._connection.execute(f"UPDATE attempt SET {assignments} WHERE id = ?", (*values, attempt.id))
-            self.changed_attempts = True
-        return changed
+        changes = {name: value for name, value in changes.items() if value != getattr(attempt, name)}
+        if not changes:
+            return attempt
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        values = map(_stored, changes.values())
+        self._connection.execute(f"UPDATE attempt SET {assignments} WHERE id = ?", (*values, attempt.id))
+        self.changed_attempts = True
+        return replace(attempt, **changes)
 
     def add_approval(self, approval: Approval) -> None:
         """Note what the owner is asked about an attempt that waits.
