@@ -1,24 +1,28 @@
 """Puts the client, the records and the safeguards together. Opened once, closed once."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
 import httpx
 from pydantic import SecretStr
 
+from pysequence_api import __version__
 from pysequence_api.account.fresh import FreshReads
 from pysequence_api.account.preview import Preview, Previewer, Sight
 from pysequence_api.account.scoped import ScopedReads, View, ignore_age
+from pysequence_api.account.shared import SharedAnswers
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
-from pysequence_api.files import locked, prepare_directory, replace_atomically
+from pysequence_api.files import locked, prepare_directory, read_bytes, replace_atomically
 from pysequence_api.models import Accounts, TransferOrder
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import DEFAULT_CALLER
@@ -212,6 +216,15 @@ class Gateway:
             raise error
         return ScopedReads(self.client, _view(policy, caller), self.fresh, again, on_age)
 
+    def reads_of_owner(self, *, again: bool, on_age: Callable[[float], None]) -> ScopedReads:
+        """Return what reads the account for the owner's terminal: everything, also if the policy cannot be read.
+
+        Args:
+            again: whether an answer that is young enough may be used again.
+            on_age: called with the age in seconds of each answer that is used again.
+        """
+        return ScopedReads(self.client, View(), self.fresh, again, on_age)
+
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today.
 
@@ -264,8 +277,9 @@ async def open_gateway(
     records = open_records(directory, clock)
     names, callers = Names(records), Callers(records)
     max_cents = MaxCents.of(settings)
+    shared = SharedAnswers(directory, settings.read_max_age_seconds, partial(_source_of_answers, settings))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, callers)
+        stack.push_async_callback(anyio.to_thread.run_sync, _close, records, names, callers, shared)
         if settings.sandbox and transport is None:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
         upstream = PlatformSequenceClient if settings.uses_platform else GraphQLSequenceClient
@@ -294,7 +308,7 @@ async def open_gateway(
             transfers,
             Previewer(client, transfers, records, max_cents, settings.default_organization_id),
             Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
-            FreshReads(settings.read_max_age_seconds, lambda: _state_of(records)),
+            FreshReads(settings.read_max_age_seconds, lambda: _state_of(records), shared),
             follow_up,
             records,
             names,
@@ -380,7 +394,21 @@ def _sum_up_and_sync(records: Database) -> None:
         log.error("%s", error)
 
 
-def _close_records(records: Database, names: Names, callers: Callers) -> None:
+def _source_of_answers(settings: Settings) -> str:
+    """Return a hash of whose account the answers are about, and of what else they depend on."""
+    parts = [__version__, settings.sandbox, settings.uses_platform, settings.org_id]
+    tokens = None
+    if not settings.sandbox:
+        # Nothing that can be guessed, such as the password: whoever reads the file could try guesses against a hash.
+        secrets = [secret and secret.get_secret_value() for secret in (settings.access_token, settings.platform_key)]
+        parts += [settings.upstream_url, settings.auth_url, settings.email, *secrets]
+        with suppress(OSError):  # without readable tokens, the answers come from another sign-in, or from none
+            tokens = read_bytes(settings.data_directory / CACHE_FILE_NAME)
+    return hashlib.sha256(json.dumps(parts).encode() + b"\n" + (tokens or b"")).hexdigest()
+
+
+def _close(records: Database, names: Names, callers: Callers, shared: SharedAnswers) -> None:
+    shared.remove_old()
     names.save()
     callers.save_uses()
     if records.is_open:

@@ -194,7 +194,7 @@ async def be_busy(world: World) -> None:
 async def all_answers(directory: Path, *, is_busy: bool) -> dict[str, str]:
     """Ask everything that the agent can ask, and return the answers, without the ids of this world."""
     sandbox, answers = Sandbox(directory / "sequence.sqlite"), {}
-    async with open_world(directory, sandbox, max_transfer_attempts_per_minute=1_000) as world:
+    async with open_world(directory, sandbox, max_transfer_attempts_per_minute=1_000, read_max_age_seconds=10) as world:
         key = add(world.gateway.records, "agent").key
         add(world.gateway.records, "other")
         apply_policy(world, NO_BREAKER, SEES, OTHER)

@@ -14,7 +14,7 @@ from pysequence_api.records import database, open_records
 from pysequence_api.records.database import Database
 from tests.policies import apply_text
 
-ATTEMPTS = 2_000
+ATTEMPTS = 400
 A_MONTH = timedelta(days=40)
 BUDGETS = """
 version = 1

@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 
 import anyio
-import httpx
 import pytest
 
 from pysequence_api.sandbox import KYC_ID, Sandbox, SandboxFileError
 from pysequence_api.sandbox.ledger import open_ledger
 from tests.sandbox.caller import Caller
-from tests.sandbox.conftest import FakeClock
+from tests.sandbox.conftest import FakeClock, in_process
 
 pytestmark = pytest.mark.anyio
 WORKER = """
@@ -115,15 +114,15 @@ async def test_the_file_persists_and_is_private(tmp_path: Path, clock: FakeClock
     token = first.issue_tokens().access_token
     assert modes(tmp_path, "kept.db*") == {0o600}
     again = Sandbox(path, clock=clock)
-    async with httpx.AsyncClient(transport=again.transport(), base_url="http://sandbox") as client:
-        caller = await Caller.signed_in(client)
+    async with in_process(again) as client:
+        caller = Caller.signed_in(client, again)
         caller.access_token = token
         assert (await caller.pay())["ok"]
     assert len(await _moved(first)) == 1
 
 
 async def _moved(sandbox: Sandbox) -> list[object]:
-    async with httpx.AsyncClient(transport=sandbox.transport(), base_url="http://sandbox") as client:
+    async with in_process(sandbox) as client:
         return list((await client.get("/sandbox/transfers")).json()["transfers"])
 
 

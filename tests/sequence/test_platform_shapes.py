@@ -156,7 +156,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples // 4)
 @given(status=st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 409, 418, 429, 500]), body=_json)
 def test_any_body_is_an_answer_or_one_of_our_errors(status: int, body: Any) -> None:
     answer = HttpAnswer(status, json.dumps(body).encode(), None, None)
@@ -168,7 +168,6 @@ def test_any_body_is_an_answer_or_one_of_our_errors(status: int, body: Any) -> N
             assert not certain or status in {400, 401, 403, 404, 429}
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=80))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     try:
