@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, Self
 
 from pysequence_api.clock import from_micros, to_micros
@@ -131,10 +132,11 @@ class Attempt:
 
     def as_row(self) -> tuple[Any, ...]:
         """Write a row of `COLUMNS`."""
-        return tuple(_stored(getattr(self, name)) for name in _NAMES)
+        return tuple(map(_stored, _VALUES(self)))
 
 
 _NAMES = tuple(field.name for field in fields(Attempt))
+_VALUES = attrgetter(*_NAMES)
 COLUMNS = ", ".join(_NAMES)
 
 
@@ -598,6 +600,7 @@ class Writer(Reader):
         """
         self.add_event(event)
         apply(self._connection, Line.model_validate(event.model_dump(mode="json", exclude_none=True)), policy_text)
+        self.__dict__.pop("_newest_policy", None)
 
     def note_uses(self, used: Mapping[bytes, datetime], every: timedelta) -> None:
         """Note when keys were used, by their SHA-256, unless a use of about that time is noted already."""
