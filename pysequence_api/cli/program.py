@@ -1,5 +1,6 @@
 """The frame of the program: the tree of commands, and how each error becomes a line and an exit code."""
 
+import gc
 import logging
 import os
 import shutil
@@ -205,6 +206,9 @@ def _load(target: str) -> TyperCommand:
     module, _, function = target.partition(":")
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command()(getattr(import_module(f"{__package__}.{module}"), function))
+    if not gc.isenabled():  # `cli.main` disabled it
+        gc.freeze()  # what was imported stays, and is never looked at
+        gc.enable()
     command = get_command(single)
     assert isinstance(command, TyperCommand)
     command.no_args_is_help = any(parameter.required for parameter in command.params)

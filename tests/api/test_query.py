@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.ids import SECOND_ORGANIZATION_ID
 from tests.world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]

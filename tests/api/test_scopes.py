@@ -432,7 +432,7 @@ def test_no_answer_names_what_may_not_be_seen(tmp_path_factory: pytest.TempPathF
             with portal.wrap_async_context_manager(world.http(key=key)) as client:
 
                 @given(reads=st.sets(st.sampled_from(sorted(known)), max_size=6), word=st.sampled_from(sorted(known)))
-                @settings(max_examples=max(4, settings.default.max_examples // 1_000), deadline=None, database=None)
+                @settings(max_examples=max(4, settings().max_examples // 1_000), deadline=None, database=None)
                 def check(reads: set[str], word: str) -> None:
                     apply(world, policy(reads))
                     hidden = {text for one, pair in known.items() if one not in reads for text in pair}

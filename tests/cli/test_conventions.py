@@ -16,6 +16,21 @@ from tests.cli.commands import UNUSED_PORT, call, draw
 from tests.processes import Environment, environment, run_process, start_on_terminal, without_escapes
 
 HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright", "prometheus_client"}
+LOOKING = HEAVY | {
+    *("anyio", "filelock", "jwt", "cryptography", "tomllib"),
+    *(f"pysequence_api.{name}" for name in ("gateway", "sequence", "sandbox", "account")),
+    *(f"pysequence_api.safeguards.{name}" for name in ("policy", "decide", "transfers")),
+    *(f"pysequence_api.records.{name}" for name in ("takeover", "old_files", "check", "callers")),
+}
+"""What commands do without that only look at the records."""
+READING = {
+    *("fastapi", "uvicorn", "h11", "httpcore", "jwt", "cryptography", "playwright"),
+    *("pysequence_api.sequence.platform.client", "pysequence_api.sequence.sign_in.service"),
+    *("pysequence_api.sandbox.server", "pysequence_api.sandbox.platform.api", "pysequence_api.records.takeover"),
+}
+"""What commands do without that read the simulated Sequence of their own process, through GraphQL."""
+READING_AGAIN = READING | {"ariadne", "graphql", "starlette", "pysequence_api.sandbox.application"}
+"""What they do without, too, if the answer of an earlier command is used again."""
 LIGHT = {
     "--help": 0,
     "audit tail": 0,
@@ -39,7 +54,9 @@ for command in sys.argv[1:]:
     try:
         app(command.split())
     except SystemExit as ended:
-        after.append([command, ended.code, sorted({name.partition(".")[0] for name in sys.modules})])
+        loaded = {name.partition(".")[0] for name in sys.modules}
+        loaded |= {name for name in sys.modules if name.startswith("pysequence_api.")}
+        after.append([command, ended.code, sorted(loaded)])
 print(json.dumps(after), file=sys.stderr)
 """
 Path_ = tuple[str, ...]
@@ -104,19 +121,29 @@ def test_help_fits_the_window(sandbox: Environment, columns: int) -> None:
     assert max(map(len, prose[1:])) <= columns
 
 
-def test_commands_without_upstream_calls_load_no_http_client_and_the_frame_loads_no_libraries(tmp_path: Path) -> None:
+def test_commands_load_only_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_READ_MAX_AGE_SECONDS", "3600")
+    call("pods")
+    with monkeypatch.context() as without_sandbox:
+        without_sandbox.delenv("SEQUENCE_SANDBOX")
+        call("freeze", "--reason", "test")  # makes the database
     # In one process, one after the other: a module that one of them loads stays loaded.
-    words = (*FRAME, *LIGHT, "SEQUENCE_SANDBOX=1", *LIGHT)
+    reads = ("pods", "pods --fresh")
+    words = (*FRAME, *LIGHT, "SEQUENCE_SANDBOX=1", *LIGHT, "SEQUENCE_READ_MAX_AGE_SECONDS=3600", *reads)
     command = (sys.executable, "-c", REPORT_LOADED_MODULES)
     result = run_process(environment(tmp_path), *words, command=command)
     after = json.loads(result.stderr.splitlines()[-1])
-    frame, light = after[: len(FRAME)], after[len(FRAME) :]
+    frame, light, (again, fresh) = after[: len(FRAME)], after[len(FRAME) : -len(reads)], after[-len(reads) :]
     for command, _, loaded in frame:
         assert {"rich", "pydantic", "pydantic_settings", "anyio", *HEAVY}.isdisjoint(loaded), command
     assert [(command, code) for command, code, _ in light] == [*LIGHT.items()] * 2, result.stderr
     for command, _, loaded in light:
         assert "typer" in loaded
-        assert HEAVY.isdisjoint(loaded), command
+        assert LOOKING & {*loaded} == set(), command
+    assert (again[1], fresh[1]) == (0, 0), result.stderr
+    assert READING_AGAIN & {*again[2]} == set()
+    assert READING & {*fresh[2]} == set()
+    assert {"ariadne", "pysequence_api.sandbox.application"} <= {*fresh[2]}
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ from pysequence_api.sequence.transport import HttpAnswer
 from pysequence_api.settings import Settings
 from pysequence_api.text import mask_number, plain_text
 
-IS_LONG = settings.default.max_examples > settings.get_profile("suite").max_examples
-EXAMPLES = settings(max_examples=settings.default.max_examples if IS_LONG else 25)
+IS_LONG = settings().max_examples > settings.get_profile("suite").max_examples
+EXAMPLES = settings(max_examples=settings().max_examples if IS_LONG else 25)
 """A few new ones in each run."""
 NAMES = sorted({name for document in DOCUMENTS.values() for name in re.findall(r"\b[a-z]\w+", str(document))})
 """The fields of Sequence's answers, and more words."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
-from pysequence_api.sandbox.household import SECOND_KYC_ID, SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.ids import SECOND_KYC_ID, SECOND_ORGANIZATION_ID
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import START_SECONDS, FakeClock
 from tests.sandbox.published import (

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import anyio
@@ -13,6 +12,7 @@ from pysequence_api.sandbox import KYC_ID, Sandbox, SandboxFileError
 from pysequence_api.sandbox.ledger import open_ledger
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import FakeClock, in_process
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 WORKER = """
@@ -37,7 +37,7 @@ with open_ledger(path, time.time) as ledger:
 
 def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", WORKER, str(path)],
+        [*python(), "-c", WORKER, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from pysequence_api.sandbox import KYC_ID, PLATFORM_KEY, PLATFORM_PATH, KeyPermissions, Sandbox
-from pysequence_api.sandbox.household import ORGANIZATION_ID, ORGANIZATIONS, SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.household import ORGANIZATIONS
+from pysequence_api.sandbox.ids import ORGANIZATION_ID, SECOND_ORGANIZATION_ID
 from pysequence_api.sandbox.platform.errors import PlatformErrorCode
 from tests.sandbox.caller import Caller
 from tests.sandbox.conftest import START_SECONDS, FakeClock, in_process, over_tcp

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import anyio
@@ -13,6 +12,7 @@ import pytest
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sandbox.server import serve
 from tests.sandbox.conftest import over_tcp, served
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 PROGRAM = """
@@ -31,7 +31,7 @@ anyio.run(main)
 
 def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM, str(path)],
+        [*python(), "-c", PROGRAM, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ import pytest
 from pysequence_api.errors import NotAuthorizedError
 from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox
-from pysequence_api.sandbox.household import stable_id
+from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from tests.sequence.platform_world import PlatformWorld, open_platform_world, serve_sandbox
 from tests.world import DESTINATION, SOURCE, DataDirectory, World, serving, urls_of, world_settings

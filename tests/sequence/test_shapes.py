@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pysequence_api.errors import GatewayError, NotFoundError, RefusedError, UnreadableAnswerError
@@ -221,7 +221,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=settings().max_examples * 2 // 5)
 @given(data=objects_of(JSON), operation=st.sampled_from(sorted(PARSERS)))
 def test_any_answer_ends_in_a_result_or_a_gateway_error(data: dict[str, Any], operation: str) -> None:
     with suppress(GatewayError):
@@ -287,7 +286,6 @@ def test_plain_text(text: str, plain: str) -> None:
     assert plain_text(text, secrets=["a-known-secret", "is"]) == plain
 
 
-@settings(max_examples=settings().max_examples * 2 // 5)
 @given(text=st.text(max_size=3000), limit=st.integers(20, 300))
 def test_plain_text_is_one_short_printable_line(text: str, limit: int) -> None:
     plain = plain_text(text, limit)
