@@ -30,6 +30,11 @@ def called_by(caller: str) -> Iterator[None]:
         _caller.reset(token)
 
 
+def name_caller(caller: str) -> None:
+    """Name the caller of the requests made from now on, until the end of `measured`."""
+    _caller.set(caller)
+
+
 def current_caller() -> str:
     """Return who makes the current request: a caller's name, or `GATEWAY`."""
     return _caller.get()
@@ -149,10 +154,11 @@ _upstream_wait: ContextVar[UpstreamWait | None] = ContextVar("upstream_wait", de
 def measured() -> Iterator[UpstreamWait]:
     """Measure how long the code inside waits for Sequence, including the tasks that it starts."""
     upstream_wait = UpstreamWait()
-    token = _upstream_wait.set(upstream_wait)
+    token, caller_token = _upstream_wait.set(upstream_wait), _caller.set(GATEWAY)
     try:
         yield upstream_wait
     finally:
+        _caller.reset(caller_token)
         _upstream_wait.reset(token)
 
 
