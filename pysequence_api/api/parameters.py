@@ -2,22 +2,21 @@
 
 import re
 from datetime import date
+from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request, Response, params
+from fastapi import Depends, Path, Query, Request, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.datastructures import MutableHeaders
 
 from pysequence_api.account.scoped import ScopedReads
 from pysequence_api.gateway import Access, Gateway
 from pysequence_api.models import PartyId
 from pysequence_api.records.callers import Caller
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.web.head import caller_of, header_values
+from pysequence_api.web.head import caller_of, header_values, tell_age
 
 MAX_NAME_CHARACTERS = 1000
-AGE_HEADER = "Age"
 _NO_CACHE = {b"no-cache", b"no-store", b"max-age=0"}
 _ACCESS_STATE = "access"
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -87,26 +86,19 @@ async def _caller(request: Request) -> Caller:
 RequestCaller = Annotated[Caller, Depends(_caller)]
 
 
-async def _reads(request: Request, response: Response) -> ScopedReads:
-    return reads_of(request, response.headers)
+async def _reads(request: Request) -> ScopedReads:
+    return reads_of(request)
 
 
-def reads_of(request: Request, headers: MutableHeaders | dict[str, str]) -> ScopedReads:
-    """Return what reads the account for the caller of a request.
-
-    Args:
-        request: the request.
-        headers: gets the age of the answer.
+def reads_of(request: Request) -> ScopedReads:
+    """Return what reads the account for the caller of a request. The answer tells its age.
 
     Raises:
         CallerExpiredError: the time of the caller is over.
+        SafeguardsUnavailableError: the policy cannot be read.
     """
-
-    def tell_age(age_seconds: float) -> None:
-        headers[AGE_HEADER] = str(max(int(age_seconds), int(headers.get(AGE_HEADER, "0"))))
-
     again = not _is_no_cache(request)
-    return gateway_of(request).reads_of(access_of(request), again=again, on_age=tell_age)
+    return gateway_of(request).reads_of(access_of(request), again=again, on_age=partial(tell_age, request))
 
 
 def _is_no_cache(request: Request) -> bool:

@@ -1,6 +1,7 @@
 """What is known of the attempts, for people and programs: the limits of today, and one attempt."""
 
 from datetime import date
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +32,11 @@ class Result(BaseModel):
 
     # Every field is in every answer, also one that is null.
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True, defer_build=True)
+
+    @cached_property
+    def as_json(self) -> bytes:
+        """This as JSON, encoded once."""
+        return self.model_dump_json().encode()
 
 
 class UnsettledAttempt(Result):

@@ -12,6 +12,7 @@ from pysequence_api.web.connections import CONNECTION_STATE, Connection
 CALLER_STATE = "caller"
 FIELDS_STATE = "fields"
 FAILURE_STATE = "failure"
+_AGE_STATE = "age"
 
 
 class Head:
@@ -51,6 +52,11 @@ class Head:
     def failure(self) -> Exception | None:
         """What stopped a route of the application."""
         return self._state.get(FAILURE_STATE)
+
+    @property
+    def age_seconds(self) -> int | None:
+        """How old the answer is; ``None`` if it is new."""
+        return self._state.get(_AGE_STATE)
 
     @property
     def route(self) -> str | None:
@@ -99,3 +105,9 @@ def header_values(request: Request, name: bytes) -> Sequence[bytes]:
     """
     fields: dict[bytes, list[bytes]] = request.scope["state"][FIELDS_STATE]
     return fields.get(name, ())
+
+
+def tell_age(request: Request, age_seconds: float) -> None:
+    """Tell how old an answer is: as old as the oldest part of it. An error does not tell it."""
+    state = request.scope["state"]
+    state[_AGE_STATE] = max(int(age_seconds), state.get(_AGE_STATE, 0))

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Protocol
@@ -21,6 +21,8 @@ from pysequence_api.web.keyless import keyless
 
 REQUEST_ID_HEADER = b"x-request-id"
 REQUEST_ID_BYTES = 16
+AGE_HEADER = b"age"
+FIRST_ERROR = 400
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH_CHARACTERS = 200
 MAX_LOGGED_METHOD_CHARACTERS = 20
@@ -151,7 +153,7 @@ class RequestLog:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, answer.request_id.encode())]
+                message["headers"] = [*message.get("headers", ()), *_more_headers(head, answer)]
             await send(message)
 
         try:
@@ -212,6 +214,12 @@ class KeepFailure:
             await self._app(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - `RequestLog` raises it again
             scope["state"][FAILURE_STATE] = error
+
+
+def _more_headers(head: Head, answer: _Answer) -> Iterator[tuple[bytes, bytes]]:
+    yield REQUEST_ID_HEADER, answer.request_id.encode()
+    if (age_seconds := head.age_seconds) is not None and answer.status < FIRST_ERROR:
+        yield AGE_HEADER, b"%d" % age_seconds
 
 
 def _request_id(given: Sequence[bytes], key: str | None) -> str:
