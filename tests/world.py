@@ -32,6 +32,7 @@ from pysequence_api.safeguards.status import AttemptStatus, read_attempt
 from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 from pysequence_api.sandbox import CLIENT_ID, KYC_ID, ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox
 from pysequence_api.sandbox.faults import Fault
+from pysequence_api.sandbox.household import ORGANIZATIONS
 from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sandbox.server import serve
 from pysequence_api.sequence.client import Upstream
@@ -345,6 +346,7 @@ async def open_world(
             sandbox, world_settings(directory, sandbox, **settings), DataDirectory(directory), resends=resends
         )
         stack.push_async_callback(world.aclose)
-        gateway = await world.open_process()
-        world.pod_ids = {pod.name or "": pod.id for pod in await gateway.client.pods()}
+        await world.open_process()
+        shown = ORGANIZATIONS if world.upstream is Upstream.GRAPHQL else ORGANIZATIONS[:1]
+        world.pod_ids = {pod.name: pod.id for organization in shown for pod in organization.pods}
         yield world

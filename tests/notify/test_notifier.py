@@ -142,6 +142,7 @@ async def test_approvals_and_changes_of_the_owners_secrets_are_told(
     add(gateway.records, BOT.name)
     apply_rules(world)
     with receiving() as receiver:
+        await gateway.client.pods()  # whose names the messages use
         await receiver.wait_for(lambda: known_names(gateway.records))
         async with telling(world, receiver.url):
             gateway.owner.set_code(TOTP_SECRET, code_now(world))

@@ -43,6 +43,7 @@ async def test_an_answer_without_a_date_says_nothing(world: World) -> None:
 async def test_a_clock_that_is_set_is_noticed_without_another_answer(
     world: World, traveller: time_machine.Traveller
 ) -> None:
+    await world.gateway.client.pods()
     assert abs(world.gateway.client.clock_offset_seconds or 0) < 5
     traveller.shift(86_400)
     assert abs(world.gateway.client.clock_offset_seconds or 0) > 86_000
