@@ -73,10 +73,12 @@ class Access:
     Attributes:
         caller: who asks.
         policy: the policy; ``None`` if there is none.
+        records: the state of the records at that moment; see `Moment`.
     """
 
     caller: Caller
     policy: Policy | None
+    records: str | None
 
     def require(self, scope: Scope) -> None:
         """Check that the caller may do something.
@@ -161,11 +163,11 @@ class Gateway:
             CallerExpiredError: the time of the caller is over.
             SafeguardsUnavailableError: the policy cannot be read.
         """
-        policy = self.policy.get()
-        error = expired(policy, caller.name, self.records.now())
+        now = self.policy.now()
+        error = expired(now.policy, caller.name, self.records.now())
         if error is not None:
             raise error
-        return Access(caller, policy)
+        return Access(caller, now.policy, now.records)
 
     def may(self, caller: Caller, scope: Scope) -> bool:
         """Say whether a caller has a scope."""
@@ -216,7 +218,8 @@ class Gateway:
             again: whether an answer that is young enough may be used again.
             on_age: called with the age in seconds of each answer that is used again.
         """
-        return ScopedReads(self.client, _view(access.policy, access.caller), self.fresh, again, on_age)
+        view = _view(access.policy, access.caller)
+        return ScopedReads(self.client, view, self.fresh, access.records, again, on_age)
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today.
@@ -297,7 +300,7 @@ async def open_gateway(
             transfers,
             Previewer(client, transfers, records, max_cents, settings.default_organization_id),
             Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
-            FreshReads(settings.read_max_age_seconds, lambda: _state_of(records)),
+            FreshReads(settings.read_max_age_seconds),
             follow_up,
             records,
             names,
@@ -362,14 +365,6 @@ async def _keep_copies(records: Database, names: Names, callers: Callers) -> Non
         if records.is_open and time.monotonic() - synced_at >= SYNC_SECONDS:
             synced_at = time.monotonic()
             await anyio.to_thread.run_sync(_sum_up_and_sync, records)
-
-
-def _state_of(records: Database) -> str | None:
-    """Return what changes with every step of a transfer, in every process; ``None`` if it cannot be read."""
-    try:
-        return records.read_kept("audit head", lambda reader: reader.audit_head()) or ""
-    except SafeguardsUnavailableError:
-        return None
 
 
 def _sum_up_and_sync(records: Database) -> None:

@@ -22,7 +22,7 @@ class Fresh(Generic[T]):
     Attributes:
         value: what was read.
         read_at_seconds: when, by a monotonic clock.
-        records: the state of the records when the read began.
+        records: the state of the records before the read began.
     """
 
     value: T
@@ -47,19 +47,11 @@ class FreshReads:
 
     Args:
         max_age_seconds: how old an answer may be; 0 reuses none.
-        records: returns the state of the records, which every step of a transfer in any process changes; ``None`` if
-            they cannot be read, and then no answer is reused.
         clock_seconds: a monotonic clock.
     """
 
-    def __init__(
-        self,
-        max_age_seconds: float,
-        records: Callable[[], str | None],
-        clock_seconds: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, max_age_seconds: float, clock_seconds: Callable[[], float] = time.monotonic) -> None:
         self._max_age_seconds = max_age_seconds
-        self._records = records
         self._clock_seconds = clock_seconds
         self._answers: OrderedDict[Hashable, Fresh[Any]] = OrderedDict()
 
@@ -68,25 +60,27 @@ class FreshReads:
         return self._clock_seconds() - answer.read_at_seconds
 
     async def read(
-        self, key: Hashable, read: Callable[[], Awaitable[T]], *, again: bool = True
+        self, key: Hashable, read: Callable[[], Awaitable[T]], records: str | None, *, again: bool = True
     ) -> tuple[Fresh[T], bool]:
         """Return a recent answer or read a new one, and whether it is reused.
 
         Args:
             key: equal for equal reads.
             read: asks Sequence.
+            records: the state of the records when the request of the caller began, which every step of a transfer in
+                any process changes; ``None`` if they cannot be read, and then no answer is reused. A transfer that
+                begins later runs beside this request, which may miss it. The answer is kept for the older state.
             again: whether an answer may be reused.
 
         Raises:
             GatewayError: reading failed. Failures are not kept, and neither are answers with gaps.
         """
-        records = self._records() if self._max_age_seconds else None
         known = self._answers.get(key)
         if again and known is not None and known.records == records and self.age_seconds(known) < self._max_age_seconds:
             return cast(Fresh[T], known), True
         value = await read()
         answer = Fresh(value, self._clock_seconds(), records or "")
-        if records is not None and getattr(value, "complete", True):
+        if records is not None and self._max_age_seconds and getattr(value, "complete", True):
             self._answers[key] = answer
             self._answers.move_to_end(key)
             if len(self._answers) > MAX_ANSWERS:

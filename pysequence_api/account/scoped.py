@@ -133,6 +133,7 @@ class ScopedReads:
         client: reads everything.
         view: what the caller may see.
         fresh: answers that are young enough to be used again.
+        records: the state of the records when the request of the caller began; see `FreshReads.read`.
         again: whether they may be used for this caller.
         on_age: called with the age in seconds of each answer that is used again.
     """
@@ -140,6 +141,7 @@ class ScopedReads:
     client: SequenceClient
     view: View
     fresh: FreshReads
+    records: str | None
     again: bool = True
     on_age: Callable[[float], None] = ignore_age
 
@@ -317,7 +319,7 @@ class ScopedReads:
 
     async def _answer(self, key: Hashable, read: Callable[[], Awaitable[_A]]) -> Fresh[_A]:
         """Read, or use an answer again. The key names all that the answer depends on."""
-        answer, is_used_again = await self.fresh.read(key, read, again=self.again)
+        answer, is_used_again = await self.fresh.read(key, read, self.records, again=self.again)
         if is_used_again:
             self.on_age(self.fresh.age_seconds(answer))
         return answer

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.records.attempts import Reader
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import GrantReader
 from pysequence_api.safeguards.policy import Policy, PolicyError, parse_policy
@@ -30,6 +31,20 @@ class CurrentPolicy:
     policy: Policy
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a request has to know of the records, looked up at once.
+
+    Attributes:
+        policy: the policy in force; the last one that was known, if the records cannot be read.
+        records: the state of the records, which every step of a transfer changes, in every process; ``None`` if they
+            cannot be read.
+    """
+
+    policy: Policy | None
+    records: str | None
+
+
 class PolicyInForce:
     """The policy in force, for reads, which go on where the records cannot be read.
 
@@ -41,13 +56,27 @@ class PolicyInForce:
         self._records = records
         self._current: CurrentPolicy | PolicyError | None = None
 
-    def get(self) -> Policy | None:
-        """Return the policy; the last one that this process knew, if the records cannot be read now."""
+    def now(self) -> Moment:
+        """Look the policy up, and the state of the records.
+
+        Raises:
+            SafeguardsUnavailableError: the policy is not one.
+        """
+        head: str | None = None
         with suppress(SafeguardsUnavailableError):
-            self._current = self._records.read_kept("policy", _current_or_error)
+            # Each question costs calls to the system, to see whether the database changed: these two are one.
+            self._current, head = self._records.read_kept("policy", _policy_and_head)
         if isinstance(self._current, PolicyError):
             raise _unreadable(self._current)
-        return None if self._current is None else self._current.policy
+        return Moment(None if self._current is None else self._current.policy, head)
+
+    def get(self) -> Policy | None:
+        """Return the policy; see `now`."""
+        return self.now().policy
+
+
+def _policy_and_head(reader: Reader) -> tuple[CurrentPolicy | PolicyError | None, str]:
+    return _current_or_error(reader), reader.audit_head() or ""
 
 
 def policy_in_force(reader: GrantReader) -> Policy | None:

@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysequence_api.errors import Code
-from pysequence_api.sequence.telemetry import UpstreamWait, measured
+from pysequence_api.sequence.telemetry import UpstreamWait
 from pysequence_api.text import KEY_PREFIX, without_keys
 from pysequence_api.web.head import FAILURE_STATE, Head
-from pysequence_api.web.keyless import keyless
+from pysequence_api.web.keyless import Keyless
 
 REQUEST_ID_HEADER = b"x-request-id"
 REQUEST_ID_BYTES = 16
@@ -140,7 +140,7 @@ class RequestLog:
         started_seconds = time.perf_counter()
         head = Head(scope)
         answer = _Answer(_request_id(head.all(REQUEST_ID_HEADER), self._key))
-        with keyless(), measured() as upstream:
+        with Keyless(), UpstreamWait() as upstream:
             self._running += 1
             try:
                 await self._answer(head, answer, receive, send)

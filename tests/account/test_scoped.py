@@ -26,9 +26,8 @@ async def world(tmp_path: Path, upstream: str) -> AsyncIterator[World]:
 
 
 def reads_of(world: World, *names: str) -> ScopedReads:
-    return ScopedReads(
-        world.gateway.client, View(frozenset(f"POD:{world.pod_ids[name]}" for name in names)), world.gateway.fresh
-    )
+    view = View(frozenset(f"POD:{world.pod_ids[name]}" for name in names))
+    return ScopedReads(world.gateway.client, view, world.gateway.fresh, records="")
 
 
 def organization_of(world: World) -> str:
