@@ -77,7 +77,7 @@ class FreshReads:
         """
         known = self._answers.get(key)
         if again and known is not None and known.records == records and self.age_seconds(known) < self._max_age_seconds:
-            return cast(Fresh[T], known), True
+            return cast("Fresh[T]", known), True
         value = await read()
         answer = Fresh(value, self._clock_seconds(), records or "")
         if records is not None and self._max_age_seconds and getattr(value, "complete", True):

@@ -1,8 +1,7 @@
 """The policy in force, as the database has it, read once for each version."""
 
 import logging
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.attempts import Reader
@@ -54,7 +53,7 @@ class PolicyInForce:
 
     def __init__(self, records: Database) -> None:
         self._records = records
-        self._current: CurrentPolicy | PolicyError | None = None
+        self._last: Moment | PolicyError = Moment(None, None)
 
     def now(self) -> Moment:
         """Look the policy up, and the state of the records.
@@ -62,21 +61,25 @@ class PolicyInForce:
         Raises:
             SafeguardsUnavailableError: the policy is not one.
         """
-        head: str | None = None
-        with suppress(SafeguardsUnavailableError):
+        try:
             # Each question costs calls to the system, to see whether the database changed: these two are one.
-            self._current, head = self._records.read_kept("policy", _policy_and_head)
-        if isinstance(self._current, PolicyError):
-            raise _unreadable(self._current)
-        return Moment(None if self._current is None else self._current.policy, head)
+            found = self._last = self._records.read_kept("policy", _look)
+        except SafeguardsUnavailableError:
+            found = self._last if isinstance(self._last, PolicyError) else replace(self._last, records=None)
+        if isinstance(found, PolicyError):
+            raise _unreadable(found)
+        return found
 
     def get(self) -> Policy | None:
         """Return the policy; see `now`."""
         return self.now().policy
 
 
-def _policy_and_head(reader: Reader) -> tuple[CurrentPolicy | PolicyError | None, str]:
-    return _current_or_error(reader), reader.audit_head() or ""
+def _look(reader: Reader) -> Moment | PolicyError:
+    current = _current_or_error(reader)
+    if isinstance(current, PolicyError):
+        return current
+    return Moment(None if current is None else current.policy, reader.audit_head() or "")
 
 
 def policy_in_force(reader: GrantReader) -> Policy | None:
