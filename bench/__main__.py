@@ -64,4 +64,5 @@ def _number(kind: type[float], least: float, most: float) -> Callable[[str], flo
     return read
 
 
-main()
+if __name__ == "__main__":
+    main()

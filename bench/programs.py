@@ -43,7 +43,7 @@ def measure(directory: Path, rounds: int) -> Iterator[Row]:
         ("`--help`", "--help", f"`{OF_RICH}`", OF_RICH, 0.9),
         ("`limits show`", "limits show", table, A_TABLE, 1.5),
         ("`audit tail`", "audit tail", table, A_TABLE, 1.5),
-        ("`pods` in the sandbox", "pods", f"`{OF_TYPER}`", OF_TYPER, 5),
+        ("`pods` in the sandbox", "pods --fresh", f"`{OF_TYPER}`", OF_TYPER, 5),
     ):
         mine, theirs = in_turn(
             rounds,

@@ -101,6 +101,10 @@ async def _counts(directory: Path, url: str, variables: dict[str, str]) -> Async
         how = "upstream requests, pacing as in production"
         second = await count() - before
         yield Row("a second read within ten seconds", how, f"{second}", "", second, 0)
+        before = await count()
+        await terminal()
+        kept = await count() - before
+        yield Row("`pods` in the terminal after a read of the server", how, f"{kept}", "", kept, 0)
         yield Row(
             f"{READS} reads at once of {len(ROUTES)} routes, and two terminals",
             how,

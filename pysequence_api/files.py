@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from pysequence_api.errors import LockTimeoutError, SettingsError
 
 LOCK_TIMEOUT_SECONDS = 10.0
@@ -107,21 +105,6 @@ def _is_private_group(group_id: int, user_id: int) -> bool:
     except KeyError:
         return False  # a group or user without a name, as in a container: nothing is known of its members
     return group.gr_gid == user.pw_gid and set(group.gr_mem) <= {user.pw_name} and group.gr_name == user.pw_name
-
-
-def new_lock(path: Path, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> FileLock:
-    """Make a lock object on a file, for one hold.
-
-    It never falls back to a lock file that would outlive its process; on a file system without ``flock`` it fails.
-    """
-    return FileLock(
-        path,
-        timeout=timeout_seconds,
-        mode=OWNER_ONLY,
-        poll_interval=LOCK_POLL_SECONDS,
-        fallback_to_soft=False,
-        preserve_lock_file=True,
-    )
 
 
 @contextmanager

@@ -1,24 +1,30 @@
 """Puts the client, the records and the safeguards together. Opened once, closed once."""
 
 import asyncio
+import hashlib
 import json
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import httpx
 from pydantic import SecretStr
 
+from pysequence_api import __version__
 from pysequence_api.account.fresh import FreshReads
 from pysequence_api.account.preview import Preview, Previewer, Sight
 from pysequence_api.account.scoped import ScopedReads, View, ignore_age
+from pysequence_api.account.shared import SharedAnswers
 from pysequence_api.clock import Clock, utc_now
-from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError, SettingsError
-from pysequence_api.files import locked, prepare_directory, replace_atomically
+from pysequence_api.errors import InvalidRequestError, SafeguardsUnavailableError
+from pysequence_api.files import prepare_directory, read_bytes
 from pysequence_api.models import Accounts, TransferOrder
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import DEFAULT_CALLER
@@ -27,28 +33,32 @@ from pysequence_api.records.callers import Caller, Callers
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import Names
 from pysequence_api.safeguards.asking import expire
-from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.caller_status import CallerLimits, read_caller_limits
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.judge import is_free
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Policy, Scope
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.scopes import expired, missing_scope, sees_everything
-from pysequence_api.safeguards.status import CallerLimits, Limits, read_caller_limits, read_limits
+from pysequence_api.safeguards.status import Limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
-from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from pysequence_api.sequence.platform.client import NO_SIGN_IN, PlatformSequenceClient
-from pysequence_api.sequence.sign_in.service import SignIn
-from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME, LOCK_FILE_NAME
+from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
 from pysequence_api.settings import Settings, variable
+
+if TYPE_CHECKING:
+    from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
+    from pysequence_api.sequence.platform.client import PlatformSequenceClient
+    from pysequence_api.sequence.sign_in.service import SignIn
 
 SANDBOX_DATABASE_NAME = "sequence.sqlite"
 REAL_SETTINGS = (
     "graphql_url",
     "auth_url",
+    "auth0_client_id",
     "app_url",
     "access_token",
     "email",
@@ -221,6 +231,15 @@ class Gateway:
         view = _view(access.policy, access.caller)
         return ScopedReads(self.client, view, self.fresh, access.records, again, on_age)
 
+    def reads_of_owner(self, *, again: bool, on_age: Callable[[float], None]) -> ScopedReads:
+        """Return what reads the account for the owner's terminal: everything, also if the policy cannot be read.
+
+        Args:
+            again: whether an answer that is young enough may be used again.
+            on_age: called with the age in seconds of each answer that is used again.
+        """
+        return ScopedReads(self.client, View(), self.fresh, _state_of(self.records), again, on_age)
+
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today.
 
@@ -270,12 +289,12 @@ async def open_gateway(
     records = open_records(directory, clock)
     names, callers = Names(records), Callers(records)
     max_cents = MaxCents.of(settings)
+    shared = SharedAnswers(directory, settings.read_max_age_seconds, partial(_source_of_answers, settings))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(anyio.to_thread.run_sync, _close_records, records, names, callers)
+        stack.push_async_callback(anyio.to_thread.run_sync, _close, records, names, callers, shared)
         if settings.sandbox and transport is None:
             settings, transport = await stack.enter_async_context(_open_sandbox(settings, directory))
-        upstream = PlatformSequenceClient if settings.uses_platform else GraphQLSequenceClient
-        client: SequenceClient = upstream.open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
+        client = _client_of(settings).open(settings, directory, transport, on_name=names.learn, is_owner=is_owner)
         stack.push_async_callback(client.aclose)
         follow_up = FollowUp(client, records, grace_seconds=settings.reconcile_grace_seconds, clock=clock)
         owner = Owner(records, settings.owner_totp)
@@ -300,7 +319,7 @@ async def open_gateway(
             transfers,
             Previewer(client, transfers, records, max_cents, settings.default_organization_id),
             Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
-            FreshReads(settings.read_max_age_seconds),
+            FreshReads(settings.read_max_age_seconds, shared),
             follow_up,
             records,
             names,
@@ -314,7 +333,7 @@ async def open_gateway(
 
 
 @asynccontextmanager
-async def open_sign_in(settings: Settings, debug_directory: Path | None = None) -> AsyncIterator[SignIn]:
+async def open_sign_in(settings: Settings, debug_directory: Path | None = None) -> AsyncIterator["SignIn"]:
     """Open signing in alone, without the account behind it.
 
     Args:
@@ -326,6 +345,8 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
         SettingsError: the data directory, or ``SEQUENCE_TOTP``, cannot be used.
     """
     if settings.uses_platform:
+        from pysequence_api.sequence.platform.client import NO_SIGN_IN  # noqa: PLC0415
+
         raise InvalidRequestError(
             f"{NO_SIGN_IN} {variable('platform_key')} is all that it needs. Signing in is for"
             f" {variable('upstream')}=graphql."
@@ -335,6 +356,8 @@ async def open_sign_in(settings: Settings, debug_directory: Path | None = None) 
             f"The simulated Sequence in this process needs no signing in. Leave {variable('sandbox')} unset for the"
             " real one; `sandbox serve` runs one with pages to sign in at."
         )
+    from pysequence_api.sequence.sign_in.service import SignIn  # noqa: PLC0415 - few commands sign in
+
     prepare_directory(settings.data_directory)
     sign_in = SignIn.open(settings, settings.data_directory, debug_directory)
     try:
@@ -367,6 +390,14 @@ async def _keep_copies(records: Database, names: Names, callers: Callers) -> Non
             await anyio.to_thread.run_sync(_sum_up_and_sync, records)
 
 
+def _state_of(records: Database) -> str | None:
+    """Return what changes with every step of a transfer, in every process; ``None`` if it cannot be read."""
+    try:
+        return records.read(lambda reader: reader.audit_head()) or ""
+    except SafeguardsUnavailableError:
+        return None
+
+
 def _sum_up_and_sync(records: Database) -> None:
     try:
         if records.read(lambda reader: reader.repeated_rejections()):
@@ -378,7 +409,21 @@ def _sum_up_and_sync(records: Database) -> None:
         log.error("%s", error)
 
 
-def _close_records(records: Database, names: Names, callers: Callers) -> None:
+def _source_of_answers(settings: Settings) -> str:
+    """Return a hash of whose account the answers are about, and of what else they depend on."""
+    parts = [__version__, settings.sandbox, settings.uses_platform, settings.org_id]
+    tokens = None
+    if not settings.sandbox:
+        # Nothing that can be guessed, such as the password: whoever reads the file could try guesses against a hash.
+        secrets = [secret and secret.get_secret_value() for secret in (settings.access_token, settings.platform_key)]
+        parts += [settings.upstream_url, settings.auth_url, settings.email, *secrets]
+        with suppress(OSError):  # without readable tokens, the answers come from another sign-in, or from none
+            tokens = read_bytes(settings.data_directory / CACHE_FILE_NAME)
+    return hashlib.sha256(json.dumps(parts).encode() + b"\n" + (tokens or b"")).hexdigest()
+
+
+def _close(records: Database, names: Names, callers: Callers, shared: SharedAnswers) -> None:
+    shared.remove_old()
     names.save()
     callers.save_uses()
     if records.is_open:
@@ -388,38 +433,36 @@ def _close_records(records: Database, names: Names, callers: Callers) -> None:
         records.close()
 
 
+def _client_of(settings: Settings) -> "type[GraphQLSequenceClient | PlatformSequenceClient]":
+    """Return the client of the API that is used. The other one is not loaded."""
+    if settings.uses_platform:
+        from pysequence_api.sequence.platform.client import PlatformSequenceClient  # noqa: PLC0415
+
+        return PlatformSequenceClient
+    from pysequence_api.sequence.graphql.client import GraphQLSequenceClient  # noqa: PLC0415
+
+    return GraphQLSequenceClient
+
+
 @asynccontextmanager
 async def _open_sandbox(
     settings: Settings, directory: Path
 ) -> AsyncIterator[tuple[Settings, httpx.AsyncBaseTransport]]:
-    """Run the simulated Sequence in this process, with a token for it in the sandbox's own cache."""
-    from pysequence_api import sandbox  # noqa: PLC0415 - a GraphQL engine, which real money does not need
+    """Run the simulated Sequence in this process, from the first request on."""
+    from pysequence_api.sandbox import ids  # noqa: PLC0415 - real money does without
+    from pysequence_api.sandbox.in_process import InProcessSandbox  # noqa: PLC0415
 
+    access_token = secrets.token_urlsafe()
+    # The transport answers every address; what is set for the real account stays out of it.
+    values = {name: Settings.model_fields[name].default for name in REAL_SETTINGS} | {
+        "org_id": settings.org_id or (None if settings.uses_platform else ids.ORGANIZATION_ID),
+        "kyc_id": settings.kyc_id or ids.KYC_ID,
+        "upstream": "platform" if settings.uses_platform else "graphql",
+        "access_token": SecretStr(access_token),
+        "platform_key": SecretStr(ids.PLATFORM_KEY),
+    }
+    simulated = InProcessSandbox(directory / SANDBOX_DATABASE_NAME, access_token)
     try:
-        simulated = await anyio.to_thread.run_sync(sandbox.Sandbox, directory / SANDBOX_DATABASE_NAME)
-    except sandbox.SandboxFileError as error:
-        raise SettingsError(str(error)) from error
-    try:
-        issued = simulated.issue_tokens()
-        tokens = {
-            "access_token": issued.access_token,
-            "refresh_token": issued.refresh_token,
-            "expires_at": time.time() + issued.expires_in_seconds,
-        }
-        await anyio.to_thread.run_sync(_cache_tokens, directory, json.dumps(tokens).encode())
-        # The transport answers every address; what is set for the real account stays out of it.
-        values = {name: Settings.model_fields[name].default for name in REAL_SETTINGS} | {
-            "auth0_client_id": sandbox.CLIENT_ID,
-            "org_id": settings.org_id or (None if settings.uses_platform else sandbox.ORGANIZATION_ID),
-            "kyc_id": settings.kyc_id or sandbox.KYC_ID,
-            "upstream": "platform" if settings.uses_platform else "graphql",
-            "platform_key": SecretStr(sandbox.PLATFORM_KEY),
-        }
-        yield settings.model_copy(update=values), simulated.transport()
+        yield settings.model_copy(update=values), simulated
     finally:
-        await simulated.aclose()
-
-
-def _cache_tokens(directory: Path, content: bytes) -> None:
-    with locked(directory / LOCK_FILE_NAME):
-        replace_atomically(directory / CACHE_FILE_NAME, content)
+        await simulated.finish()

@@ -344,8 +344,8 @@ class Settings(BaseSettings):
         le=3600,
         allow_inf_nan=False,
         description=(
-            "The server answers a read from an answer of Sequence that is younger than this, unless the caller sends"
-            " Cache-Control: no-cache, or a transfer came between. 0 always asks Sequence."
+            "An answer of Sequence that is younger than this answers a read again, of any caller or command, unless it"
+            " has Cache-Control: no-cache or --fresh, or a transfer came between. 0 always asks Sequence."
         ),
     )
     reconcile_grace_seconds: float = Field(

@@ -4,14 +4,20 @@ import asyncio
 import gc
 import itertools
 import os
+import secrets
 import signal
 import sys
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from pysequence_api.sandbox.application import Sandbox
+from pysequence_api.sandbox.database import connected
+from pysequence_api.sandbox.seed import JWT_SECRET
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has this ignored in what it runs in the background, and every process that a test starts would inherit it.
@@ -37,7 +43,7 @@ if _has_memory():
 for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
     os.environ[_name] = "/nonexistent"  # for fixtures that outlive a test
 # A slow machine is not a failure.
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", max_examples=40, deadline=None)  # others each time
 settings.load_profile("suite")
 settings.register_profile("long", max_examples=100_000, deadline=None)  # for hours, with --hypothesis-profile=long
 
@@ -57,11 +63,13 @@ def pytest_collection_finish() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses the fixture ``upstream`` once for each API of Sequence, or only for those that a marker names.
 
-    The records do not depend on it, so their tests run with one, where no marker says otherwise.
+    The records do not depend on it, and the safeguards know only the abstract client, to which a contract of imports
+    holds them. So their tests run with one, where no marker says otherwise.
     """
     if "upstream" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("upstream")
-        usual = ("graphql",) if "records" in metafunc.definition.path.parts else ("graphql", "platform")
+        needs_one = {"records", "safeguards"} & {*metafunc.definition.path.parts}
+        usual = ("graphql",) if needs_one else ("graphql", "platform")
         metafunc.parametrize("upstream", marker.args if marker else usual, scope="session")
 
 
@@ -80,6 +88,29 @@ def _servers_stop_soon() -> Iterator[None]:
     """Have uvicorn, in this process, look more often than ten times a second whether it has to stop, or can."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("uvicorn.server.asyncio", _Hurried())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _seeded_files() -> Iterator[None]:
+    """Seed the file of one simulated Sequence for each minute of its clock, and copy it for the others."""
+    seeded: dict[int, bytes] = {}
+    open_sandbox = Sandbox.__init__
+
+    def open_copy(self: Sandbox, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        minute = int(clock() // 60)
+        is_new = not path.exists()
+        if is_new and minute in seeded:
+            path.touch(0o600)
+            path.write_bytes(seeded[minute])
+            with connected(path) as connection:  # none knows the tokens of another
+                connection.execute("UPDATE setting SET value = ? WHERE name = ?", (secrets.token_hex(32), JWT_SECRET))
+        open_sandbox(self, path, clock=clock)
+        if is_new and minute not in seeded:
+            seeded[minute] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sandbox, "__init__", open_copy)
         yield
 
 

@@ -36,6 +36,7 @@ from pysequence_api.sandbox.household import ORGANIZATIONS
 from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sandbox.server import serve
 from pysequence_api.sequence.client import Upstream
+from pysequence_api.sequence.pacing import Pacer
 from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.settings import Settings
 
@@ -320,6 +321,10 @@ def urls_of(base_url: str) -> dict[str, str]:
     }
 
 
+def _unlimited(directory: Path, **limits: Any) -> Pacer:
+    return Pacer(directory, **limits | {"interval_seconds": 0, "bucket_requests": 1})
+
+
 @asynccontextmanager
 async def open_world(
     directory: Path,
@@ -338,7 +343,7 @@ async def open_world(
     """
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(platform_client, "REQUESTS_PER_MINUTE", 1_000_000)  # the limit has tests of its own
+        patch.setattr(platform_client, "Pacer", _unlimited)  # the limit has tests of its own
         if sandbox is None:
             sandbox = Sandbox(directory / "sequence.sqlite")
             stack.push_async_callback(sandbox.aclose)

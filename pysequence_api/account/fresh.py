@@ -1,15 +1,24 @@
 """A short-lived cache of answers of Sequence, for reads only.
 
 Decisions about transfers never use it: the safeguards ask Sequence.
+
+Each process keeps its answers in memory. Where it would otherwise ask Sequence, it looks into a file that all processes
+on the data directory share.
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+import anyio.to_thread
+from pydantic import BaseModel
+
+from pysequence_api.account.shared import SharedAnswers
+from pysequence_api.clock import steady_seconds
+
 MAX_ANSWERS = 64
+"""In memory."""
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -21,7 +30,7 @@ class Fresh(Generic[T]):
 
     Attributes:
         value: what was read.
-        read_at_seconds: when, by a monotonic clock.
+        read_at_seconds: when, by a clock that is never set.
         records: the state of the records before the read began.
     """
 
@@ -47,11 +56,15 @@ class FreshReads:
 
     Args:
         max_age_seconds: how old an answer may be; 0 reuses none.
-        clock_seconds: a monotonic clock.
+        shared: the answers of all processes.
+        clock_seconds: a clock that is never set.
     """
 
-    def __init__(self, max_age_seconds: float, clock_seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, max_age_seconds: float, shared: SharedAnswers, clock_seconds: Callable[[], float] = steady_seconds
+    ) -> None:
         self._max_age_seconds = max_age_seconds
+        self._shared = shared
         self._clock_seconds = clock_seconds
         self._answers: OrderedDict[Hashable, Fresh[Any]] = OrderedDict()
 
@@ -60,7 +73,13 @@ class FreshReads:
         return self._clock_seconds() - answer.read_at_seconds
 
     async def read(
-        self, key: Hashable, read: Callable[[], Awaitable[T]], records: str | None, *, again: bool = True
+        self,
+        key: Hashable,
+        read: Callable[[], Awaitable[T]],
+        records: str | None,
+        *,
+        again: bool = True,
+        shape: type[BaseModel] | None = None,
     ) -> tuple[Fresh[T], bool]:
         """Return a recent answer or read a new one, and whether it is reused.
 
@@ -71,18 +90,47 @@ class FreshReads:
                 any process changes; ``None`` if they cannot be read, and then no answer is reused. A transfer that
                 begins later runs beside this request, which may miss it. The answer is kept for the older state.
             again: whether an answer may be reused.
+            shape: the model that the answer is, if other processes may use it again; see `SharedAnswers.key_of`.
 
         Raises:
             GatewayError: reading failed. Failures are not kept, and neither are answers with gaps.
         """
+        if records is None or not self._max_age_seconds:
+            return Fresh(await read(), self._clock_seconds(), ""), False
         known = self._answers.get(key)
         if again and known is not None and known.records == records and self.age_seconds(known) < self._max_age_seconds:
-            return cast("Fresh[T]", known), True
-        value = await read()
-        answer = Fresh(value, self._clock_seconds(), records or "")
-        if records is not None and self._max_age_seconds and getattr(value, "complete", True):
-            self._answers[key] = answer
-            self._answers.move_to_end(key)
-            if len(self._answers) > MAX_ANSWERS:
-                self._answers.popitem(last=False)
+            return cast("Fresh[T]", known), True  # `Fresh[T]` itself is looked up by `typing` each time
+        if shape is None:
+            return await self._read(key, read, records), False
+        shared_key = await anyio.to_thread.run_sync(self._shared.key_of, key)
+        found = await anyio.to_thread.run_sync(self._shared.find, shared_key, records, shape) if again else None
+        if found is not None:
+            answer = Fresh(cast(T, found[0]), found[1], records)
+            self._keep(key, answer)
+            return answer, True
+        answer = await self._read(key, read, records)
+        if self._answers.get(key) is answer:
+            await anyio.to_thread.run_sync(self._share, key, shared_key, answer)
         return answer, False
+
+    async def _read(self, key: Hashable, read: Callable[[], Awaitable[T]], records: str) -> Fresh[T]:
+        """Ask Sequence, and keep the answer if it is complete."""
+        began_seconds = self._clock_seconds()
+        answer = Fresh(await read(), self._clock_seconds(), records)
+        known = self._answers.get(key)
+        # Of the many that waited for one request, the first keeps its answer.
+        is_kept = known is not None and known.records == records and known.read_at_seconds > began_seconds
+        if getattr(answer.value, "complete", True) and not is_kept:
+            self._keep(key, answer)
+        return answer
+
+    def _keep(self, key: Hashable, answer: Fresh[Any]) -> None:
+        self._answers[key] = answer
+        self._answers.move_to_end(key)
+        if len(self._answers) > MAX_ANSWERS:
+            self._answers.popitem(last=False)
+
+    def _share(self, key: Hashable, shared_key: str, answer: Fresh[Any]) -> None:
+        # If somebody signed in meanwhile, whose answer it is is not certain.
+        if self._shared.key_of(key) == shared_key:
+            self._shared.add(shared_key, answer.records, answer.value, answer.read_at_seconds)

@@ -34,12 +34,13 @@ from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.decide import MaxCents, remaining_cents
+from pysequence_api.safeguards.caller_status import CallerWindow, caller_windows
+from pysequence_api.safeguards.decide import remaining_cents
 from pysequence_api.safeguards.judge import Check, is_free
 from pysequence_api.safeguards.matching import ONE_TIME
 from pysequence_api.safeguards.policy import Policy, Scope
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.scopes import missing_scope
-from pysequence_api.safeguards.status import CallerWindow, caller_windows
 from pysequence_api.safeguards.transfers import Decision, TransferService
 from pysequence_api.sequence.client import SequenceClient
 

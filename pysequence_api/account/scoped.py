@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from pysequence_api.account.find import find_accounts
 from pysequence_api.account.fresh import Fresh, FreshReads
 from pysequence_api.account.totals import total_activity
@@ -210,7 +212,7 @@ class ScopedReads:
         if not self.view.has(AccountType.POD, pod_id):
             raise not_found
         pod = await self._read(
-            ("pod", organization_id, pod_id), lambda: self.client.pod_detail(organization_id, pod_id)
+            ("pod", organization_id, pod_id), lambda: self.client.pod_detail(organization_id, pod_id), PodDetail
         )
         if not self.view.has(AccountType.POD, pod.id):
             raise not_found
@@ -233,7 +235,7 @@ class ScopedReads:
         key = ("activity", self.view, organization_id, first, after, only)
         if self.view.reads is None:
             return await self._read(
-                key, lambda: self.client.activity(organization_id, first=first, after=after, only=only)
+                key, lambda: self.client.activity(organization_id, first=first, after=after, only=only), ActivityPage
             )
         if is_named:
             await self.accounts(organization_id, balances=False)
@@ -287,7 +289,7 @@ class ScopedReads:
                 'The summary is about all accounts, so that it needs `reads = ["*"]` in the policy. Only the owner can'
                 " grant it. List the activity instead."
             )
-        return await self._read("summary", self.client.activity_summary)
+        return await self._read("summary", self.client.activity_summary, ActivitySummary)
 
     async def transfer_detail(self, organization_id: str, transfer_id: str) -> TransferDetail:
         """Read one transfer; see `SequenceClient.transfer_detail`."""
@@ -297,10 +299,10 @@ class ScopedReads:
 
         key = ("transfer", organization_id, transfer_id)
         if self.view.reads is None:
-            return await self._read(key, read)
+            return await self._read(key, read, TransferDetail)
         not_found = NotFoundError(f"No transfer {quoted(transfer_id)} in organization {quoted(organization_id)}.")
         try:
-            transfer = await self._read(key, read)
+            transfer = await self._read(key, read, TransferDetail)
         except NotFoundError:
             raise not_found from None
         if not self.view.shows(transfer):
@@ -312,14 +314,19 @@ class ScopedReads:
             return await self.client.accounts(organization_id, balances=balances)
 
         with_balances = balances or not self.client.capabilities.balances_apart
-        return await self._answer(("accounts", organization_id, with_balances), read)
+        return await self._answer(("accounts", organization_id, with_balances), read, Accounts)
 
-    async def _read(self, key: Hashable, read: Callable[[], Awaitable[_A]]) -> _A:
-        return (await self._answer(key, read)).value
+    async def _read(self, key: Hashable, read: Callable[[], Awaitable[_A]], shape: type[BaseModel] | None = None) -> _A:
+        return (await self._answer(key, read, shape)).value
 
-    async def _answer(self, key: Hashable, read: Callable[[], Awaitable[_A]]) -> Fresh[_A]:
-        """Read, or use an answer again. The key names all that the answer depends on."""
-        answer, is_used_again = await self.fresh.read(key, read, self.records, again=self.again)
+    async def _answer(
+        self, key: Hashable, read: Callable[[], Awaitable[_A]], shape: type[BaseModel] | None
+    ) -> Fresh[_A]:
+        """Read, or use an answer again. The key names all that the answer depends on.
+
+        What the terminal can read has a shape, so that other processes use it again.
+        """
+        answer, is_used_again = await self.fresh.read(key, read, self.records, again=self.again, shape=shape)
         if is_used_again:
             self.on_age(self.fresh.age_seconds(answer))
         return answer

@@ -11,7 +11,7 @@ from pysequence_api.api.paging import NEXT, WITH_LINK, link_next
 from pysequence_api.api.parameters import OpenGateway, RequestCaller
 from pysequence_api.models import MAX_KEY_CHARACTERS
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.status import AttemptList, list_attempts
+from pysequence_api.safeguards.caller_status import AttemptList, list_attempts
 from pysequence_api.web.errors import ATTEMPTS_PATH, responses
 
 MAX_PAGE_ATTEMPTS = 100

@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from pysequence_api.api.parameters import gateway_of
-from pysequence_api.safeguards.status import CallerLimits, Limits
+from pysequence_api.safeguards.caller_status import CallerLimits
+from pysequence_api.safeguards.status import Limits
 from pysequence_api.web.errors import responses
 from pysequence_api.web.head import caller_of
 

@@ -8,7 +8,7 @@ import typer
 from pysequence_api.cli.drawing import Column, print_table
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
-from pysequence_api.cli.upstream import open_with_status
+from pysequence_api.cli.upstream import Fresh, open_with_status, reading
 from pysequence_api.models import Accounts
 from pysequence_api.settings import Settings
 
@@ -25,6 +25,7 @@ COLUMNS = (
 def list_accounts(
     org_id: Annotated[str | None, typer.Option(metavar="ORG_ID", help="List only this organization.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/accounts.")] = False,
+    fresh: Fresh = False,
 ) -> None:
     """List pods, ports and external accounts.
 
@@ -35,7 +36,7 @@ def list_accounts(
       pysequence-api accounts
       pysequence-api accounts --json | jq -r '.accounts[].name'
     """
-    accounts = run(partial(_read, Settings.load(), org_id))
+    accounts = run(partial(_read, Settings.load(), org_id, fresh))
     if as_json:
         print_json(accounts.model_dump(mode="json"))
     else:
@@ -44,9 +45,10 @@ def list_accounts(
         warn("Sequence left out a part of the account, so entries may be missing.")
 
 
-async def _read(settings: Settings, org_id: str | None, _: Interrupts) -> Accounts:
+async def _read(settings: Settings, org_id: str | None, fresh: bool, _: Interrupts) -> Accounts:
     async with open_with_status(settings) as gateway:
-        return await gateway.client.accounts(org_id)
+        with reading(gateway, fresh=fresh) as reads:
+            return await reads.accounts(org_id)
 
 
 def _rows(accounts: Accounts) -> list[tuple[str, ...]]:

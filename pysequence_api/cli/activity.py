@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from pysequence_api.account.scoped import ScopedReads
 from pysequence_api.cli.completion import completer
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, print_facts, print_table, progress, transfer_row
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, note, print_json, warn
-from pysequence_api.cli.upstream import open_with_status
+from pysequence_api.cli.upstream import Fresh, is_fresh, open_with_status, reading
 from pysequence_api.errors import InvalidRequestError
-from pysequence_api.gateway import Gateway, open_gateway
+from pysequence_api.gateway import open_gateway
 from pysequence_api.models import (
     ACTIVITY_TYPES,
     DIRECTIONS,
@@ -42,6 +43,7 @@ class _Query:
     after: str
     only: ActivityFilter
     max_pages: int
+    fresh: bool
 
 
 def _filter(option: str, known: Sequence[str]) -> Any:
@@ -80,6 +82,7 @@ def list_activity(
     name: Annotated[str, typer.Option(help="Only transfers from or to a name that contains this.")] = "",
     every: Annotated[bool, typer.Option("--all", help=f"Read all pages, at most {MAX_PAGES}.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print GET /api/activity, without `next`.")] = False,
+    fresh: Fresh = False,
 ) -> None:
     """List transfers, newest first.
 
@@ -103,7 +106,7 @@ def list_activity(
         name=name,
     )
     page_transfers = first or (MAX_PAGE_TRANSFERS if every else DEFAULT_PAGE_TRANSFERS)
-    query = _Query(org_id, page_transfers, after, only, MAX_PAGES if every else 1)
+    query = _Query(org_id, page_transfers, after, only, MAX_PAGES if every else 1, fresh)
     page = run(partial(_read, Settings.load(), query))
     if as_json:
         print_json(page.model_dump(mode="json"))
@@ -115,6 +118,7 @@ def list_activity(
 def summary(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response of GET /api/activity/summary.")] = False,
+    fresh: Fresh = False,
 ) -> None:
     """Show this month in numbers, over all organizations.
 
@@ -122,7 +126,7 @@ def summary(
     Example:
       pysequence-api activity summary
     """
-    found = run(partial(_read_summary, Settings.load()))
+    found = run(partial(_read_summary, Settings.load(), is_fresh(context, fresh=fresh)))
     if not found.complete:
         warn("Sequence left out a part of the summary, or sent something that cannot be read.")
     if as_json or (context.parent is not None and context.parent.params["as_json"]):
@@ -157,25 +161,30 @@ def _number(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
-async def _read_summary(settings: Settings, _: Interrupts) -> ActivitySummary:
+async def _read_summary(settings: Settings, fresh: bool, _: Interrupts) -> ActivitySummary:
     async with open_with_status(settings) as gateway:
-        return await gateway.client.activity_summary()
+        with reading(gateway, fresh=fresh) as reads:
+            return await reads.activity_summary()
 
 
 async def _read(settings: Settings, query: _Query, _: Interrupts) -> ActivityPage:
     if query.max_pages == 1:
         async with open_with_status(settings) as gateway:
-            return await _read_page(gateway, query, query.after)
+            with reading(gateway, fresh=query.fresh) as reads:
+                return await _read_page(reads, query.org_id or gateway.organization_id, query, query.after)
     async with open_gateway(settings, is_owner=True) as gateway:
-        with progress("reading", "transfers") as advance:  # Sequence does not say how many there are
-            return await _read_pages(gateway, query, advance)
+        # Sequence does not say how many there are.
+        with reading(gateway, fresh=query.fresh) as reads, progress("reading", "transfers") as advance:
+            return await _read_pages(reads, query.org_id or gateway.organization_id, query, advance)
 
 
-async def _read_pages(gateway: Gateway, query: _Query, advance: Callable[[int], None]) -> ActivityPage:
+async def _read_pages(
+    reads: ScopedReads, organization_id: str, query: _Query, advance: Callable[[int], None]
+) -> ActivityPage:
     transfers: list[Transfer] = []
     after, complete = query.after, True
     for _ in range(query.max_pages):
-        page = await _read_page(gateway, query, after)
+        page = await _read_page(reads, organization_id, query, after)
         transfers += page.transfers
         complete = complete and page.complete
         advance(len(page.transfers))
@@ -186,9 +195,8 @@ async def _read_pages(gateway: Gateway, query: _Query, advance: Callable[[int], 
     return ActivityPage(transfers=tuple(transfers), page_info=page.page_info, complete=complete)
 
 
-async def _read_page(gateway: Gateway, query: _Query, after: str) -> ActivityPage:
-    organization_id = query.org_id or gateway.organization_id
-    return await gateway.client.activity(organization_id, first=query.first, after=after, only=query.only)
+async def _read_page(reads: ScopedReads, organization_id: str, query: _Query, after: str) -> ActivityPage:
+    return await reads.activity(organization_id, first=query.first, after=after, only=query.only)
 
 
 def _note_what_is_missing(page: ActivityPage, *, every: bool) -> None:

@@ -1,7 +1,6 @@
 """``audit``: the audit trail. Reads the data directory; makes no upstream call."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,15 +12,14 @@ import typer
 from rich.text import Text
 
 from pysequence_api.cli.completion import completer
-from pysequence_api.cli.drawing import print_text, progress, shown_time
+from pysequence_api.cli.drawing import print_text, shown_time
 from pysequence_api.cli.events import event_text, full_line
 from pysequence_api.cli.live import LiveScreen, until_interrupted, wait_for_reader
-from pysequence_api.cli.terminal import is_interactive, note, print_json, print_json_line, print_line
+from pysequence_api.cli.terminal import is_interactive, note, print_json_line
 from pysequence_api.clock import read_time
 from pysequence_api.errors import InvalidRequestError, SafeguardError, SettingsError
 from pysequence_api.records import read_records
 from pysequence_api.records.audit import EventType, Line
-from pysequence_api.records.check import check
 from pysequence_api.records.names import known_names
 from pysequence_api.records.trail import Trail
 from pysequence_api.settings import Settings
@@ -82,49 +80,6 @@ def tail(
             f"Cannot read the audit trail in {settings.data_directory.absolute()} ({error.strerror})."
             " Make it readable for this user, or set SEQUENCE_DATA_DIR."
         ) from error
-
-
-def verify(
-    expect: Annotated[
-        str | None, typer.Option(metavar="HASH", help="Head that you saved elsewhere; some line must still have it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
-) -> None:
-    """Verify the hash chain of the audit trail.
-
-    Detects edits to earlier lines, and compares the trail with the database. Somebody who can write all files could
-    also build a new chain. To detect that, save the head that `limits show` prints somewhere else, and pass it with
-    --expect.
-
-    \b
-    Example:
-      pysequence-api audit verify
-
-    \b
-    Exit codes:
-      0  the chain is intact
-      3  the chain is broken
-    """
-    if expect is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect):
-        raise InvalidRequestError("--expect needs a head: the 64 digits that `audit verify` and `limits show` print.")
-    records = read_records(Settings.load().data_directory)
-    with progress("verifying", "bytes", records.trail.size_bytes()) as advance:
-        found = records.trail.verify(expect=expect and expect.lower(), progress=advance)
-    problems = check(records).problems if records.path.exists() else ()
-    if as_json:
-        intact = found.intact and not problems
-        print_json({"intact": intact} | found.model_dump(mode="json") | {"records": problems})
-    elif found.problem is not None:
-        print_line(f"Line {found.line} {found.problem}.")
-    else:
-        since = f"unbroken since {found.unbroken_since}" if found.unbroken_since else "no hash chain yet"
-        print_line(f"{found.entries} entries, {since}, head {found.head}")
-    for number in found.cut_short:
-        note(f"Line {number} was cut short by a crash. This is not tampering.")
-    for problem in problems:
-        note(problem)
-    if problems or not found.intact:
-        raise typer.Exit(SafeguardError.exit_code)
 
 
 def read_when(text: str, *, end_of_day: bool = False) -> datetime:

@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from pysequence_api.account.shared import remove_answers
 from pysequence_api.cli.drawing import print_facts, shown_time
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, is_terminal, note, print_json, print_line
@@ -109,6 +110,7 @@ def logout() -> None:
     """
     settings = Settings.load()
     had_tokens = _run(settings, lambda sign_in: sign_in.forget())
+    remove_answers(settings.data_directory)
     print_line("Signed out: removed .tokens.json." if had_tokens else "There were no stored tokens.")
     note("The token stays valid at Sequence until it expires. The record of rejected sign-ins stays too.")
     still_set = [variable(name) for name in ("access_token", "password") if getattr(settings, name) is not None]

@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from pysequence_api.cli.terminal import COLUMN_GAP, UNKNOWN, is_color_allowed, is_interactive, safe, write
-from pysequence_api.models import Moment, Party, Transfer
+
+if TYPE_CHECKING:
+    from pysequence_api.models import Moment, Party, Transfer
 
 BAR_WIDTH_CELLS = 20
 TABLE_EDGE_CELLS = 3
@@ -115,6 +116,8 @@ def progress(action: str, unit: str, total: int | None = None) -> Iterator[Calla
     if not is_interactive(sys.stderr):
         yield lambda _count: None
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - seldom needed
+
     known = (TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
     counts = known if total else (TextColumn(f"{{task.completed:.0f}} {unit}"),)
     with Progress(
@@ -187,7 +190,7 @@ TRANSFER_COLUMNS = (
 )
 
 
-def transfer_row(transfer: Transfer) -> tuple[str, ...]:
+def transfer_row(transfer: "Transfer") -> tuple[str, ...]:
     """Return a row of `TRANSFER_COLUMNS`."""
     what = transfer.error_reason or transfer.description or (transfer.activity_type or "").replace("_", " ").lower()
     return (
@@ -201,14 +204,14 @@ def transfer_row(transfer: Transfer) -> tuple[str, ...]:
     )
 
 
-def shown_moment(moment: Moment | None) -> str:
+def shown_moment(moment: "Moment | None") -> str:
     """Format a time, or a day if Sequence gives only that."""
     if isinstance(moment, datetime):
         return shown_time(moment)
     return UNKNOWN if moment is None else moment.isoformat()
 
 
-def shown_party(party: Party) -> str:
+def shown_party(party: "Party") -> str:
     """Return the name of a party, else its id."""
     return party.name or party.id or UNKNOWN
 

@@ -11,7 +11,7 @@ from pysequence_api.cli.completion import complete_name
 from pysequence_api.cli.drawing import TRANSFER_COLUMNS, Column, print_facts, print_table, transfer_row
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, print_line, warn
-from pysequence_api.cli.upstream import open_with_status
+from pysequence_api.cli.upstream import Fresh, is_fresh, open_with_status, reading
 from pysequence_api.models import Accounts, Liability, PodDetail, TotalBalance
 from pysequence_api.money import format_cents
 from pysequence_api.settings import Settings
@@ -22,6 +22,7 @@ COLUMNS = (Column("Name"), Column("Id", is_id=True), Column("Balance", right=Tru
 def list_pods(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help='Print {"pods": [...], "total": {...}}.')] = False,
+    fresh: Fresh = False,
 ) -> None:
     """List pods, their balances and the total.
 
@@ -33,7 +34,7 @@ def list_pods(
     """
     if context.invoked_subcommand is not None:
         return
-    accounts = run(partial(_read, Settings.load()))
+    accounts = run(partial(_read, Settings.load(), fresh))
     total = total_of(accounts)
     if as_json:
         pods = [pod.model_dump(mode="json") for pod in accounts.pods]
@@ -57,6 +58,7 @@ def show(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the response of GET /api/pods/detail/{pod_id}.")
     ] = False,
+    fresh: Fresh = False,
 ) -> None:
     """Show one pod.
 
@@ -67,7 +69,7 @@ def show(
       pysequence-api pods show Groceries
       pysequence-api pods show "Vacation / Travel" --json | jq .goal_cents
     """
-    pod = run(partial(_read_one, Settings.load(), name))
+    pod = run(partial(_read_one, Settings.load(), name, is_fresh(context, fresh=fresh)))
     if as_json or (context.parent is not None and context.parent.params["as_json"]):
         print_json(pod.model_dump(mode="json"))
     else:
@@ -76,16 +78,18 @@ def show(
         warn("Sequence left out a part of this pod, or sent something that cannot be read.")
 
 
-async def _read(settings: Settings, _: Interrupts) -> Accounts:
+async def _read(settings: Settings, fresh: bool, _: Interrupts) -> Accounts:
     async with open_with_status(settings) as gateway:
-        return await gateway.client.accounts()
+        with reading(gateway, fresh=fresh) as reads:
+            return await reads.accounts()
 
 
-async def _read_one(settings: Settings, name: str, _: Interrupts) -> PodDetail:
+async def _read_one(settings: Settings, name: str, fresh: bool, _: Interrupts) -> PodDetail:
     async with open_with_status(settings) as gateway:
-        accounts = await gateway.client.accounts(balances=False)
-        pod = find_pod(name, accounts.pods, complete=accounts.complete)
-        return await gateway.client.pod_detail(pod.organization_id, pod.id)
+        with reading(gateway, fresh=fresh) as reads:
+            accounts = await reads.accounts(balances=False)
+            pod = find_pod(name, accounts.pods, complete=accounts.complete)
+            return await reads.pod_detail(pod.organization_id, pod.id)
 
 
 def _draw(accounts: Accounts, total: TotalBalance) -> None:

@@ -1,11 +1,12 @@
 """The frame of the program: the tree of commands, and how each error becomes a line and an exit code."""
 
+import gc
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from signal import SIGINT
 from typing import Annotated, Any
@@ -60,11 +61,9 @@ class EnvFileOption(TyperOption):
     """
 
     def __init__(self, *, hidden: bool) -> None:
-        [option] = get_command(_HAS_ENV_FILE).params
-        assert isinstance(option, TyperOption)
         super().__init__(
             param_decls=["--env-file"],
-            type_descriptor=option.type_descriptor,
+            type_descriptor=_type_of_env_file(),
             metavar="FILE",
             help="Read settings from this file, too. Can also follow the command. (SEQUENCE_ENV_FILE)",
             hidden=hidden,
@@ -77,6 +76,14 @@ class EnvFileOption(TyperOption):
             raise typer.BadParameter("the name of the file is empty", ctx=ctx, param=self)
         if value is not None:
             os.environ[ENV_FILE] = value
+
+
+@cache
+def _type_of_env_file() -> Any:
+    """Return the type of the option. Every group has one, and building a command takes Typer longest."""
+    [option] = get_command(_HAS_ENV_FILE).params
+    assert isinstance(option, TyperOption)
+    return option.type_descriptor
 
 
 class LazyCommand(TyperCommand):
@@ -179,21 +186,29 @@ def _in_place(args: Sequence[str]) -> list[str]:
     return [*first, *words, *last, *args[end:]]
 
 
-def _tree(prefix: str = "") -> "dict[str, LazyCommand | LazyGroup]":
-    """Build the commands below a group from the table."""
-    commands: dict[str, LazyCommand | LazyGroup] = {}
+def _tree() -> "dict[str, LazyCommand | LazyGroup]":
+    """Build the commands from the table."""
+    below: dict[str, dict[str, Command]] = {}
     for command in COMMANDS:
         group, _, name = command.path.rpartition(" ")
-        if group == prefix:
-            below = _tree(command.path)
-            commands[name] = LazyGroup(name, command, below) if below else LazyCommand(name, command)
-    return commands
+        below.setdefault(group, {})[name] = command
+
+    def build(group: str) -> dict[str, LazyCommand | LazyGroup]:
+        return {
+            name: LazyGroup(name, command, build(command.path)) if command.path in below else LazyCommand(name, command)
+            for name, command in below[group].items()
+        }
+
+    return build("")
 
 
 def _load(target: str) -> TyperCommand:
     module, _, function = target.partition(":")
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command()(getattr(import_module(f"{__package__}.{module}"), function))
+    if not gc.isenabled():  # `cli.main` disabled it
+        gc.freeze()  # what was imported stays, and is never looked at
+        gc.enable()
     command = get_command(single)
     assert isinstance(command, TyperCommand)
     command.no_args_is_help = any(parameter.required for parameter in command.params)

@@ -9,7 +9,7 @@ import typer
 from pysequence_api.cli.drawing import print_facts, shown_moment, shown_party
 from pysequence_api.cli.running import Interrupts, run
 from pysequence_api.cli.terminal import UNKNOWN, print_json, warn
-from pysequence_api.cli.upstream import open_with_status
+from pysequence_api.cli.upstream import Fresh, open_with_status, reading
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.models import CompoundDetails, PaymentStatus, TransferDetail
 from pysequence_api.settings import Settings
@@ -21,6 +21,7 @@ def show(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the response of GET /api/transfers/{transfer_id}.")
     ] = False,
+    fresh: Fresh = False,
 ) -> None:
     """Show one transfer and its payments.
 
@@ -28,7 +29,7 @@ def show(
     Example:
       pysequence-api transfers show 5f0c1de2-8f0e-4f25-a3c5-1b1f2b6f2a10
     """
-    detail, reason = run(partial(_read, Settings.load(), transfer_id, org_id))
+    detail, reason = run(partial(_read, Settings.load(), transfer_id, org_id, fresh))
     if as_json:
         print_json(detail.model_dump(mode="json"))
     else:
@@ -38,11 +39,12 @@ def show(
 
 
 async def _read(
-    settings: Settings, transfer_id: str, org_id: str | None, _: Interrupts
+    settings: Settings, transfer_id: str, org_id: str | None, fresh: bool, _: Interrupts
 ) -> tuple[TransferDetail, str | None]:
     """Read a transfer, and what the caller said who requested it, if it was requested here."""
     async with open_with_status(settings) as gateway:
-        detail = await gateway.client.transfer_detail(org_id or gateway.organization_id, transfer_id)
+        with reading(gateway, fresh=fresh) as reads:
+            detail = await reads.transfer_detail(org_id or gateway.organization_id, transfer_id)
         attempt = None
         with suppress(SafeguardsUnavailableError):  # transfers are shown without the records, too
             attempt = gateway.records.read(lambda reader: reader.attempt_by_transfer(detail.id))

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pysequence_api.account.shared import FILE_NAME
 from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import SafeguardsUnavailableError, SettingsError
 from pysequence_api.files import who_else_can_write
 from pysequence_api.money import format_cents
 from pysequence_api.records import read_records
 from pysequence_api.records.check import check
-from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.settings import Settings, variable
 
@@ -21,7 +22,10 @@ MIN_FREE_BYTES = 1024**2
 """With less, a transfer may not be recorded, and is then rejected."""
 WARN_FREE_BYTES = 100 * 1024**2
 OTHERS = 0o077
-SECRET_FILES = (".records.db", ".records.db-wal", ".daily_limits.json", ".audit.jsonl", ".tokens.json", ".sign-in.json")
+SECRET_FILES = (
+    *(".records.db", ".records.db-wal", ".daily_limits.json", ".audit.jsonl"),
+    *(".tokens.json", ".sign-in.json", FILE_NAME),
+)
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "afs", "fuse.sshfs", "lustre"}
 MOUNTS = Path("/proc/self/mountinfo")
 

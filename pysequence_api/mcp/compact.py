@@ -23,7 +23,8 @@ from pysequence_api.models import (
     Transfer,
 )
 from pysequence_api.records.attempts import Freeze
-from pysequence_api.safeguards.status import AttemptStatus, CallerLimits, Limits
+from pysequence_api.safeguards.caller_status import CallerLimits
+from pysequence_api.safeguards.status import AttemptStatus, Limits
 from pysequence_api.safeguards.transfers import CompletedTransfer, PendingTransfer
 
 Answer = dict[str, Any]

@@ -27,8 +27,8 @@ from pysequence_api.models import ActivityFilter, TransferOrder
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller
 from pysequence_api.records.control import freeze
+from pysequence_api.safeguards.caller_status import list_attempts
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.safeguards.status import list_attempts
 from pysequence_api.safeguards.transfers import PendingTransfer
 
 INSTRUCTIONS = (

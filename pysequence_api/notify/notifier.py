@@ -25,7 +25,7 @@ from pysequence_api.records.attempts import OWNER, Reader
 from pysequence_api.records.audit import EventType, Line
 from pysequence_api.records.database import Database
 from pysequence_api.records.names import known_names
-from pysequence_api.safeguards.status import read_caller_limits
+from pysequence_api.safeguards.caller_status import read_caller_limits
 from pysequence_api.settings import NotifyEvent, Settings
 
 LOCK_FILE_NAME = ".notify.lock"

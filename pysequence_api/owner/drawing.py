@@ -1,6 +1,7 @@
 """How the pages are drawn: templates that escape everything, and how times and amounts are written."""
 
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,8 +16,9 @@ UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 STYLE_SHEET = files("pysequence_api.owner").joinpath("style.css").read_bytes()
 
 
-def new_environment() -> Environment:
-    """Load the templates. They escape every value, because names and reasons come from others."""
+@cache
+def templates() -> Environment:
+    """Load the templates, once. They escape every value, because names and reasons come from others."""
     environment = Environment(
         loader=PackageLoader("pysequence_api.owner"),
         autoescape=True,

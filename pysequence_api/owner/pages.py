@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from jinja2 import Environment
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -16,7 +15,7 @@ from pysequence_api.errors import ApprovalOverError, GatewayError, SafeguardsUna
 from pysequence_api.gateway import Gateway
 from pysequence_api.owner import shown
 from pysequence_api.owner.checks import SESSION_STATE
-from pysequence_api.owner.drawing import new_environment
+from pysequence_api.owner.drawing import templates
 from pysequence_api.owner.sessions import Session, Sessions
 from pysequence_api.records.audit import EventType
 from pysequence_api.records.states import State
@@ -60,7 +59,6 @@ class Page:
     sessions: Sessions
     cookie_name: str
     showcase: Showcase | None = None
-    environment: Environment = field(default_factory=new_environment)
     signing_in: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     """One password at a time: each check costs memory, and each wrong password must count before the next check."""
 
@@ -88,7 +86,7 @@ class Page:
         }
         if not plain:
             common |= {"frozen": self._freeze(), "token": session_of(request).new_token}
-        return HTMLResponse(self.environment.get_template(template).render(common | values), status)
+        return HTMLResponse(templates().get_template(template).render(common | values), status)
 
     def _freeze(self) -> Any:
         try:

@@ -1,11 +1,11 @@
 """What is kept on the disk: one database, and the files that follow it."""
 
+import sqlite3
 from pathlib import Path
 
 from pysequence_api.clock import Clock, utc_now
 from pysequence_api.files import check_directory, prepare_directory
 from pysequence_api.records.database import Database
-from pysequence_api.records.takeover import fill
 
 
 def open_records(directory: Path, clock: Clock = utc_now) -> Database:
@@ -19,7 +19,7 @@ def open_records(directory: Path, clock: Clock = utc_now) -> Database:
         SettingsError: the data directory cannot be used.
     """
     prepare_directory(directory)
-    return Database(directory, clock, fill)
+    return Database(directory, clock, fill_new)
 
 
 def read_records(directory: Path) -> Database:
@@ -32,4 +32,11 @@ def read_records(directory: Path) -> Database:
         SettingsError: the data directory cannot be used.
     """
     check_directory(directory)
-    return Database(directory, utc_now, fill)
+    return Database(directory, utc_now, fill_new)
+
+
+def fill_new(connection: sqlite3.Connection, directory: Path) -> None:
+    """Fill a new database from the files of earlier versions; see `takeover.fill`."""
+    from pysequence_api.records.takeover import fill  # noqa: PLC0415 - most databases exist
+
+    fill(connection, directory)

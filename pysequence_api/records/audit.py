@@ -7,12 +7,14 @@ changed, removed, inserted or moved no longer fits the next one.
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
+from pysequence_api.clock import read_time
 from pysequence_api.records.states import State
 
 Decision = Literal["approved", "denied"]
@@ -272,3 +274,21 @@ def _object(line: bytes) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_utc(text: str | None) -> datetime | None:
+    """Read an ISO 8601 time of the audit trail, whose times are in UTC also where they name no time zone."""
+    time = read_time(text)
+    if time is None:
+        with suppress(ValueError):
+            time = datetime.fromisoformat(text or "").replace(tzinfo=UTC)
+    return time
+
+
+def hash_bytes(text: str | None) -> bytes | None:
+    """Read a SHA-256 in hexadecimal; ``None`` if it is not one."""
+    try:
+        digest = bytes.fromhex(text or "")
+    except ValueError:
+        return None
+    return digest if len(digest) == hashlib.sha256().digest_size else None

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pysequence_api.clock import utc_now
 from pysequence_api.errors import InvalidRequestError, NotFoundError, SafeguardsUnavailableError
+from pysequence_api.records import fill_new
 from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER, Reader, Writer
 from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import KeyRow
 from pysequence_api.records.keys import hint_of, looks_like_key, new_key, sha256_of
-from pysequence_api.records.takeover import fill
 from pysequence_api.text import quoted
 
 MAX_NAME_CHARACTERS = 32
@@ -314,7 +314,7 @@ class Callers:
 
 def has_callers(directory: Path) -> bool:
     """Say whether a caller of a data directory has a key that works; no if its records cannot be read."""
-    records = Database(directory, utc_now, fill)
+    records = Database(directory, utc_now, fill_new)
     try:
         return Callers(records).has_keys()
     except SafeguardsUnavailableError:

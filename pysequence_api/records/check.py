@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pysequence_api.clock import to_micros, utc_now
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records.attempts import COLUMNS, Attempt
-from pysequence_api.records.audit import ChainVerifier, EventType, Line, hash_of
+from pysequence_api.records.audit import ChainVerifier, EventType, Line, hash_of, read_utc
 from pysequence_api.records.database import FILE_NAME, RESTORE, Database, connect, create_tables, unusable
 from pysequence_api.records.grants import apply, difference, is_grant
-from pysequence_api.records.history import UNREADABLE, Folded, History, read_utc
+from pysequence_api.records.history import UNREADABLE, Folded, History
 from pysequence_api.records.states import OPEN_STATES, RULES
 from pysequence_api.records.trail import FILE_NAME as TRAIL_NAME
 

@@ -91,9 +91,3 @@ def freeze_of(reader: Reader, caller: str | None) -> Freeze | None:
     if caller != DEFAULT_CALLER:
         require_caller(reader, caller)
     return reader.freeze_of(caller)
-
-
-def frozen_callers(reader: Reader) -> tuple[Freeze, ...]:
-    """List the callers that are frozen themselves, by name."""
-    found = [reader.freeze_of(row.name) for row in reader.callers() if row.removed_at is None]
-    return tuple(one for one in found if one is not None)

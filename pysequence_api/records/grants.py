@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from pysequence_api.clock import from_micros, to_micros
-from pysequence_api.records.audit import Event, EventType, Line
-from pysequence_api.records.history import hash_bytes, read_utc
+from pysequence_api.records.audit import Event, EventType, Line, hash_bytes, read_utc
 
 _CHANGES = {EventType.KEY_ADDED, EventType.KEY_REVOKED, EventType.CALLER_REMOVED, EventType.POLICY_APPLIED}
 _FREEZES = {EventType.FROZEN, EventType.UNFROZEN}

@@ -5,14 +5,13 @@ import json
 import sqlite3
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from pysequence_api.clock import read_time, to_micros
-from pysequence_api.records.audit import Decision, EventType, Line
+from pysequence_api.clock import to_micros
+from pysequence_api.records.audit import Decision, EventType, Line, hash_bytes, read_utc
 from pysequence_api.records.states import TAKEN_STATES, State
 
 UNREADABLE = "unreadable"
@@ -232,24 +231,6 @@ def _rows(
 def foreign_id(text: str) -> str:
     """Make the attempt id of something that the existing PySequence server wrote."""
     return str(uuid5(_FOREIGN_IDS, text))
-
-
-def read_utc(text: str | None) -> datetime | None:
-    """Read an ISO 8601 time of the audit trail, whose times are in UTC also where they name no time zone."""
-    time = read_time(text)
-    if time is None:
-        with suppress(ValueError):
-            time = datetime.fromisoformat(text or "").replace(tzinfo=UTC)
-    return time
-
-
-def hash_bytes(text: str | None) -> bytes | None:
-    """Read a SHA-256 in hexadecimal; ``None`` if it is not one."""
-    try:
-        digest = bytes.fromhex(text or "")
-    except ValueError:
-        return None
-    return digest if len(digest) == hashlib.sha256().digest_size else None
 
 
 def _transfer_id(line: Line) -> str | None:

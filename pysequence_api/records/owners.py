@@ -6,11 +6,13 @@ own. Who can take that lock knows that the process is gone.
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from pysequence_api.files import OWNER_ONLY, remove_own, require_own, require_own_directory
 
-from pysequence_api.files import OWNER_ONLY, new_lock, remove_own, require_own, require_own_directory
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 DIRECTORY_NAME = ".owners"
 
@@ -38,8 +40,8 @@ class Owners:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._remove_dead()
             # Not local to the thread: it is held until the process ends, whichever thread took it.
-            held = FileLock(self._path(self._id), mode=OWNER_ONLY, thread_local=False, fallback_to_soft=False)
-            held.acquire(timeout=0)
+            held = _lock_on(self._path(self._id), thread_local=False)
+            held.acquire()
             self._held = held
         return self._id
 
@@ -65,10 +67,10 @@ class Owners:
             return False
         require_own_directory(self._directory)
         require_own(path)
-        lock = new_lock(path, timeout_seconds=0)
+        lock = _lock_on(path, preserve_lock_file=True)
         try:
             lock.acquire()
-        except Timeout:
+        except TimeoutError:
             return True
         lock.release()
         return False
@@ -94,3 +96,20 @@ class Owners:
 
     def _path(self, owner_id: str) -> Path:
         return self._directory / f"{owner_id}.lock"
+
+
+def _lock_on(path: Path, *, thread_local: bool = True, preserve_lock_file: bool = False) -> "FileLock":
+    """Make a lock that is taken at once or not at all.
+
+    It never falls back to a lock file that would outlive its process; on a file system without ``flock`` it fails.
+    """
+    from filelock import FileLock  # noqa: PLC0415 - loads asyncio, which commands that only read do without
+
+    return FileLock(
+        path,
+        timeout=0,
+        mode=OWNER_ONLY,
+        thread_local=thread_local,
+        fallback_to_soft=False,
+        preserve_lock_file=preserve_lock_file,
+    )

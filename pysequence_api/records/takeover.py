@@ -19,12 +19,11 @@ from typing import Any
 from pysequence_api.clock import from_micros, read_time
 from pysequence_api.files import holder_of, open_own
 from pysequence_api.records.attempts import COLUMNS, FOLLOWED, WINDOW_MARGIN, Attempt, Writer, caller_of
-from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line
+from pysequence_api.records.audit import ChainVerifier, Channel, Event, EventType, Line, hash_bytes, read_utc
 from pysequence_api.records.copies import LIMITS_FILE_NAME
 from pysequence_api.records.database import FILE_NAME, unavailable
-from pysequence_api.records.history import Folded, History, add_lines, foreign_id, hash_bytes, read_utc
+from pysequence_api.records.history import Folded, History, add_lines, foreign_id
 from pysequence_api.records.old_files import (
-    HEAD_FILE_NAME,
     MAX_RECORDED_CENTS,
     Entry,
     Head,
@@ -36,6 +35,7 @@ from pysequence_api.records.old_files import (
     read_names,
 )
 from pysequence_api.records.owners import Owners
+from pysequence_api.records.retiring import HEAD_FILE_NAME
 from pysequence_api.records.states import RULES, TAKEN_STATES, State
 from pysequence_api.records.trail import FILE_NAME as TRAIL_FILE_NAME
 

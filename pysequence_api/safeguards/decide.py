@@ -1,8 +1,7 @@
 """The decisions about a transfer: plain functions over the records, each run in one transaction."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from pysequence_api.errors import (
     Code,
@@ -22,7 +21,6 @@ from pysequence_api.models import Transfer
 from pysequence_api.records.attempts import (
     FIRST_UPSTREAM,
     FOLLOWED,
-    OWNER,
     Attempt,
     Freeze,
     Reader,
@@ -37,8 +35,8 @@ from pysequence_api.safeguards.enforce import AT_ONCE, day_limit, is_resent, jud
 from pysequence_api.safeguards.judge import Judgement, is_free
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Rule
+from pysequence_api.safeguards.present import MaxCents, day_begin, frozen_for, state_now
 from pysequence_api.safeguards.scopes import expired
-from pysequence_api.settings import Settings
 from pysequence_api.text import bounded
 
 MAX_UNKNOWN = 5
@@ -46,27 +44,6 @@ MAX_UNKNOWN = 5
 IN_FLIGHT_RETRY_SECONDS = 5
 REPEATED = timedelta(minutes=1)
 """Equal rejections within this time after the first one have no audit event of their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class MaxCents:
-    """The two limits, in cents."""
-
-    per_transfer: int
-    per_day: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> "MaxCents":
-        """Return the limits of the settings."""
-        return cls(settings.max_transfer_cents, settings.max_daily_transfer_cents)
-
-    def lowered_by(self, recorded: tuple[int | None, int | None]) -> "MaxCents":
-        """Return the lower ones of these limits and the recorded ones of the server."""
-        per_transfer, per_day = recorded
-        return MaxCents(
-            self.per_transfer if per_transfer is None else min(self.per_transfer, per_transfer),
-            self.per_day if per_day is None else min(self.per_day, per_day),
-        )
 
 
 def reserve(
@@ -422,38 +399,10 @@ def stopped_by(reader: Reader, attempt: Attempt) -> SafeguardError | None:
     return None if frozen is None else frozen_error(frozen)
 
 
-def frozen_for(reader: Reader, caller: str) -> Freeze | None:
-    """Say why a caller's transfers are frozen, if they are."""
-    freeze = reader.freeze()
-    if freeze is None or (freeze.callers_only and caller == OWNER):
-        return reader.freeze_of(caller)
-    return freeze
-
-
 def frozen_error(freeze: Freeze) -> FrozenError:
     """Make the error of frozen transfers."""
     whose = "Transfers" if freeze.caller is None else f"Transfers of the caller {freeze.caller}"
     return FrozenError(f"{whose} are frozen since {freeze.since:%Y-%m-%d %H:%M} UTC ({freeze.reason}).")
-
-
-def state_now(attempt: Attempt, owners: Owners, overdue: Collection[str] = ()) -> State:
-    """Return the state of an attempt, as `fail_dead` would leave it.
-
-    Args:
-        attempt: the attempt.
-        owners: which processes live.
-        overdue: the attempts that waited for the owner for too long, by their ids.
-    """
-    if attempt.state is State.AWAITING_APPROVAL:
-        return State.EXPIRED if attempt.id in overdue else attempt.state
-    if attempt.state in {State.RESERVED, State.SENDING} and not owners.is_running(attempt.owner, attempt.id):
-        return State.FAILED if attempt.state is State.RESERVED else State.UNKNOWN
-    return attempt.state
-
-
-def day_begin(now: datetime) -> datetime:
-    """Return the beginning of the UTC day."""
-    return datetime.combine(now.date(), time(), UTC)
 
 
 def remaining_cents(reader: Reader, limits: MaxCents, caller: str) -> int:

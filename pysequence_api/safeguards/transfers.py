@@ -71,13 +71,15 @@ from pysequence_api.records.names import Names
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import approving, asking, decide
 from pysequence_api.safeguards.approving import PendingApproval
-from pysequence_api.safeguards.decide import MaxCents, unknown_outcome
+from pysequence_api.safeguards.caller_status import read_attempt_of
+from pysequence_api.safeguards.decide import unknown_outcome
 from pysequence_api.safeguards.enforce import order_of, trip, warn_of_equal_orders
 from pysequence_api.safeguards.judge import Check, is_free, needs_key
 from pysequence_api.safeguards.matching import describes, matches
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.parties import unknown_account
 from pysequence_api.safeguards.policies import policy_in_force
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.resend import Age, Resending, is_set_within
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt
@@ -388,7 +390,7 @@ class TransferService:
             NotFoundError: there is no such attempt, or not one that the caller may see.
             SafeguardsUnavailableError: the records cannot be read.
         """
-        first = status = read_attempt(self._records, attempt_id, caller.name)
+        first = status = read_attempt_of(self._records, attempt_id, caller.name)
         until = self._clock_seconds() + min(wait_seconds, MAX_WAIT_SECONDS)
         if wait_seconds <= 0 or self._waiting.total() >= MAX_WAITING or self._waiting[caller.name] >= MAX_OWN_WAITING:
             return status
@@ -399,7 +401,7 @@ class TransferService:
                 pause_seconds = min(WAIT_POLL_SECONDS, until - self._clock_seconds())
                 if pause_seconds <= 0 or await is_set_within(self._stopping, pause_seconds):
                     break
-                status = read_attempt(self._records, attempt_id, caller.name)
+                status = read_attempt_of(self._records, attempt_id, caller.name)
         finally:
             self._waiting[caller.name] -= 1
         return status

@@ -1,9 +1,9 @@
 """SANDBOX: a simulated Sequence with no real money. Clients cannot tell it from the real one."""
 
-from pysequence_api.sandbox.application import Sandbox
-from pysequence_api.sandbox.auth import IssuedTokens
-from pysequence_api.sandbox.database import SandboxFileError
-from pysequence_api.sandbox.household import (
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pysequence_api.sandbox.ids import (
     CLIENT_ID,
     EMAIL,
     KYC_ID,
@@ -13,7 +13,12 @@ from pysequence_api.sandbox.household import (
     TOTP_SECRET,
 )
 from pysequence_api.sandbox.platform import PLATFORM_PATH
-from pysequence_api.sandbox.platform.keys import KeyPermissions, ManualTransfer, Permission
+
+if TYPE_CHECKING:
+    from pysequence_api.sandbox.application import Sandbox
+    from pysequence_api.sandbox.auth import IssuedTokens
+    from pysequence_api.sandbox.database import SandboxFileError
+    from pysequence_api.sandbox.platform.keys import KeyPermissions, ManualTransfer, Permission
 
 __all__ = [
     "CLIENT_ID",
@@ -31,3 +36,19 @@ __all__ = [
     "Sandbox",
     "SandboxFileError",
 ]
+
+_PLACES = {
+    "Sandbox": "application",
+    "IssuedTokens": "auth",
+    "SandboxFileError": "database",
+    "KeyPermissions": "platform.keys",
+    "ManualTransfer": "platform.keys",
+    "Permission": "platform.keys",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Who needs only an id must not load all of the simulated Sequence.
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

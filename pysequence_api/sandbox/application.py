@@ -17,7 +17,6 @@ from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTo
 from pysequence_api.sandbox.control import CONTROL_PREFIX, Control
 from pysequence_api.sandbox.database import prepare
 from pysequence_api.sandbox.faults import NOT_RUN, TOKEN_OPERATION, Fault, FaultList
-from pysequence_api.sandbox.graphql import Context, GraphqlRequest, execute
 from pysequence_api.sandbox.http import (
     CONNECTION_EXTENSION,
     MAX_REQUEST_BYTES,
@@ -45,6 +44,7 @@ from pysequence_api.sandbox.timestamps import write_time
 from pysequence_api.sandbox.transport import RunningRequests, SandboxTransport
 
 if TYPE_CHECKING:
+    from pysequence_api.sandbox.graphql import Context
     from pysequence_api.sandbox.platform.api import Platform
 
 CLOSING_SECONDS = 1.0
@@ -177,6 +177,8 @@ class SandboxApplication:
     def _execute(self, request: Request, fault: Fault | None) -> Response:
         if not self._auth.is_authorized(request.header("authorization")):
             return json_response({"error": "Unauthorized", "message": "The access token is missing or invalid."}, 401)
+        from pysequence_api.sandbox.graphql import GraphqlRequest, execute  # noqa: PLC0415 - half of the sandbox
+
         try:
             document = GraphqlRequest.model_validate_json(request.body)
         except ValidationError:
@@ -198,7 +200,9 @@ async def _run(operation: _Operation, fault: Fault | None) -> Response:
     return response
 
 
-def _context(ledger: Ledger, effects: Simulated) -> Context:
+def _context(ledger: Ledger, effects: Simulated) -> "Context":
+    from pysequence_api.sandbox.graphql import Context  # noqa: PLC0415 - see `_execute`
+
     ledger.activity_lag_seconds = effects.activity_lag_seconds
     return Context(
         ledger,
@@ -220,12 +224,15 @@ class Sandbox:
 
     app: ASGIApp
 
-    def __init__(self, database_path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database_path: Path, *, clock: Callable[[], float] = time.time, access_token: str | None = None
+    ) -> None:
         """Open a sandbox. Create its file if it does not exist, readable by its owner only.
 
         Args:
             database_path: the SQLite file; its directory must exist.
             clock: Unix time in seconds. Everything in the sandbox uses it.
+            access_token: a token that it accepts for ever, besides those that it issues.
 
         Raises:
             SandboxFileError: the file is not a sandbox file.
@@ -234,7 +241,7 @@ class Sandbox:
         prepare(database_path, lambda connection: seed(connection, int(clock() * 1000)))
         self._path = database_path
         self._clock = clock
-        self._auth = Auth(database_path, clock)
+        self._auth = Auth(database_path, clock, access_token)
         self.login = Login(clock, self._auth)
         self._requests = RunningRequests()
         self.faults = FaultList()

@@ -5,6 +5,7 @@ All calls block.
 """
 
 import hashlib
+import hmac
 import secrets
 import threading
 import uuid
@@ -12,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pysequence_api.sandbox.database import connected, writing
-from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, PERSON_ID
 from pysequence_api.sandbox.http import Response, json_response
+from pysequence_api.sandbox.ids import CLIENT_ID, EMAIL, PERSON_ID
 from pysequence_api.sandbox.seed import JWT_SECRET
 
 DEFAULT_LIFETIME_SECONDS = 86_400
@@ -74,9 +74,10 @@ class _InvalidGrantError(Exception):
 class Auth:
     """Issues and checks tokens, for one SQLite file."""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], access_token: str | None = None) -> None:
         self._path = path
         self._clock = clock
+        self._accepted_token = access_token
         self._lock = threading.Lock()
         self._settings = TokenSettings()
         with connected(path) as connection:
@@ -111,11 +112,16 @@ class Auth:
         """Return whether an ``authorization`` header has a valid access token."""
         if header is None or not header.lower().startswith(_BEARER):
             return False
+        token = header[len(_BEARER) :].strip()
+        if self._accepted_token is not None and hmac.compare_digest(token.encode(), self._accepted_token.encode()):
+            return True
+        import jwt  # noqa: PLC0415 - loads cryptography, which a client in this process does without
+
         # Expiry is checked below, by the sandbox's clock; the library knows only the system's.
         options = {"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "sub", "aud"]}
         try:
             claims = jwt.decode(
-                header[len(_BEARER) :].strip(),
+                token,
                 self._secret,
                 algorithms=[_ALGORITHM],
                 audience=AUDIENCE,
@@ -161,6 +167,8 @@ class Auth:
             return new
 
     def _access_token(self, lifetime_seconds: int) -> str:
+        import jwt  # noqa: PLC0415 - see `is_authorized`
+
         now = int(self._clock())
         claims = {
             "iss": ISSUER,

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
-from pysequence_api.sandbox.household import PLATFORM_KEY
+from pysequence_api.sandbox.ids import PLATFORM_KEY
 
 BUSY_TIMEOUT_SECONDS = 10.0
 """How long a process waits for another process that is writing."""

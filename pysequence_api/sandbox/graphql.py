@@ -30,7 +30,6 @@ from pysequence_api.sandbox.household import (
     ORGANIZATION_BY_ID,
     ORGANIZATION_BY_KYC_ID,
     ORGANIZATIONS,
-    PERSON_ID,
     Account,
     ErrorMetadata,
     Holder,
@@ -38,8 +37,8 @@ from pysequence_api.sandbox.household import (
     Organization,
     Pod,
     Provider,
-    stable_id,
 )
+from pysequence_api.sandbox.ids import PERSON_ID, stable_id
 from pysequence_api.sandbox.ledger import (
     COMPLETE_AFTER_MS,
     DEFAULT_PAGE_SIZE,

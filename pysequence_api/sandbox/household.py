@@ -4,39 +4,17 @@ What changes (balances and transfers) is in `ledger`. Ids are the same in every 
 hard for clients: they have a slash, a percent sign or letters outside ASCII, or share a part with another pod's name.
 """
 
-import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-_NAMESPACE = uuid.UUID("6f1c8a52-5d0e-4d8e-9b57-2f6f3f1f7a10")
-
-
-def stable_id(kind: str, name: str) -> str:
-    """Return the id of something, the same each time.
-
-    Args:
-        kind: for example ``pod``.
-        name: unique within its kind.
-    """
-    return str(uuid.uuid5(_NAMESPACE, f"{kind}:{name}"))
-
-
-PERSON_ID = stable_id("person", "Alex Rivera")
-PERSON_NAME = "Alex Rivera"
-EMAIL = "alex.rivera@example.com"
-PASSWORD = "correct-Horse-7-battery-staple"
-"""Valid in the sandbox only, as is the secret for one-time codes."""
-TOTP_SECRET = "JVUW42LNMFXGI33SMUQGC3TEEBWW64TF"
-ORGANIZATION_ID = stable_id("organization", "household")
-"""The first organization, which has almost everything."""
-SECOND_ORGANIZATION_ID = stable_id("organization", "studio")
-KYC_ID = stable_id("kyc", "household")
-"""The KYC id of the first organization."""
-SECOND_KYC_ID = stable_id("kyc", "studio")
-PLATFORM_KEY = "sk_sandbox"
-"""A key of the Platform API that may do everything in the first organization."""
-CLIENT_ID = "sandbox-web-application"
-"""The client id that the token endpoint accepts."""
+from pysequence_api.sandbox.ids import (
+    KYC_ID,
+    ORGANIZATION_ID,
+    PERSON_NAME,
+    SECOND_KYC_ID,
+    SECOND_ORGANIZATION_ID,
+    stable_id,
+)
 
 
 class AccountType(StrEnum):

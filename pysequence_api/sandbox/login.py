@@ -14,8 +14,8 @@ import pyotp
 from pydantic import BaseModel
 
 from pysequence_api.sandbox.auth import Auth
-from pysequence_api.sandbox.household import CLIENT_ID, EMAIL, PASSWORD, TOTP_SECRET
 from pysequence_api.sandbox.http import Request, Response
+from pysequence_api.sandbox.ids import CLIENT_ID, EMAIL, PASSWORD, TOTP_SECRET
 from pysequence_api.sandbox.login_pages import (
     BLOCKED,
     WRONG_CODE,

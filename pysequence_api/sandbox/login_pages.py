@@ -6,8 +6,8 @@ For a program they look like the real ones: the same fields, buttons and error e
 import json
 from html import escape
 
-from pysequence_api.sandbox.household import CLIENT_ID
 from pysequence_api.sandbox.http import HTML_TYPE, Response
+from pysequence_api.sandbox.ids import CLIENT_ID
 
 NO_STORE = (("cache-control", "no-store"),)
 

@@ -7,15 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from pysequence_api.sandbox.household import (
-    EXTERNAL_ENTITIES,
-    HOLDERS,
-    MERCHANTS,
-    ORGANIZATIONS,
-    Organization,
-    Party,
-    stable_id,
-)
+from pysequence_api.sandbox.household import EXTERNAL_ENTITIES, HOLDERS, MERCHANTS, ORGANIZATIONS, Organization, Party
+from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sandbox.ledger import (
     ActivityType,
     NewTransfer,

@@ -544,9 +544,9 @@ def _is_shown(flag_path: Path) -> bool:
 
 
 def _set_time(path: Path, time_ns: int) -> None:
-    """Set the modification time of a file, which is created if it is missing."""
+    """Set the modification time of a file of this user, which is created if it is missing."""
+    descriptor = _open(path)
     try:
-        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
-    except FileNotFoundError:
-        os.close(_open(path))
-        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
+        os.utime(descriptor, ns=(time_ns, time_ns))
+    finally:
+        os.close(descriptor)

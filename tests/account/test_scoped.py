@@ -10,7 +10,10 @@ from pysequence_api.models import ActivityFilter, ActivityPage, Transfer
 from pysequence_api.sandbox import ORGANIZATION_ID
 from pysequence_api.sequence.client import MAX_UPSTREAM_PAGES
 from pysequence_api.sequence.graphql import client
+from tests.api.conftest import anyio_backend, shared_world
 from tests.world import World, open_world
+
+__all__ = ["anyio_backend", "shared_world"]
 
 pytestmark = pytest.mark.anyio
 
@@ -20,9 +23,15 @@ FEW = ("Taxes 2026",)
 
 
 @pytest.fixture
-async def world(tmp_path: Path, upstream: str) -> AsyncIterator[World]:
+async def world(tmp_path: Path, anyio_backend: str, upstream: str) -> AsyncIterator[World]:
     async with open_world(tmp_path, upstream=upstream) as world:
         yield world
+
+
+@pytest.fixture(scope="module")
+async def history(shared_world: World) -> list[Transfer]:
+    """All transfers of the shared world."""
+    return await everything(shared_world)
 
 
 def reads_of(world: World, *names: str) -> ScopedReads:
@@ -44,7 +53,7 @@ async def everything(world: World, *, only: ActivityFilter | None = None) -> lis
     found: list[Transfer] = []
     after = ""
     while True:
-        page = await world.gateway.client.activity(organization_of(world), first=10, after=after, only=only)
+        page = await world.gateway.client.activity(organization_of(world), first=100, after=after, only=only)
         found += page.transfers
         after = page.page_info.end_cursor
         if not page.page_info.has_next_page:
@@ -53,9 +62,11 @@ async def everything(world: World, *, only: ActivityFilter | None = None) -> lis
 
 @pytest.mark.parametrize("first", [1, 7, 100])
 @pytest.mark.parametrize("names", [SOME, FEW])
-async def test_pages_have_what_may_be_seen_once_and_in_order(world: World, names: tuple[str, ...], first: int) -> None:
-    reads = reads_of(world, *names)
-    expected = [one.id for one in await everything(world) if reads.view.shows(one)][: 3 * first]
+async def test_pages_have_what_may_be_seen_once_and_in_order(
+    shared_world: World, history: list[Transfer], names: tuple[str, ...], first: int
+) -> None:
+    world, reads = shared_world, reads_of(shared_world, *names)
+    expected = [one.id for one in history if reads.view.shows(one)][: 3 * first]
     found: list[str] = []
     after = ""
     while len(found) < len(expected):
@@ -71,9 +82,9 @@ async def test_pages_have_what_may_be_seen_once_and_in_order(world: World, names
     assert found[: len(expected)] == expected
 
 
-async def test_the_last_page_says_that_it_is_the_last(world: World) -> None:
-    reads = reads_of(world, *FEW)
-    expected = [one.id for one in await everything(world) if reads.view.shows(one)]
+async def test_the_last_page_says_that_it_is_the_last(shared_world: World, history: list[Transfer]) -> None:
+    world, reads = shared_world, reads_of(shared_world, *FEW)
+    expected = [one.id for one in history if reads.view.shows(one)]
     found: list[str] = []
     page = await page_of(world, reads, 100)
     while True:
@@ -86,11 +97,11 @@ async def test_the_last_page_says_that_it_is_the_last(world: World) -> None:
 
 @pytest.mark.upstream("graphql")
 async def test_a_page_ends_after_five_upstream_pages_and_the_next_one_goes_on(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    shared_world: World, history: list[Transfer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "MAX_PAGE_TRANSFERS", 10)
-    reads = reads_of(world)
-    all_ids = [one.id for one in await everything(world)]
+    world, reads = shared_world, reads_of(shared_world)
+    all_ids = [one.id for one in history]
     before = len(world.requests(ACTIVITY))
     page = await page_of(world, reads, 10)
     assert len(world.requests(ACTIVITY)) - before == MAX_UPSTREAM_PAGES
@@ -101,7 +112,8 @@ async def test_a_page_ends_after_five_upstream_pages_and_the_next_one_goes_on(
 
 async def test_new_transfers_between_two_pages_change_nothing(world: World) -> None:
     reads = reads_of(world, *SOME)
-    expected = [one.id for one in await everything(world) if reads.view.shows(one)][:6]
+    newest = (await world.gateway.client.activity(organization_of(world), first=100)).transfers
+    expected = [one.id for one in newest if reads.view.shows(one)][:6]
     first = await page_of(world, reads, 3)
     for _ in range(3):
         await world.transfer_outside(source="Groceries")
@@ -109,8 +121,8 @@ async def test_new_transfers_between_two_pages_change_nothing(world: World) -> N
     assert [one.id for one in (*first.transfers, *second.transfers)] == expected
 
 
-async def test_a_name_is_looked_for_only_in_what_may_be_seen(world: World) -> None:
-    reads = reads_of(world, "Groceries")
+async def test_a_name_is_looked_for_only_in_what_may_be_seen(shared_world: World) -> None:
+    world, reads = shared_world, reads_of(shared_world, "Groceries")
     named = [one for one in await everything(world, only=ActivityFilter(name="salary")) if reads.view.shows(one)]
     assert named
     found = [

@@ -22,13 +22,15 @@ START_TIMEOUT_SECONDS = 30
 
 # The command line does more; these tests need only this part.
 _PROGRAM = """
-import functools, logging, anyio
+import functools, logging, os, anyio
 from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
 from pysequence_api.web import access
-access.MAX_DELAY_SECONDS = access.LOOK_DELAY_SECONDS = 0.02  # some tests send many wrong keys
+access.MAX_DELAY_SECONDS = 0.001  # some tests send many wrong keys
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-anyio.run(functools.partial(serve, Settings.load(), on_ready=lambda gateway, url: print("ready", url, flush=True)))
+def ready(gateway, url):
+    print("ready", url, os.getpid(), flush=True)
+anyio.run(functools.partial(serve, Settings.load(), on_ready=ready))
 """
 
 
@@ -40,6 +42,8 @@ class Server:
     host: str
     port: int
     log_path: Path
+    id: int = 0
+    """The id of the process that serves. That of `process` can be another one's, which waits for it."""
 
     @property
     def url(self) -> str:
@@ -122,7 +126,8 @@ async def start_server(directory: Path, **variables: str) -> AsyncIterator[Serve
         assert process.stdout is not None
         with anyio.fail_after(START_TIMEOUT_SECONDS):
             line = await process.stdout.readline()
-        assert line == f"ready {server.url}\n".encode(), server.log()
+        assert line.startswith(f"ready {server.url} ".encode()), server.log()
+        server.id = int(line.split()[-1])
         yield server
     finally:
         await server.stop()

@@ -178,26 +178,23 @@ def test_empty_key_counts_as_unset() -> None:
         Settings.load_strictly(lambda _: ["api_key"], api_key="")
 
 
-@pytest.mark.parametrize("host", ["pods.example.net", "PODS.example.net:8720", "127.0.0.1:1", "[::1]:8720", "[::1]"])
-async def test_allowed_hosts(tmp_path: Path, host: str) -> None:
+async def test_allowed_hosts(tmp_path: Path) -> None:
+    named = ["pods.example.net", "PODS.example.net:8720", "127.0.0.1:1", "[::1]:8720", "[::1]"]
     async with open_world(tmp_path, allowed_hosts=ALLOWED_HOSTS) as world, world.http() as client:
-        assert (await client.get("/api/limits", headers={"Host": host})).status_code == 200
+        for host in named:
+            assert (await client.get("/api/limits", headers={"Host": host})).status_code == 200, host
+        for host in ("evil.example", "pods.example.net.evil.example", "example.net", "[::2]", "", "::1"):
+            answer = await client.get("/api/limits", headers={"Host": host})
+            assert answer.status_code == 400, host
+            assert "SEQUENCE_ALLOWED_HOSTS" in answer.json()["detail"]
+            assert answer.headers["x-request-id"]
+            assert (await client.get("/api/health", headers={"Host": host})).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8720", "[::1]", "localhost"])
-async def test_loopback_names_are_always_allowed(tmp_path: Path, host: str) -> None:
+async def test_loopback_names_are_always_allowed(tmp_path: Path) -> None:
     async with open_world(tmp_path, allowed_hosts="pods.example.net") as world, world.http() as client:
-        assert (await client.get("/api/limits", headers={"Host": host})).status_code == 200
-
-
-@pytest.mark.parametrize("host", ["evil.example", "pods.example.net.evil.example", "example.net", "[::2]", "", "::1"])
-async def test_other_hosts_are_rejected(tmp_path: Path, host: str) -> None:
-    async with open_world(tmp_path, allowed_hosts=ALLOWED_HOSTS) as world, world.http() as client:
-        answer = await client.get("/api/limits", headers={"Host": host})
-        assert answer.status_code == 400
-        assert "SEQUENCE_ALLOWED_HOSTS" in answer.json()["detail"]
-        assert answer.headers["x-request-id"]
-        assert (await client.get("/api/health", headers={"Host": host})).status_code == 200
+        for host in ("127.0.0.1:8720", "[::1]", "localhost"):
+            assert (await client.get("/api/limits", headers={"Host": host})).status_code == 200, host
 
 
 async def test_every_host_is_allowed_by_default(shared_client: httpx.AsyncClient) -> None:

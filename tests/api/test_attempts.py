@@ -7,8 +7,8 @@ import pytest
 
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.states import State
-from pysequence_api.safeguards import status
-from pysequence_api.safeguards.status import list_attempts
+from pysequence_api.safeguards import caller_status
+from pysequence_api.safeguards.caller_status import list_attempts
 from tests.api.calls import post_transfer
 from tests.world import World
 
@@ -73,7 +73,7 @@ async def test_the_state_is_the_one_of_now(world: World, client: httpx.AsyncClie
 async def test_a_page_reads_a_bounded_number_and_goes_on_where_it_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "MAX_ATTEMPTS_READ", 2)
+    monkeypatch.setattr(caller_status, "MAX_ATTEMPTS_READ", 2)
     records = world.gateway.records
     wanted = (await world.transfer(key="first")).attempt_id
     for _ in range(4):

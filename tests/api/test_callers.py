@@ -24,7 +24,7 @@ from tests.api.test_metrics import numbers
 from tests.policies import apply_policy
 from tests.world import API_KEY, World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 MAY_MOVE = """
 scopes = ["move", "freeze"]
@@ -107,8 +107,10 @@ async def test_two_keys_are_rejected(world: World) -> None:
         assert answer.status_code == 401
 
 
-async def test_the_last_use_is_written_beside_the_requests(world: World) -> None:
-    async with caller(world, "one") as client:
+async def test_the_last_use_is_written_beside_the_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pysequence_api.gateway.COPY_SECONDS", 0.01)
+    key = add(world.gateway.records, "one").key
+    async with world.http(await world.open_process(), key=key) as client:
         await client.get("/api/limits")
         with anyio.fail_after(10):
             while not used(world):  # noqa: ASYNC110 - a thread writes it

@@ -38,7 +38,6 @@ RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{
 HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 FRAMING = {"content-type", "content-length", "cache-control", "date", "server"}
 """Headers that HTTP itself describes."""
-DOCUMENT = openapi_schema()
 
 
 class Recorder:
@@ -49,7 +48,7 @@ class Recorder:
         self._client = client
         self._routes = {
             operation["operationId"]: (method, path, operation)
-            for path, methods in DOCUMENT["paths"].items()
+            for path, methods in openapi_schema()["paths"].items()
             for method, operation in methods.items()
         }
 

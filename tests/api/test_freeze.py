@@ -10,7 +10,7 @@ from pysequence_api.records.control import freeze, unfreeze
 from tests.api.test_callers import let_move, send
 from tests.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 
 
 async def test_a_caller_freezes_itself_alone(world: World) -> None:

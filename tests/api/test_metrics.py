@@ -115,7 +115,7 @@ async def test_transfer_that_is_being_sent_is_unsettled(world: World, client: ht
 
 
 async def test_replayed_answer_is_not_a_second_transfer(client: httpx.AsyncClient) -> None:
-    order = await transfer_body(client)
+    order = transfer_body()
     for _ in range(2):
         await client.post("/api/transfers", json=order, headers={"Idempotency-Key": "once"})
     found = await numbers(client)

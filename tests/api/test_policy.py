@@ -10,7 +10,7 @@ from tests.api.test_callers import READS, caller, send, send_body, status_of
 from tests.policies import NO_BREAKER, apply_policy
 from tests.world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
 POLICY = """
 [callers.one]
 scopes = ["move", "read:accounts"]

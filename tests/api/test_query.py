@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.ids import SECOND_ORGANIZATION_ID
 from tests.world import World
 
-pytestmark = pytest.mark.anyio
-GRAPHQL = pytest.mark.upstream("graphql")
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 
 
 async def invalid(client: httpx.AsyncClient, path: str, method: str = "GET") -> dict[str, str]:
@@ -25,7 +25,6 @@ async def invalid(client: httpx.AsyncClient, path: str, method: str = "GET") -> 
     return {error["loc"][1]: error["msg"] for error in errors}
 
 
-@GRAPHQL
 async def test_every_route_refuses_unknown_parameters(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     before = len(shared_world.requests())
     document = (await shared_client.get("/openapi.json")).json()
@@ -39,7 +38,6 @@ async def test_every_route_refuses_unknown_parameters(shared_world: World, share
     assert len(shared_world.requests()) == before
 
 
-@GRAPHQL
 @pytest.mark.parametrize(
     ("query", "name", "phrases"),
     [
@@ -62,12 +60,10 @@ async def test_unknown_and_repeated_parameters(
     assert all(phrase in errors[name] for phrase in phrases)
 
 
-@GRAPHQL
 async def test_readiness_is_not_misspelled_unnoticed(shared_client: httpx.AsyncClient) -> None:
     assert "`ready`" in (await invalid(shared_client, "/api/health?redy=1"))["redy"]
 
 
-@GRAPHQL
 @pytest.mark.parametrize(
     ("query", "phrase"),
     [
@@ -83,18 +79,18 @@ async def test_unknown_words_of_a_filter(shared_client: httpx.AsyncClient, query
     assert phrase in text
 
 
-@GRAPHQL
 @pytest.mark.parametrize(
     "statuses", ["COMPLETE,%20failed", "complete&statuses=FAILED", "COMPLETE,&statuses=&statuses=FAILED"]
 )
-async def test_known_words_in_any_case_reach_sequence(world: World, client: httpx.AsyncClient, statuses: str) -> None:
-    assert (await client.get(f"/api/activity?statuses={statuses}")).status_code == 200
-    variables = world.sandbox.journal.read().requests[-1].variables
+async def test_known_words_in_any_case_reach_sequence(
+    shared_world: World, shared_client: httpx.AsyncClient, statuses: str
+) -> None:
+    assert (await shared_client.get(f"/api/activity?statuses={statuses}")).status_code == 200
+    variables = shared_world.requests()[-1].variables
     assert isinstance(variables, dict)
     assert variables["transferFilter"] == {"statuses": ["COMPLETE", "FAILED"]}
 
 
-@GRAPHQL
 async def test_an_unknown_word_of_sequence_passes_through_in_answers(world: World, client: httpx.AsyncClient) -> None:
     path = "organization.transferReferences.edges.0.node.status"
     fault = {"kind": "values", "paths": [path], "value": "BRAND_NEW"}
@@ -103,6 +99,7 @@ async def test_an_unknown_word_of_sequence_passes_through_in_answers(world: Worl
     assert answer.json()["transfers"][0]["status"] == "BRAND_NEW"
 
 
+@BOTH
 async def test_every_word_of_the_documentation_is_known(shared_client: httpx.AsyncClient) -> None:
     document = (await shared_client.get("/openapi.json")).json()
     parameters = document["paths"]["/api/activity"]["get"]["parameters"]
@@ -116,6 +113,7 @@ async def test_every_word_of_the_documentation_is_known(shared_client: httpx.Asy
             assert {one[field] for one in page["transfers"]} <= {word}
 
 
+@BOTH
 @pytest.mark.parametrize("cursor", ["abc", "2", "5", "%00", "a" * 2000, "dDoxNzk1ODgxMDMzNzgyOjUxMA=="])
 async def test_a_guessed_cursor_is_refused_without_a_call(
     shared_world: World, shared_client: httpx.AsyncClient, cursor: str
@@ -127,7 +125,6 @@ async def test_a_guessed_cursor_is_refused_without_a_call(
     assert len(shared_world.requests()) == before
 
 
-@GRAPHQL
 async def test_a_cursor_belongs_to_its_organization(shared_client: httpx.AsyncClient) -> None:
     cursor = (await shared_client.get("/api/activity?first=1")).json()["page_info"]["end_cursor"]
     for org_id, status in ((ORGANIZATION_ID, 200), (SECOND_ORGANIZATION_ID, 422)):
@@ -136,21 +133,21 @@ async def test_a_cursor_belongs_to_its_organization(shared_client: httpx.AsyncCl
     assert (await shared_client.get("/api/activity", params={"after": cursor[:-1]})).status_code == 422
 
 
-async def test_the_next_link_keeps_the_filters_and_ends(world: World, client: httpx.AsyncClient) -> None:
+@BOTH
+async def test_the_next_link_keeps_the_filters_and_ends(shared_client: httpx.AsyncClient) -> None:
     query = {"first": "7", "directions": ["INCOMING", "outgoing"], "name": "CAFÉ ☕", "hide_internal": "1"}
-    everything = (await client.get("/api/activity", params=query | {"first": "100"})).json()
+    everything = (await shared_client.get("/api/activity", params=query | {"first": "100"})).json()
     assert (len(everything["transfers"]) > 14, everything["next"]) == (True, None)
-    answer = await client.get("/api/activity", params=query)
+    answer = await shared_client.get("/api/activity", params=query)
     found = answer.json()["transfers"]
     while "next" in answer.links:
         assert answer.links["next"]["url"] == answer.json()["next"]
-        answer = await client.get(answer.json()["next"])
+        answer = await shared_client.get(answer.json()["next"])
         found += answer.json()["transfers"]
     assert found == everything["transfers"]
     assert answer.json()["next"] is None
 
 
-@GRAPHQL
 async def test_a_page_that_leads_to_itself_has_no_next_link(world: World, client: httpx.AsyncClient) -> None:
     first = (await client.get("/api/activity?first=1")).json()
     cursor = first["page_info"]["end_cursor"]
@@ -161,7 +158,6 @@ async def test_a_page_that_leads_to_itself_has_no_next_link(world: World, client
     assert (again.json()["next"], again.links) == (None, {})
 
 
-@GRAPHQL
 async def test_the_next_link_has_the_root_path(world: World) -> None:
     process = await world.open_process(root_path="/sequence")
     async with world.http(process) as client:

@@ -8,7 +8,8 @@ from tests.api.calls import transfer_body
 from tests.api.test_callers import body, caller, let_move, send
 from tests.world import World, open_world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 KEY = {"Idempotency-Key": "rent"}
 SAID = "Rent for\n\x1b[31mMay\u202e psq_" + "A" * 40
 SHOWN = "Rent for [31mMay psq_(removed)"
@@ -27,6 +28,7 @@ async def test_callers_with_a_policy_name_a_key(world: World) -> None:
         assert (await send(default, world, 1_000, key=None)).status_code == 200
 
 
+@BOTH
 async def test_a_reason_is_recorded_and_not_sent(world: World) -> None:
     let_move(world)
     async with caller(world, "one") as client:
@@ -51,7 +53,7 @@ async def test_a_reason_is_recorded_and_not_sent(world: World) -> None:
 
 async def test_a_reason_is_one_short_text(world: World) -> None:
     async with world.http() as client:
-        document = await transfer_body(client)
+        document = transfer_body()
         for reason in ("x" * 201, 5, ["x"]):
             answer = await client.post("/api/transfers", json=document | {"reason": reason})
             assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "reason"])
@@ -60,10 +62,9 @@ async def test_a_reason_is_one_short_text(world: World) -> None:
 
 
 @pytest.mark.parametrize("root_path", ["", "/prefix"])
-@pytest.mark.upstream("graphql")
 async def test_answers_say_where_the_attempt_is(tmp_path: Path, root_path: str) -> None:
     async with open_world(tmp_path, root_path=root_path) as world, world.http() as client:
-        document = await transfer_body(client)
+        document = transfer_body()
         made = await client.post(f"{root_path}/api/transfers", json=document)
         assert made.headers["Location"] == f"{root_path}/api/attempts/{made.json()['attempt_id']}"
         attempt = await client.get(made.headers["Location"])

@@ -7,6 +7,7 @@ import pytest
 
 from pysequence_api.errors import SettingsError
 from pysequence_api.settings import Settings
+from pysequence_api.web import access
 from tests.api.server import start_server
 from tests.world import open_world
 
@@ -32,30 +33,28 @@ async def test_over_http_with_and_without_the_prefix(tmp_path: Path) -> None:
     assert "/prefix/api/limits" not in log  # the route, however it was asked for
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/prefix/prefix/api/health",
-        "/prefixed/api/health",
-        "/prefix/api/limits",
-        "/prefix/api/health/",
-        "/prefix/api/health;/api/limits",
-        "/prefix//api/limits",
-        "/prefix/openapi.json",
-        "/prefix/metrics",
-        "/PREFIX/api/health",
-        "/prefix/",
-        "/prefix",
-    ],
-)
-async def test_the_prefix_bypasses_neither_check(tmp_path: Path, path: str) -> None:
+async def test_the_prefix_bypasses_neither_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_DELAY_SECONDS", 0)
     async with (
         open_world(tmp_path, root_path=ROOT_PATH, allowed_hosts=HOST) as world,
         world.http() as client,
     ):
-        without_key = {"Host": HOST, "X-API-Key": "wrong"}
-        assert (await client.get(path, headers=without_key)).status_code == 401
-        assert (await client.get(path, headers={"Host": "evil.example"})).status_code == 400
+        for path in (
+            "/prefix/prefix/api/health",
+            "/prefixed/api/health",
+            "/prefix/api/limits",
+            "/prefix/api/health/",
+            "/prefix/api/health;/api/limits",
+            "/prefix//api/limits",
+            "/prefix/openapi.json",
+            "/prefix/metrics",
+            "/PREFIX/api/health",
+            "/prefix/",
+            "/prefix",
+        ):
+            without_key = {"Host": HOST, "X-API-Key": "wrong"}
+            assert (await client.get(path, headers=without_key)).status_code == 401, path
+            assert (await client.get(path, headers={"Host": "evil.example"})).status_code == 400, path
 
 
 async def test_without_a_root_path_no_prefix_is_removed(tmp_path: Path) -> None:

@@ -12,20 +12,21 @@ import anyio.to_thread
 import httpx
 import pytest
 from pydantic import SecretStr
-from pysequence_sdk.client import SequenceClient
 
 from pysequence_api.records import control
 from pysequence_api.sandbox import ORGANIZATION_ID
-from pysequence_api.sandbox.household import SECOND_ORGANIZATION_ID
+from pysequence_api.sandbox.ids import SECOND_ORGANIZATION_ID
 from tests.api.server import Server
 from tests.world import API_KEY, World
 
-pytestmark = pytest.mark.anyio
-GRAPHQL = pytest.mark.upstream("graphql")
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 
 
 async def sdk_result(world: World, method: str, *args: Any, **more: Any) -> Any:
     """Call the published SDK's client on the same simulated Sequence."""
+    from pysequence_sdk.client import SequenceClient  # noqa: PLC0415 - not in every process that collects the tests
+
     token = world.sandbox.issue_tokens().access_token
 
     async def send(query: str, variables: dict[str, Any], operation_name: str) -> Any:
@@ -104,14 +105,12 @@ async def test_not_ready_with_damaged_records(world: World) -> None:
         assert "transfers" in (await client.get("/api/health", params={"ready": 1})).json()["detail"]
 
 
-@GRAPHQL
 async def test_not_ready_without_a_valid_token(world: World) -> None:
     expired = SecretStr(world.sandbox.issue_tokens(lifetime_seconds=-1).access_token)
     async with world.http(await world.open_process(access_token=expired)) as client:
         assert "signed in" in (await client.get("/api/health", params={"ready": 1})).json()["detail"]
 
 
-@GRAPHQL
 async def test_pods(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     pods = await get(shared_client, "/api/pods")
     assert_superset(pods, await sdk_result(shared_world, "get_pods"))
@@ -121,14 +120,12 @@ async def test_pods(shared_world: World, shared_client: httpx.AsyncClient) -> No
     assert fund["organization_id"] == ORGANIZATION_ID
 
 
-@GRAPHQL
 async def test_total_balance(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     total = await get(shared_client, "/api/pods/balance")
     assert_superset(total, await sdk_result(shared_world, "get_total_balance"))
     assert (total["complete"], total["left_out"]) == (True, [])
 
 
-@GRAPHQL
 async def test_total_balance_lists_pods_without_a_balance(world: World, client: httpx.AsyncClient) -> None:
     world.fail(
         {"kind": "nulls", "paths": ["me.memberships.0.organization.pods.0.metadata"]},
@@ -140,7 +137,6 @@ async def test_total_balance_lists_pods_without_a_balance(world: World, client: 
     assert [set(pod) for pod in total["left_out"]] == [{"id", "name"}]
 
 
-@GRAPHQL
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -175,9 +171,9 @@ async def test_pod_name_that_matches_several(shared_client: httpx.AsyncClient) -
     assert "Taxes 2026" in answer.json()["detail"]
 
 
-@GRAPHQL
 async def test_pod_detail(shared_client: httpx.AsyncClient) -> None:
-    for pod in await get(shared_client, "/api/pods"):
+    pods = await get(shared_client, "/api/pods")
+    for pod in (*pods[:3], pods[-1]):
         detail = await get(shared_client, f"/api/pods/{pod['organization_id']}/{pod['id']}")
         assert detail.items() >= {key: value for key, value in pod.items() if key != "type"}.items()
         assert {"goal_cents", "goal", "account_number", "routing_number", "liability"} <= set(detail)
@@ -190,7 +186,6 @@ async def test_pod_detail(shared_client: httpx.AsyncClient) -> None:
             }  # `liability` contains the time of the read
 
 
-@GRAPHQL
 async def test_accounts(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     everything = await get(shared_client, "/api/accounts")
     assert_superset(everything, await sdk_result(shared_world, "get_all_accounts"))
@@ -201,13 +196,11 @@ async def test_accounts(shared_world: World, shared_client: httpx.AsyncClient) -
     assert all(sum(map(str.isdigit, number)) <= 4 for number in numbers)
 
 
-@GRAPHQL
 async def test_activity_summary(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     summary = await get(shared_client, "/api/activity/summary")
     assert_superset(summary, await sdk_result(shared_world, "get_activity_summary"))
 
 
-@GRAPHQL
 async def test_activity(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     page = await get(shared_client, "/api/activity", first=50)
     info = page["page_info"]
@@ -220,7 +213,6 @@ async def test_activity(shared_world: World, shared_client: httpx.AsyncClient) -
     assert not {one["id"] for one in page["transfers"]} & {one["id"] for one in following["transfers"]}
 
 
-@GRAPHQL
 async def test_activity_of_another_organization(shared_client: httpx.AsyncClient) -> None:
     own, other = (
         await get(shared_client, "/api/activity"),
@@ -231,7 +223,6 @@ async def test_activity_of_another_organization(shared_client: httpx.AsyncClient
     assert answer.status_code == 404
 
 
-@GRAPHQL
 async def test_activity_filters(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     sdk_filter: dict[str, Any] = {
         "date_start": "2025-01-01",
@@ -251,10 +242,12 @@ async def test_activity_filters(shared_world: World, shared_client: httpx.AsyncC
         assert_superset(ours, theirs)
 
 
-@GRAPHQL
 async def test_transfer_detail(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     kinds = set()
+    transfers = {}
     for transfer in (await get(shared_client, "/api/activity", first=15))["transfers"]:
+        transfers.setdefault(transfer["activity_type"], transfer)
+    for transfer in transfers.values():
         ours = await get(shared_client, f"/api/transfers/{transfer['id']}")
         assert ours == await get(shared_client, f"/api/activity/{ORGANIZATION_ID}/{transfer['id']}")
         theirs = await sdk_result(shared_world, "get_transfer_detail", ORGANIZATION_ID, transfer["id"])
@@ -266,6 +259,7 @@ async def test_transfer_detail(shared_world: World, shared_client: httpx.AsyncCl
     assert kinds == {"simple", "compound"}
 
 
+@BOTH
 @pytest.mark.parametrize(
     "path",
     [

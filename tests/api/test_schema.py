@@ -18,7 +18,8 @@ from pysequence_api.records.states import State
 from tests.api.server import Server
 from tests.world import API_KEY
 
-MAX_EXAMPLES = 25
+MAX_EXAMPLES = max(6, settings().max_examples // 100)
+"""For each route. The profile ``long`` has more."""
 AnyCase = schemathesis.Case[Any]
 HEADERS = {"X-API-Key": API_KEY}
 load_all_checks()
@@ -106,7 +107,7 @@ def test_requests_that_follow_links_match_the_schema(
 
     Calls.run(
         settings=settings(
-            max_examples=10,
+            max_examples=6,
             stateful_step_count=4,
             derandomize=True,
             deadline=None,

@@ -1,6 +1,6 @@
 """Sequence's failures are answers in the API's own shape, and callers share the paced requests to it."""
 
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,36 +54,35 @@ async def test_too_many_waiting_reads_are_503(tmp_path: Path) -> None:
     assert int(rejected[0].headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"kind": "status", "status": 429},
-        {"kind": "status", "status": 500},
-        {"kind": "status", "status": 403},
-        {"kind": "html", "status": 200},
-        "close",
-        "half_body",
-        "garbage",
-        {"kind": "graphql_error", "message": "Something went wrong"},
-        {"kind": "status", "status": 400, "body": {"errors": [{"message": 'Cannot query field "kycs"'}]}},
-        {"kind": "html", "status": 403},
-        "redirect",
-        {"kind": "delay", "seconds": 30},
-    ],
-    ids=str,
-)
-async def test_failed_reads_are_502(tmp_path: Path, fault: Any) -> None:
+READ_FAULTS: list[Any] = [
+    {"kind": "status", "status": 429},
+    {"kind": "status", "status": 500},
+    {"kind": "status", "status": 403},
+    {"kind": "html", "status": 200},
+    "close",
+    "half_body",
+    "garbage",
+    {"kind": "graphql_error", "message": "Something went wrong"},
+    {"kind": "status", "status": 400, "body": {"errors": [{"message": 'Cannot query field "kycs"'}]}},
+    {"kind": "html", "status": 403},
+    "redirect",
+    {"kind": "delay", "seconds": 30},
+]
+
+
+async def test_failed_reads_are_502(tmp_path: Path) -> None:
+    paths = ("/api/pods", "/api/activity/summary", f"/api/activity?org_id={ORGANIZATION_ID}")
     async with open_world(tmp_path, request_timeout_seconds=0.5) as world, world.http() as client:
-        for path in ("/api/pods", "/api/activity/summary", f"/api/activity?org_id={ORGANIZATION_ID}"):
+        for fault, path in zip(READ_FAULTS, cycle(paths), strict=False):
             world.fail(fault, operation="*")
             answer = await client.get(path)
-            assert answer.status_code == 502, answer.text
+            assert answer.status_code == 502, (fault, answer.text)
             assert set(answer.json()) == {"detail", "code"}
             assert "<" not in answer.json()["detail"]
 
 
 async def test_rejected_token_is_502(world: World, client: httpx.AsyncClient) -> None:
-    body = await transfer_body(client)
+    body = transfer_body()
     world.fail({"kind": "status", "status": 401}, operation="*", count=10)
     for answer in (await client.get("/api/pods"), await client.post("/api/transfers", json=body)):
         assert answer.status_code == 502

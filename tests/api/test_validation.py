@@ -90,12 +90,12 @@ def kinds(errors: list[dict[str, Any]]) -> dict[str, str]:
 async def test_invalid_fields(
     shared_world: World, shared_client: httpx.AsyncClient, change: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    content = json.dumps(await transfer_body(shared_client) | change).encode()
+    content = json.dumps(transfer_body() | change).encode()
     assert kinds(await errors_of_body(shared_world, shared_client, content)) == expected
 
 
 async def test_same_source_and_destination(shared_world: World, shared_client: httpx.AsyncClient) -> None:
-    body = await transfer_body(shared_client)
+    body = transfer_body()
     content = json.dumps(body | {"destination_id": body["source_id"]}).encode()
     [error] = await errors_of_body(shared_world, shared_client, content)
     assert (error["loc"], error["type"]) == (["body"], "value_error")
@@ -103,7 +103,7 @@ async def test_same_source_and_destination(shared_world: World, shared_client: h
 
 @pytest.mark.parametrize("missing", ["source_id", "destination_id", "amount_cents"])
 async def test_missing_fields(shared_world: World, shared_client: httpx.AsyncClient, missing: str) -> None:
-    body = await transfer_body(shared_client)
+    body = transfer_body()
     del body[missing]
     [error] = await errors_of_body(shared_world, shared_client, json.dumps(body).encode())
     assert (error["loc"], error["type"]) == (["body", missing], "missing")
@@ -154,7 +154,7 @@ async def test_json_that_python_accepts(
     "content_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/xml"]
 )
 async def test_other_content_types(shared_world: World, shared_client: httpx.AsyncClient, content_type: str) -> None:
-    content = json.dumps(await transfer_body(shared_client)).encode()
+    content = json.dumps(transfer_body()).encode()
     [error] = await errors_of_body(shared_world, shared_client, content, content_type)
     assert error["loc"] == ["body"]
     assert JSON in error["msg"]

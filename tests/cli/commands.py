@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pysequence_api.cli import app, terminal
+from tests.processes import Environment
 from tests.world import World, open_world
 
 T = TypeVar("T")
@@ -32,6 +35,17 @@ def call(*arguments: str, code: int = 0, runner: CliRunner = RUNNER) -> Result:
 def call_json(*arguments: str) -> Any:
     """Run a command through pipes, and return its JSON document."""
     return json.loads(call(*arguments, "--json").stdout)
+
+
+def run_here(env: Environment, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as `tests.processes.run_process` does, with the settings of an environment, but in this process."""
+    settings = {name: value for name, value in env.items() if name.startswith("SEQUENCE_")}
+    with pytest.MonkeyPatch.context() as patched:
+        for name in [name for name in os.environ if name.startswith("SEQUENCE_")]:
+            patched.delenv(name)
+        result = RUNNER.invoke(app, arguments, env=settings)
+        assert "Traceback" not in result.output
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 class Screen(io.StringIO):

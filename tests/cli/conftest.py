@@ -26,6 +26,7 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProces
 def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Run the commands of this process in the sandbox, and return its data directory."""
     monkeypatch.setenv("SEQUENCE_SANDBOX", "1")
+    monkeypatch.setenv("SEQUENCE_READ_MAX_AGE_SECONDS", "0")  # tests change the account, and count requests
     monkeypatch.setenv("SEQUENCE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TERM", "xterm-256color")
     return tmp_path / "sandbox"

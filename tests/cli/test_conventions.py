@@ -12,21 +12,51 @@ import typer
 
 from pysequence_api.cli import app
 from pysequence_api.cli.commands import COMMANDS
-from tests.cli.commands import call, draw
+from tests.cli.commands import UNUSED_PORT, call, draw
 from tests.processes import Environment, environment, run_process, start_on_terminal, without_escapes
 
-HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright"}
-LIGHT = {"--help": 0, "audit tail": 0, "limits show": 0, "key new": 0, "transfers status none": 2}
+HEAVY = {"httpx", "h11", "fastapi", "starlette", "uvicorn", "ariadne", "graphql", "playwright", "prometheus_client"}
+LOOKING = HEAVY | {
+    *("anyio", "filelock", "jwt", "cryptography", "tomllib"),
+    *(f"pysequence_api.{name}" for name in ("gateway", "sequence", "sandbox", "account")),
+    *(f"pysequence_api.safeguards.{name}" for name in ("policy", "decide", "transfers")),
+    *(f"pysequence_api.records.{name}" for name in ("takeover", "old_files", "check", "callers")),
+}
+"""What commands do without that only look at the records."""
+READING = {
+    *("fastapi", "uvicorn", "h11", "httpcore", "jwt", "cryptography", "playwright"),
+    *("pysequence_api.sequence.platform.client", "pysequence_api.sequence.sign_in.service"),
+    *("pysequence_api.sandbox.server", "pysequence_api.sandbox.platform.api", "pysequence_api.records.takeover"),
+}
+"""What commands do without that read the simulated Sequence of their own process, through GraphQL."""
+READING_AGAIN = READING | {"ariadne", "graphql", "starlette", "pysequence_api.sandbox.application"}
+"""What they do without, too, if the answer of an earlier command is used again."""
+LIGHT = {
+    "--help": 0,
+    "audit tail": 0,
+    "limits show": 0,
+    "key new": 0,
+    "transfers status none": 2,
+    f"health --url http://127.0.0.1:{UNUSED_PORT}": 1,
+}
 """Commands that make no upstream call, with their exit codes."""
+FRAME = ("--help", "limits --help", "audit", "nonsense", "--version")
+"""What needs no command."""
 REPORT_LOADED_MODULES = """
-import json, sys
+import json, os, sys
 from pysequence_api.cli import app
-after = {}
+after = []
 for command in sys.argv[1:]:
+    name, _, value = command.partition("=")
+    if value:
+        os.environ[name] = value
+        continue
     try:
         app(command.split())
     except SystemExit as ended:
-        after[command] = [ended.code, sorted({name.partition(".")[0] for name in sys.modules})]
+        loaded = {name.partition(".")[0] for name in sys.modules}
+        loaded |= {name for name in sys.modules if name.startswith("pysequence_api.")}
+        after.append([command, ended.code, sorted(loaded)])
 print(json.dumps(after), file=sys.stderr)
 """
 Path_ = tuple[str, ...]
@@ -64,25 +94,23 @@ def test_the_table_has_the_help_of_every_command() -> None:
         assert loaded.help.splitlines()[0] == command.help
 
 
-@pytest.mark.parametrize("group", [(), *GROUPS], ids=" ".join)
-def test_the_list_of_commands_has_complete_sentences(group: Path_) -> None:
-    shown = call(*group, "--help").stdout
-    assert "..." not in shown.partition("Commands:")[2]
+def test_the_list_of_commands_has_complete_sentences() -> None:
+    for group in [(), *GROUPS]:
+        assert "..." not in call(*group, "--help").stdout.partition("Commands:")[2], group
 
 
-@pytest.mark.parametrize("path", [(), *RUNNABLE], ids=" ".join)
-def test_every_command_has_help_with_an_example(path: Path_) -> None:
-    shown = call(*path, "--help").stdout
-    assert "Example:\n    pysequence-api " in shown.replace("SEQUENCE_API_KEY=... ", "")
-    assert f"pysequence-api {' '.join(path)}".strip() in shown.partition("Example:")[2]
-    assert any(line.startswith("  -") for line in shown.splitlines())
-    for parameter in TREE[path].params:
-        assert getattr(parameter, "help", None), parameter.name
+def test_every_command_has_help_with_an_example() -> None:
+    for path in [(), *RUNNABLE]:
+        shown = call(*path, "--help").stdout
+        assert "Example:\n    pysequence-api " in shown.replace("SEQUENCE_API_KEY=... ", ""), path
+        assert f"pysequence-api {' '.join(path)}".strip() in shown.partition("Example:")[2]
+        assert any(line.startswith("  -") for line in shown.splitlines()), path
+        for parameter in TREE[path].params:
+            assert getattr(parameter, "help", None), (path, parameter.name)
 
 
-@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
-def test_every_group_has_help(path: Path_) -> None:
-    assert TREE[path].help
+def test_every_group_has_help() -> None:
+    assert all(TREE[path].help for path in GROUPS)
 
 
 @pytest.mark.parametrize("columns", [40, 100])
@@ -93,24 +121,29 @@ def test_help_fits_the_window(sandbox: Environment, columns: int) -> None:
     assert max(map(len, prose[1:])) <= columns
 
 
-@pytest.mark.parametrize("variables", [{}, {"SEQUENCE_SANDBOX": "1"}], ids=["live", "sandbox"])
-def test_commands_without_upstream_calls_load_no_http_client(tmp_path: Path, variables: Environment) -> None:
+def test_commands_load_only_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_READ_MAX_AGE_SECONDS", "3600")
+    call("pods")
+    with monkeypatch.context() as without_sandbox:
+        without_sandbox.delenv("SEQUENCE_SANDBOX")
+        call("freeze", "--reason", "test")  # makes the database
     # In one process, one after the other: a module that one of them loads stays loaded.
+    reads = ("pods", "pods --fresh")
+    words = (*FRAME, *LIGHT, "SEQUENCE_SANDBOX=1", *LIGHT, "SEQUENCE_READ_MAX_AGE_SECONDS=3600", *reads)
     command = (sys.executable, "-c", REPORT_LOADED_MODULES)
-    result = run_process(environment(tmp_path, **variables), *LIGHT, command=command)
+    result = run_process(environment(tmp_path), *words, command=command)
     after = json.loads(result.stderr.splitlines()[-1])
-    assert {command: code for command, (code, _) in after.items()} == LIGHT, result.stderr
-    for command, (_, loaded) in after.items():
+    frame, light, (again, fresh) = after[: len(FRAME)], after[len(FRAME) : -len(reads)], after[-len(reads) :]
+    for command, _, loaded in frame:
+        assert {"rich", "pydantic", "pydantic_settings", "anyio", *HEAVY}.isdisjoint(loaded), command
+    assert [(command, code) for command, code, _ in light] == [*LIGHT.items()] * 2, result.stderr
+    for command, _, loaded in light:
         assert "typer" in loaded
-        assert HEAVY.isdisjoint(loaded), command
-
-
-@pytest.mark.parametrize("arguments", ["--help", "limits --help", "audit", "nonsense", "--version"])
-def test_the_frame_of_the_program_loads_no_libraries(tmp_path: Path, arguments: str) -> None:
-    command = (sys.executable, "-c", REPORT_LOADED_MODULES)
-    result = run_process(environment(tmp_path), arguments, command=command)
-    [(_, loaded)] = json.loads(result.stderr.splitlines()[-1]).values()
-    assert {"rich", "pydantic", "pydantic_settings", "anyio", *HEAVY}.isdisjoint(loaded)
+        assert LOOKING & {*loaded} == set(), command
+    assert (again[1], fresh[1]) == (0, 0), result.stderr
+    assert READING_AGAIN & {*again[2]} == set()
+    assert READING & {*fresh[2]} == set()
+    assert {"ariadne", "pysequence_api.sandbox.application"} <= {*fresh[2]}
 
 
 @pytest.fixture
@@ -121,38 +154,24 @@ def failed(directory: Path) -> None:
     (directory / ".audit.jsonl").write_text(json.dumps(event) + "\n")
 
 
-@pytest.mark.parametrize(
-    ("options", "variables"),
-    [([], {}), ([], {"NO_COLOR": "1"}), (["--no-color"], {})],
-    ids=["colors", "NO_COLOR", "--no-color"],
-)
-@pytest.mark.parametrize(
-    ("command", "shown"),
-    [
-        ("limits show", "Left today"),
-        ("audit tail", r"unknown"),
-        ("transfer Groceries Rent $5 --dry-run", "Would transfer"),
-    ],
-)
-def test_colors_can_be_turned_off(
-    failed: None, command: str, shown: str, options: list[str], variables: dict[str, str]
-) -> None:
-    drawn = draw(*options, *command.split(), variables=variables)
-    assert re.search(shown, without_escapes(drawn))
-    assert bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", drawn)) is not bool(options or variables)
+COLORED = {
+    "limits show": ("Left today", "Left today"),
+    "audit tail": ("unknown", "transfer_failed"),
+    "transfer Groceries Rent $5 --dry-run": ("Would transfer", "Would transfer"),
+}
+"""Commands with colors, and what they show: on a terminal, and on a dumb one."""
 
 
-@pytest.mark.parametrize(
-    ("command", "shown"),
-    [
-        ("limits show", "Left today"),
-        ("audit tail", "transfer_failed"),
-        ("transfer Groceries Rent $5 --dry-run", "Would transfer"),
-    ],
-)
-def test_a_dumb_terminal_gets_plain_text(failed: None, command: str, shown: str) -> None:
+@pytest.mark.parametrize("command", COLORED)
+def test_colors_can_be_turned_off(failed: None, command: str) -> None:
+    shown, shown_plainly = COLORED[command]
+    ways: tuple[tuple[list[str], dict[str, str]], ...] = (([], {}), ([], {"NO_COLOR": "1"}), (["--no-color"], {}))
+    for options, variables in ways:
+        drawn = draw(*options, *command.split(), variables=variables)
+        assert shown in without_escapes(drawn)
+        assert bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", drawn)) is not bool(options or variables)
     drawn = draw(*command.split(), variables={"TERM": "dumb"})
-    assert shown in drawn
+    assert shown_plainly in drawn
     assert "\x1b" not in drawn
 
 
@@ -208,21 +227,19 @@ def test_program_options_may_stand_anywhere() -> None:
     assert "DEBUG" in call("pods", "--debug").stderr
 
 
-@pytest.mark.parametrize("words", ["transfer Groc", "transfer Rent Groc", "pods show Groc"])
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_names_that_were_read(monkeypatch: pytest.MonkeyPatch, shell: str, words: str) -> None:
+def test_shells_complete_names_that_were_read(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
     call("pods")
-    assert "Groceries" in completed(monkeypatch, shell, words)
+    for words in ("transfer Groc", "transfer Rent Groc", "pods show Groc"):
+        assert "Groceries" in completed(monkeypatch, shell, words), words
 
 
-@pytest.mark.parametrize(("words", "expected"), COMPLETIONS)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_commands_and_options(
-    monkeypatch: pytest.MonkeyPatch, shell: str, words: str, expected: list[str]
-) -> None:
-    shown = completed(monkeypatch, shell, words)
-    assert all(each in shown for each in expected)
-    assert "pods" not in shown
+def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    for words, expected in COMPLETIONS:
+        shown = completed(monkeypatch, shell, words)
+        assert all(each in shown for each in expected), words
+        assert "pods" not in shown
 
 
 def completed(monkeypatch: pytest.MonkeyPatch, shell: str, words: str) -> str:

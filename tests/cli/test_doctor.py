@@ -72,22 +72,21 @@ def test_a_misspelled_variable_is_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in found["fix"]
 
 
-@pytest.mark.parametrize("name", [".records.db", ".audit.jsonl"])
-def test_a_missing_or_damaged_file_of_the_records_is_3(directory: Path, name: str) -> None:
+def test_missing_and_damaged_files_of_the_records_are_3(directory: Path) -> None:
     call("transfer", "Groceries", "Rent", "$1", "--yes")
-    path = directory / name
-    content = path.read_bytes()
-    path.unlink()
-    assert findings(3)["records"]["fix"] == "pysequence-api records check"
-    path.write_bytes(b"x" * len(content))
-    path.chmod(0o600)
+    trail, database = (directory / name for name in (".audit.jsonl", ".records.db"))
+    good = trail.read_bytes()
+    trail.write_bytes(good.replace(b'"amount_cents": 100', b'"amount_cents": 200', 1))
     assert findings(3)["records"]["level"] == "problem"
-
-
-def test_an_edited_trail_is_3(directory: Path) -> None:
-    call("transfer", "Groceries", "Rent", "$1", "--yes")
-    path = directory / ".audit.jsonl"
-    path.write_text(path.read_text().replace('"amount_cents": 100', '"amount_cents": 200', 1))
+    trail.unlink()
+    assert findings(3)["records"]["fix"] == "pysequence-api records check"
+    trail.write_bytes(good)
+    trail.chmod(0o600)
+    content = database.read_bytes()
+    database.unlink()
+    assert findings(3)["records"]["fix"] == "pysequence-api records check"
+    database.write_bytes(b"x" * len(content))
+    database.chmod(0o600)
     assert findings(3)["records"]["level"] == "problem"
 
 
@@ -141,6 +140,8 @@ def test_an_unsettled_transfer_is_a_warning(directory: Path) -> None:
 
 def test_no_token_or_no_network_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SEQUENCE_SANDBOX")
+    for name in ("INTERVAL", "JITTER"):
+        monkeypatch.setenv(f"SEQUENCE_REQUEST_{name}_SECONDS", "0")
     monkeypatch.setenv("SEQUENCE_AUTH_URL", f"http://127.0.0.1:{UNUSED_PORT}")
     found = findings(4)
     assert "SEQUENCE_ACCESS_TOKEN" in found["token"]["fix"]

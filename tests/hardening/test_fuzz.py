@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pysequence_api.cli.audit import read_when
@@ -40,6 +40,9 @@ from pysequence_api.sequence.transport import HttpAnswer
 from pysequence_api.settings import Settings
 from pysequence_api.text import mask_number, plain_text
 
+IS_LONG = settings().max_examples > settings.get_profile("suite").max_examples
+EXAMPLES = settings(max_examples=settings().max_examples if IS_LONG else 25)
+"""A few new ones in each run."""
 NAMES = sorted({name for document in DOCUMENTS.values() for name in re.findall(r"\b[a-z]\w+", str(document))})
 """The fields of Sequence's answers, and more words."""
 READERS: tuple[Callable[[Answer], object], ...] = (
@@ -74,6 +77,7 @@ def encoded(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+@EXAMPLES
 @given(st.text() | st.from_regex(r"\$?[0-9,]{1,15}(\.[0-9]{0,3})?", fullmatch=True))
 @example("$1,00")
 @example("\u0665.\u0660\u0660")  # digits of another script
@@ -89,11 +93,13 @@ def test_amounts(text: str) -> None:
     assert set(text.strip()) <= set("$0123456789,.")
 
 
+@EXAMPLES
 @given(st.integers(0, 10**14 - 1))
 def test_every_amount_is_read_as_it_is_written(cents: int) -> None:
     assert parse_dollars(format_cents(cents)) == cents
 
 
+@EXAMPLES
 @given(any_text | st.datetimes(timezones=st.timezones() | st.none()).map(datetime.isoformat))
 def test_times(text: str) -> None:
     time = read_time(text)
@@ -107,6 +113,7 @@ def test_times(text: str) -> None:
             continue
 
 
+@EXAMPLES
 @given(any_text)
 @example("9999-12-31")
 @example("9" * 5000 + "d")
@@ -125,6 +132,7 @@ def jwt_of(claims: bytes) -> str:
 claims = st.dictionaries(st.sampled_from(["exp", "iat", "nbf", "aud", "sub"]), json_values)
 
 
+@EXAMPLES
 @given(any_text | st.builds(jwt_of, st.binary() | claims.map(encoded)))
 @example(jwt_of(b'{"exp":' + b"[" * 100_000))
 @example(jwt_of(b'{"exp":' + b"9" * 5000 + b"}"))
@@ -137,6 +145,7 @@ def test_tokens(token: str) -> None:
     assert is_sendable(token) in {True, False}
 
 
+@EXAMPLES
 @given(
     st.binary()
     | json_values.map(encoded)
@@ -150,6 +159,7 @@ def test_the_token_cache(content: bytes) -> None:
         assert tokens is None or is_sendable(tokens.access_token)
 
 
+@EXAMPLES
 @given(any_text | st.builds("otpauth://totp/x?secret={}&digits={}&period={}".format, any_text, scalars, scalars))
 @example("otpauth://totp/x?secret=ABCDEFGHIJKLMNOP&digits=" + "9" * 5000)
 @example("otpauth://totp/x?secret=ABCDEFGHIJKLMNOP&period=" + "9" * 400)
@@ -162,6 +172,7 @@ def test_one_time_codes(text: str) -> None:
     assert len(text) < 8 or text not in message
 
 
+@EXAMPLES
 @given(st.integers(100, 599), st.binary() | json_values.map(encoded) | json_values.map(lambda v: encoded({"data": v})))
 @example(200, b'{"data":' + b"[" * 100_000)
 @example(200, b'{"data":{"activitySummary":{"totalIncomingFundsInCents":{"cents":' + b"9" * 5000 + b"}}}}")
@@ -176,6 +187,7 @@ def test_answers_of_sequence(status: int, body: bytes) -> None:
         assert "\n" not in message
 
 
+@EXAMPLES
 @given(any_text, any_text)
 def test_text_from_outside(text: str, secret: str) -> None:
     line = plain_text(text, secrets=[secret])
@@ -184,6 +196,7 @@ def test_text_from_outside(text: str, secret: str) -> None:
     assert mask_number(text)
 
 
+@EXAMPLES
 @given(st.text() | st.text(string.printable + "$é").map("SEQUENCE_PASSWORD={}\nSEQUENCE_EMAIL=a\n".format))
 def test_files_with_settings(content: str) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
@@ -198,6 +211,7 @@ def test_files_with_settings(content: str) -> None:
             return
 
 
+@EXAMPLES
 @given(st.text(st.characters(exclude_characters="\0\r\n", codec="utf-8")))
 def test_a_value_that_is_written_is_read_back(value: str) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
@@ -209,6 +223,7 @@ def test_a_value_that_is_written_is_read_back(value: str) -> None:
         assert values == [{"SEQUENCE_PASSWORD": value}]
 
 
+@EXAMPLES
 @given(
     st.binary()
     | json_values.map(encoded)

@@ -10,9 +10,11 @@ import pytest
 
 from pysequence_api.errors import GatewayError, SettingsError
 from pysequence_api.files import open_own, prepare_directory, read_bytes, remove_own, replace_atomically
+from pysequence_api.sandbox import Sandbox
 from pysequence_api.sequence.pacing import FLAG_FILE_NAMES
 from tests.world import open_world
 
+TOKENS = ".tokens.json"
 NAMES = [
     ".records.db",
     ".records.db-wal",
@@ -25,7 +27,7 @@ NAMES = [
     ".daily_limits.json.new",
     ".lock",
     ".owners",
-    ".tokens.json",
+    TOKENS,
     ".tokens.json.new",
     ".sign-in.lock",
     ".pacing",
@@ -51,10 +53,12 @@ def link_to_directory(path: Path, outside: Path) -> None:
     path.symlink_to(outside.parent, target_is_directory=True)
 
 
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    """A directory with a file that must stay as it is."""
-    directory = tmp_path / "documents"
+DIRECTORIES = {".owners"}
+PLANTS = (link, second_name, pipe)
+
+
+def precious_file(directory: Path) -> Path:
+    """Make a directory with a file that must stay as it is."""
     directory.mkdir()
     file = directory / ("a" * 32 + ".lock")  # named like the lock of a process that has ended
     file.write_bytes(CONTENT)
@@ -67,32 +71,35 @@ def state_of(file: Path) -> tuple[object, ...]:
     return file.read_bytes(), status.st_mode, status.st_size, status.st_mtime_ns, names
 
 
-async def try_a_transfer(directory: Path) -> str:
+async def try_a_transfer(directory: Path, sandbox: Sandbox, *, signed_in: bool) -> str:
     """Try to make a transfer, and return the error."""
     with anyio.fail_after(20):
         try:
             async with open_world(
-                directory, access_token=None, request_interval_seconds=0.001, request_jitter_seconds=0
+                directory, sandbox, access_token=None, request_interval_seconds=0.001, request_jitter_seconds=0
             ) as world:
-                world.cache_tokens()
+                if signed_in:
+                    world.cache_tokens()
                 await world.transfer()
         except (GatewayError, OSError) as error:
             return str(error)
     return ""
 
 
-@pytest.mark.parametrize("plant", [link, second_name, pipe, link_to_directory])
+@pytest.mark.anyio
 @pytest.mark.parametrize("name", NAMES)
-def test_a_planted_file_is_not_used(
-    tmp_path: Path, outside: Path, name: str, plant: Callable[[Path, Path], None]
-) -> None:
-    directory = tmp_path / "data"
-    directory.mkdir(mode=0o700)
-    plant(directory / name, outside)
-    before = state_of(outside)
-    error = anyio.run(try_a_transfer, directory)
-    assert "\n" not in error
-    assert state_of(outside) == before
+async def test_a_planted_file_is_not_used(tmp_path: Path, name: str) -> None:
+    sandbox = Sandbox(tmp_path / "sequence.sqlite")
+    for plant in (*PLANTS, link_to_directory) if name in DIRECTORIES else PLANTS:
+        outside = precious_file(tmp_path / f"documents-{plant.__name__}")
+        directory = tmp_path / plant.__name__
+        directory.mkdir(mode=0o700)
+        plant(directory / name, outside)
+        before = state_of(outside)
+        error = await try_a_transfer(directory, sandbox, signed_in=name != TOKENS)
+        assert "\n" not in error, plant
+        assert state_of(outside) == before, plant
+    await sandbox.aclose()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")

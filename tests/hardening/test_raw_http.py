@@ -1,6 +1,6 @@
 """Bytes that are almost HTTP, sent to a server on this machine without its key.
 
-Three seconds in the suite. For longer runs: ``SEQUENCE_RAW_HTTP_SECONDS=600 pytest -n 0 -s`` with this file.
+A second in the suite. For longer runs: ``SEQUENCE_RAW_HTTP_SECONDS=600 pytest -n 0 -s`` with this file.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.api.server import Server, start_server
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = float(os.environ.get("SEQUENCE_RAW_HTTP_SECONDS", "3"))
+SECONDS = float(os.environ.get("SEQUENCE_RAW_HTTP_SECONDS", "1"))
 CONNECTIONS = 8
 """How many are open at the same time: few, so that the machine stays usable."""
 ANSWER_SECONDS = 0.5

@@ -15,7 +15,8 @@ from mcp.client.client import ConnectMode
 
 from tests.api.server import Server, free_port, start_server
 from tests.mcp.clients import LEGACY, MODERN, answer, refusal
-from tests.processes import COMMAND, TIMEOUT_SECONDS, Environment, environment, run_process, start_process
+from tests.processes import TIMEOUT_SECONDS, Environment, environment, run_process, start_process
+from tests.starter import python
 from tests.world import API_KEY, DESTINATION, SOURCE
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +41,7 @@ def exchange(directory: Path, url: str, *lines: Any, key: str = API_KEY) -> tupl
     """Send lines, end the input, and return what was answered, and what was said on standard error."""
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
     ended = subprocess.run(
-        [*COMMAND, "mcp", "--url", url],
+        [*python(), "-m", "pysequence_api", "mcp", "--url", url],
         env=variables(directory, key),
         input=text,
         capture_output=True,
@@ -54,7 +55,7 @@ def exchange(directory: Path, url: str, *lines: Any, key: str = API_KEY) -> tupl
 
 @pytest.mark.parametrize("mode", [MODERN, LEGACY, "auto"])
 async def test_a_client_that_starts_the_program(server: Server, tmp_path: Path, mode: ConnectMode) -> None:
-    [command, *arguments] = COMMAND
+    [command, *arguments] = (*python(), "-m", "pysequence_api")
     program = StdioServerParameters(
         command=command, args=[*arguments, "mcp", "--url", server.url], env=variables(tmp_path), cwd=tmp_path
     )

@@ -17,7 +17,8 @@ from tests.shipping.documented import table_rows
 from tests.shipping.files import AGENTS
 from tests.world import DESTINATION, SOURCE, World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
+BOTH = pytest.mark.upstream("graphql", "platform")
 
 READ_ONLY = {"list_accounts", "find_account", "list_activity", "get_limits", "get_attempt", "preview_transfer"}
 EVERY_TOOL = READ_ONLY | {"transfer", "freeze_me"}
@@ -35,7 +36,6 @@ day_cents = 8000
 """
 
 
-@pytest.mark.upstream("graphql")
 @pytest.mark.parametrize("mode", [MODERN, LEGACY])
 async def test_the_tools_and_their_annotations(world: World, mode: Any) -> None:
     async with connected(world, mode=mode) as client:
@@ -59,7 +59,6 @@ def test_the_page_has_every_tool_with_its_scope() -> None:
     assert documented == [(f"`{one.name}`", f"`{one.scope.value}`" if one.scope else "--") for one in TOOLS]
 
 
-@pytest.mark.upstream("graphql")
 async def test_all_tools_with_their_schemas_are_small(world: World) -> None:
     async with connected(world) as client:
         listed = await client.list_tools()
@@ -101,6 +100,7 @@ async def test_a_preview_tells_what_was_paid_already(world: World) -> None:
     assert [one.reason for one in world.attempts()] == ["for the landlord"]
 
 
+@BOTH
 async def test_accounts_and_activity_have_what_the_http_api_has(world: World) -> None:
     async with connected(world) as client, world.http() as http:
         accounts = answer(await client.call_tool("list_accounts"))
@@ -122,6 +122,7 @@ async def test_accounts_and_activity_have_what_the_http_api_has(world: World) ->
         assert len(json.dumps(compact)) < 0.45 * len(json.dumps(full))
 
 
+@BOTH
 async def test_an_account_is_found_with_its_balance_in_one_call(world: World) -> None:
     async with connected(world) as client, world.http() as http:
         found = answer(await client.call_tool("find_account", {"name": "groceries"}))
@@ -179,7 +180,6 @@ def test_an_outsider_cannot_pass_for_an_account() -> None:
     assert page["complete"] is False
 
 
-@pytest.mark.upstream("graphql")
 async def test_arguments_are_strict(world: World) -> None:
     wrong: list[tuple[str, dict[str, Any], str]] = [
         ("transfer", order(world, amount_cents="5"), "amount_cents should be a valid integer."),
@@ -222,7 +222,6 @@ async def test_arguments_are_strict(world: World) -> None:
     assert world.attempts() == []
 
 
-@pytest.mark.upstream("graphql")
 async def test_an_unknown_tool_is_an_error_of_the_protocol(world: World) -> None:
     async with connected(world) as client:
         with pytest.raises(MCPError, match=r"There is no tool 'approve'. The tools are list_accounts, "):
@@ -249,7 +248,6 @@ async def test_a_failure_of_sequence_is_an_error(world: World) -> None:
 # Callers.
 
 
-@pytest.mark.upstream("graphql")
 async def test_a_caller_lists_the_tools_of_its_scopes(world: World) -> None:
     own = {"get_limits", "get_attempt"}
     rules = defaultdict[Scope, list[str]](list)
@@ -266,7 +264,6 @@ async def test_a_caller_lists_the_tools_of_its_scopes(world: World) -> None:
             assert {tool.name for tool in (await client.list_tools()).tools} == own | tools
 
 
-@pytest.mark.upstream("graphql")
 async def test_a_call_outside_the_scopes_is_refused_as_over_http(world: World) -> None:
     calls: dict[str, Any] = {"list_accounts": {}, "list_activity": {}, "transfer": order(world), "freeze_me": {}}
     async with caller(world, "[callers.one]\nscopes = []\nreads = []") as client:
@@ -277,7 +274,6 @@ async def test_a_call_outside_the_scopes_is_refused_as_over_http(world: World) -
     assert world.gateway.limits().frozen_callers == ()
 
 
-@pytest.mark.upstream("graphql")
 async def test_an_expired_caller_gets_nothing(world: World) -> None:
     table = '[callers.one]\nscopes = ["read:accounts"]\nreads = ["*"]\nexpires = 2026-01-01T00:00:00Z'
     async with caller(world, table) as client:
@@ -286,7 +282,6 @@ async def test_an_expired_caller_gets_nothing(world: World) -> None:
             assert refusal(await client.call_tool(tool))["code"] == "caller_expired"
 
 
-@pytest.mark.upstream("graphql")
 async def test_a_caller_sees_and_moves_what_its_policy_allows(world: World) -> None:
     async with caller(world, RULE) as client:
         accounts = answer(await client.call_tool("list_accounts"))
@@ -311,7 +306,6 @@ async def test_a_caller_sees_and_moves_what_its_policy_allows(world: World) -> N
     assert len(await world.moved()) > 0
 
 
-@pytest.mark.upstream("graphql")
 async def test_a_pending_approval_is_no_error(world: World) -> None:
     table = RULE.replace("max_cents = 5000", "max_cents = 5000\napprove_above_cents = 1000")
     async with caller(world, table) as client:

@@ -10,7 +10,7 @@ import pytest
 from bench.local import fill, transfer
 from pysequence_api.records import database, open_records
 
-ATTEMPTS = 2_000
+ATTEMPTS = 400
 MAX_STEPS_PER_ATTEMPT_OF_TODAY = 8
 """Two sums, of three steps for each attempt, and a few to spare."""
 

@@ -28,6 +28,7 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.states import RULES, State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.follow_up import LONG_AGO
+from pysequence_api.safeguards.present import day_begin
 from pysequence_api.sandbox import Sandbox
 from tests.processes import environment
 from tests.records.disk import Disk, no_names, nothing_unsynced, random_loss, random_name_loss
@@ -168,7 +169,7 @@ def expect_nothing_lost(directory: Path, recording: Recording, known: Known) -> 
                 assert RULES[attempt.state].counts, attempt
         for amount_cents, state in known.told.items():
             assert came_from(attempts[amount_cents].state, state), (attempts[amount_cents], state)
-        used_cents = records.read(lambda reader: reader.used_cents(decide.day_begin(reader.now)))
+        used_cents = records.read(lambda reader: reader.used_cents(day_begin(reader.now)))
         assert used_cents >= sum(recording.moved_cents & known.sent) + (TAKEN_OVER_CENTS if recording.files else 0)
         if known.is_frozen:
             assert records.read(lambda reader: reader.freeze()) is not None, "the freeze is lost"

@@ -8,7 +8,7 @@ from pysequence_api.safeguards.follow_up import LONG_AGO
 
 
 def test_a_connection_is_not_closed_under_a_reader(tmp_path: Path) -> None:
-    for number in range(40):
+    for number in range(8):
         records = open_records(tmp_path / str(number))
         stop = threading.Event()
         failures: list[BaseException] = []

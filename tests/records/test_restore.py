@@ -36,6 +36,7 @@ from pysequence_api.records.states import State
 from pysequence_api.records.upkeep import back_up, restore
 from pysequence_api.safeguards.follow_up import Result
 from pysequence_api.safeguards.owner import new_secret
+from tests.starter import python
 from tests.world import GRACE_SECONDS, World
 
 from .conftest import come_to_rest, content, mixed_day, restored
@@ -210,17 +211,12 @@ async def test_pending_approvals_expire(world: World, backup: Path) -> None:
 # A trail that does not fit.
 
 
-async def damaged_trail(world: World, damage: Callable[[bytes], bytes]) -> None:
-    await come_to_rest(world)
-    world.files.damage(TRAIL, damage((world.files.path / TRAIL).read_bytes()))
-
-
 def without_second_line(trail: bytes) -> bytes:
     lines = trail.splitlines(keepends=True)
     return b"".join(lines[:1] + lines[2:])
 
 
-BELOW_THE_BACKUP = {
+BELOW_THE_BACKUP: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "cut off": lambda trail: trail[:100],
     "changed": lambda trail: trail.replace(b'"amount_cents": 1000', b'"amount_cents": 1001', 1),
@@ -229,17 +225,19 @@ BELOW_THE_BACKUP = {
 }
 
 
-@pytest.mark.parametrize("how", BELOW_THE_BACKUP)
-async def test_a_trail_that_disagrees_with_the_backup_is_refused(world: World, backup: Path, how: str) -> None:
+async def test_a_trail_that_disagrees_with_the_backup_is_refused(world: World, backup: Path) -> None:
     await mixed_day(world)
     world.gateway.records.sync_trail()
     back_up(world.gateway.records, backup)
     await world.transfer(20)
-    await damaged_trail(world, BELOW_THE_BACKUP[how])
-    before = content(world.files.path)
-    with pytest.raises(SafeguardsUnavailableError):
-        restore(world.files.path, backup)
-    assert content(world.files.path) == before
+    await come_to_rest(world)
+    trail = (world.files.path / TRAIL).read_bytes()
+    for how, damage in BELOW_THE_BACKUP.items():
+        world.files.damage(TRAIL, damage(trail))
+        before = content(world.files.path)
+        with pytest.raises(SafeguardsUnavailableError):
+            restore(world.files.path, backup)
+        assert content(world.files.path) == before, how
     # Whoever knows what that means can move it away; the backup then writes it again.
     (world.files.path / TRAIL).rename(world.files.path / "trail-of-somebody")
     restore(world.files.path, backup)
@@ -248,42 +246,41 @@ async def test_a_trail_that_disagrees_with_the_backup_is_refused(world: World, b
     assert check(world.gateway.records).intact
 
 
-@pytest.mark.parametrize("how", ["changed", "removed", "inserted"])
-async def test_a_trail_whose_chain_is_broken_beyond_the_backup_is_refused(world: World, backup: Path, how: str) -> None:
+async def test_a_trail_whose_chain_is_broken_beyond_the_backup_is_refused(world: World, backup: Path) -> None:
     await world.transfer(20)
     back_up(world.gateway.records, backup)
     await mixed_day(world)
     await come_to_rest(world)
     path = world.files.path / TRAIL
     lines = path.read_bytes().splitlines(keepends=True)
-    if how == "changed":
-        lines[3] = lines[3].replace(b'"amount_cents": 1000', b'"amount_cents": 1')
-    elif how == "removed":
-        del lines[3]
-    else:
-        lines.insert(3, lines[3])
-    path.write_bytes(b"".join(lines))
-    before = content(world.files.path)
-    with pytest.raises(SafeguardsUnavailableError):
-        restore(world.files.path, backup)
-    with pytest.raises(SafeguardsUnavailableError):
-        restore(world.files.path, None)
-    assert content(world.files.path) == before
+    changed = lines[3].replace(b'"amount_cents": 1000', b'"amount_cents": 1')
+    assert changed != lines[3]
+    for instead in ([changed], [], [lines[3], lines[3]]):
+        path.write_bytes(b"".join([*lines[:3], *instead, *lines[4:]]))
+        before = content(world.files.path)
+        with pytest.raises(SafeguardsUnavailableError):
+            restore(world.files.path, backup)
+        with pytest.raises(SafeguardsUnavailableError):
+            restore(world.files.path, None)
+        assert content(world.files.path) == before, instead
 
 
-@pytest.mark.parametrize("tail", [b'{"timestamp": "2026-11-2', b"\0" * 100, b"\0" * 30 + b"\n", b"\n\n"])
-async def test_an_end_that_a_crash_left_is_kept(world: World, backup: Path, tail: bytes) -> None:
+async def test_an_end_that_a_crash_left_is_kept(world: World, backup: Path) -> None:
     await world.transfer(1_000)
     back_up(world.gateway.records, backup)
     await world.transfer(2_000)
-    await damaged_trail(world, lambda trail: trail + tail)
-    before = (world.files.path / TRAIL).read_bytes()
-    await restored(world, backup)
-    await world.transfer(500)
-    assert (world.files.path / TRAIL).read_bytes().startswith(before)
-    assert world.used_cents() == 3_500
-    assert check(world.gateway.records).intact
-    assert world.gateway.records.trail.verify().intact
+    used_cents = 3_000
+    for tail in (b'{"timestamp": "2026-11-2', b"\0" * 100, b"\0" * 30 + b"\n", b"\n\n"):
+        await come_to_rest(world)
+        before = (world.files.path / TRAIL).read_bytes() + tail
+        world.files.damage(TRAIL, before)
+        await restored(world, backup)
+        await world.transfer(500)
+        used_cents += 500
+        assert (world.files.path / TRAIL).read_bytes().startswith(before), tail
+        assert world.used_cents() == used_cents
+        assert check(world.gateway.records).intact
+        assert world.gateway.records.trail.verify().intact
 
 
 async def test_a_trail_that_a_power_cut_shortened_is_completed(world: World, backup: Path) -> None:
@@ -348,31 +345,35 @@ def half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        newer,
-        of_another_program,
-        flipped,
-        half,
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_text("not a database" * 100),
-        lambda path: path.unlink(),
-        lambda path: (path.unlink(), path.mkdir()),
-    ],
-    ids=["newer", "of another program", "flipped", "half", "empty", "text", "missing", "directory"],
-)
-async def test_what_is_no_sound_backup_of_ours_is_refused(
-    world: World, backup: Path, spoil: Callable[[Path], object]
-) -> None:
+def directory_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "newer": newer,
+    "of another program": of_another_program,
+    "flipped": flipped,
+    "half": half,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not a database" * 100),
+    "missing": lambda path: path.unlink(),
+    "directory": directory_instead,
+}
+
+
+async def test_what_is_no_sound_backup_of_ours_is_refused(world: World, backup: Path) -> None:
     await world.transfer()
     back_up(world.gateway.records, backup)
     await come_to_rest(world)
-    spoil(backup)
     before = content(world.files.path)
-    with pytest.raises(InvalidRequestError):
-        restore(world.files.path, backup)
-    assert content(world.files.path) == before
+    for how, spoil in SPOILED.items():
+        spoiled = shutil.copyfile(backup, backup.with_name(f"{how}.db"))
+        spoil(spoiled)
+        with pytest.raises(InvalidRequestError):
+            restore(world.files.path, spoiled)
+        assert content(world.files.path) == before, how
+    restore(world.files.path, backup)
 
 
 async def test_a_plain_copy_of_a_closed_database_is_a_backup_too(world: World, backup: Path) -> None:
@@ -449,7 +450,7 @@ async def test_nothing_of_the_old_database_gets_into_the_new_one(world: World, b
 
 USED_CENTS = 4_250
 ROOT = Path(pysequence_api.__file__).parent.parent
-KILL_AT_EACH_FILE_OPERATION = """
+KILL_AT_FILE_OPERATIONS = """
 import os, shutil, signal, sys
 from pathlib import Path
 from pysequence_api.records.upkeep import restore
@@ -472,10 +473,11 @@ def restore_and_die(directory, backup, die_at):
     os._exit(0)
 
 
-source, backup, copies = map(Path, sys.argv[1:])
-status, die_at = -1, 0
+source, backup, copies = map(Path, sys.argv[1:4])
+every = int(sys.argv[4])
+status, die_at = -1, 1 - every
 while status:
-    die_at += 1
+    die_at += every
     directory = copies / f"{die_at:03}"
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns("sequence*", "elsewhere", "copies"))
     child = os.fork()
@@ -510,20 +512,27 @@ async def before_a_restore(world: World, backup: Path, rest: str) -> None:
     await (come_to_rest(world) if rest == "closed" else world.kill(world.gateway))
 
 
-@pytest.mark.parametrize("rest", ["closed", "killed"])
-async def test_killed_at_each_file_operation_the_next_try_works(
-    world: World, backup: Path, tmp_path: Path, rest: str
+@pytest.mark.parametrize(
+    ("rest", "every"),
+    [
+        ("killed", 7),
+        pytest.param("killed", 1, marks=pytest.mark.crash),
+        pytest.param("closed", 1, marks=pytest.mark.crash),
+    ],
+)
+async def test_killed_at_file_operations_the_next_try_works(
+    world: World, backup: Path, tmp_path: Path, rest: str, every: int
 ) -> None:
     await before_a_restore(world, backup, rest)
     copies = tmp_path / "copies"
     copies.mkdir()
     await anyio.run_process(
-        [sys.executable, "-c", KILL_AT_EACH_FILE_OPERATION, str(world.files.path), str(backup), str(copies)],
+        [*python(), "-c", KILL_AT_FILE_OPERATIONS, str(world.files.path), str(backup), str(copies), str(every)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=None,
     )
     new = [await expect_one_or_the_other(directory, backup) for directory in sorted(copies.iterdir())]
-    assert len(new) > 20
+    assert len(new) > 20 // every
     assert new == sorted(new)
     assert {True, False} == set(new)
 
@@ -603,19 +612,19 @@ async def test_the_limit_holds_over_a_restore(world: World, backup: Path) -> Non
 NULLS = {"kind": "nulls", "paths": ["organization.transferReferences.edges.0.node"]}
 
 
-@pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, "close", "garbage", "nulls"])
-async def test_without_the_whole_activity_no_transfer_is_sent(world: World, backup: Path, fault: Any) -> None:
+async def test_without_the_whole_activity_no_transfer_is_sent(world: World, backup: Path) -> None:
     await world.transfer(1_000)
     back_up(world.gateway.records, backup)
     await restored(world, backup)
     moved = len(await world.moved())
-    fault = NULLS if fault == "nulls" else fault
-    world.fail(fault, operation="ActivityLogV2Transfers", when="after", count=20)
-    with pytest.raises(SafeguardsUnavailableError):
-        await world.transfer(2_000)
-    assert len(await world.moved()) == moved
-    assert world.states() == ["accepted"]
-    world.sandbox.faults.clear()
+    faults: tuple[Any, ...] = ({"kind": "status", "status": 500}, "close", "garbage", NULLS)
+    for fault in faults:
+        world.fail(fault, operation="ActivityLogV2Transfers", when="after", count=20)
+        with pytest.raises(SafeguardsUnavailableError):
+            await world.transfer(2_000)
+        assert len(await world.moved()) == moved, fault
+        assert world.states() == ["accepted"]
+        world.sandbox.faults.clear()
     await world.transfer(2_000)
 
 

@@ -143,11 +143,16 @@ def test_the_event_of_a_row_says_that_state(state: State) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("state", State)
-async def test_a_replay_gets_what_the_row_says(world: World, state: State) -> None:
+async def test_a_replay_gets_what_the_row_says(world: World) -> None:
+    for number, state in enumerate(State):
+        await expect_replay(world, state, 1_000 + number)
+
+
+async def expect_replay(world: World, state: State, amount_cents: int) -> None:
+    """Replay an attempt in a state. The amount is of this one alone: equal ones of unknown outcome would matter."""
     wanted = ROWS[state][5]
-    order, owners, now = world.order(), world.gateway.records.owners, utc_now()
-    earlier = new_attempt(order, Channel.API, "key", THE_DEFAULT, now)
+    order, owners, now = world.order(amount_cents), world.gateway.records.owners, utc_now()
+    earlier = new_attempt(order, Channel.API, state.value, THE_DEFAULT, now)
     owners.running.add(earlier.id)
 
     def add(writer: Writer) -> None:
@@ -159,7 +164,7 @@ async def test_a_replay_gets_what_the_row_says(world: World, state: State) -> No
     world.gateway.records.write(add)
     async with world.http() as client:
         body = order.model_dump(mode="json")
-        answer = await client.post("/api/transfers", json=body, headers={"Idempotency-Key": "key"})
+        answer = await client.post("/api/transfers", json=body, headers={"Idempotency-Key": state.value})
     document = answer.json()
     if wanted == "a new decision":
         assert (answer.status_code, document["attempt_id"] == earlier.id) == (200, False)

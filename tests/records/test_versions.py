@@ -25,6 +25,7 @@ from pysequence_api.records.database import VERSION, Database, connect, create_t
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.upkeep import back_up, restore
 from pysequence_api.safeguards.follow_up import LONG_AGO
+from tests.starter import python
 from tests.world import open_world
 
 VERSIONS = (1, 2)
@@ -125,9 +126,10 @@ async def test_transfers_go_on_after_the_migration(directory: Path) -> None:
         assert world.files.trail()[-1]["attempt_id"] == done.attempt_id
 
 
-def test_two_processes_at_once_migrate_once(directory: Path) -> None:
+def test_processes_at_once_migrate_once(tmp_path: Path) -> None:
+    directory = put_version(VERSIONS[0], tmp_path / "data")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", PROGRAM, str(directory)]
+    command = [*python(), "-c", PROGRAM, str(directory)]
     processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, errors

@@ -21,8 +21,8 @@ from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
-from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.policy import Pairs
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy, apply_text
 from tests.safeguards.plain_judge import BOUNDARIES, WINDOW_LIMITS, Spec, as_toml, orders, plain_codes, specs
@@ -193,7 +193,7 @@ async def test_what_a_thief_moves_in_a_day_with_an_agents_key(
     chance, thief = random.Random(17), Caller("openclaw", None)
     traveller.move_to(datetime(2026, 11, 24, 0, 5, tzinfo=UTC))
     codes = set()
-    for number in range(400):
+    for number in range(200):
         (source_id, source_type), (destination_id, destination_type) = chance.sample(places, 2)
         if chance.random() < 0.4:
             (source_id, destination_id), source_type, destination_type = pods, AccountType.POD, AccountType.POD

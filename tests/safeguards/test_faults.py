@@ -19,7 +19,8 @@ from pysequence_api.sandbox import Sandbox
 from tests.world import GRACE_SECONDS, World, open_world
 
 pytestmark = pytest.mark.anyio
-GRAPHQL = pytest.mark.upstream("graphql")
+BOTH = pytest.mark.upstream("graphql", "platform")
+"""Depends on how an API answers."""
 
 ANSWERS: dict[str, Any] = {
     "500": {"kind": "status", "status": 500, "body": {"error": "oops"}},
@@ -38,130 +39,120 @@ ANSWERS: dict[str, Any] = {
 PAYMENT = "forKYC.createPayment"
 
 
-@pytest.mark.parametrize("moved", [False, True], ids=["before the money moved", "after the money moved"])
-@pytest.mark.parametrize("name", ANSWERS)
+@BOTH
+@pytest.mark.parametrize("first_moves", [False, True])
 async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(
-    world: World, traveller: time_machine.Traveller, name: str, moved: bool
+    world: World, traveller: time_machine.Traveller, first_moves: bool
 ) -> None:
-    if name == "far too much" and not moved:
-        pytest.skip("there is no answer to be too long")
-    world.fail(ANSWERS[name], when="after" if moved else "before")
-    with pytest.raises(OutcomeUnknownError) as error:
-        await world.transfer()
-    assert len(await world.moved()) == moved
-    [attempt] = world.attempts()
-    assert (attempt.state, attempt.id) == ("unknown", error.value.attempt_id)
-    assert error.value.outcome == "unknown"
-    assert error.value.retry == "never"
-    assert world.files.events() == ["requested", "failed"]
-    assert world.files.trail()[-1]["outcome"] == "unknown"
-    assert "<html" not in str(error.value)
-    # And it is found out.
-    traveller.shift(GRACE_SECONDS + 1)
-    await world.follow_up()
-    assert world.files.events()[:3] == ["requested", "failed", "completed" if moved else "failed"]
-    assert world.used_cents() == (5_000 if moved else 0)
+    """Each answer comes once before the money moved, and once after."""
+    used_cents = 0
+    for number, (name, answer) in enumerate(ANSWERS.items()):
+        moved = name == "far too much" or (number % 2 == 0) is first_moves
+        earlier = len(await world.moved())
+        world.fail(answer, when="after" if moved else "before")
+        with pytest.raises(OutcomeUnknownError) as error:
+            await world.transfer(5_000)
+        assert len(await world.moved()) - earlier == moved, name
+        attempt = world.attempts()[-1]
+        assert (attempt.state, attempt.id) == ("unknown", error.value.attempt_id), name
+        assert error.value.outcome == "unknown"
+        assert error.value.retry == "never"
+        assert world.files.events(attempt.id) == ["requested", "failed"], name
+        assert world.files.trail()[-1]["outcome"] == "unknown"
+        assert "<html" not in str(error.value)
+        # And it is found out.
+        traveller.shift(GRACE_SECONDS + 1)
+        await world.follow_up()
+        assert world.files.events(attempt.id)[2] == ("completed" if moved else "failed"), name
+        used_cents += 5_000 if moved else 0
+        assert world.used_cents() == used_cents
+        traveller.shift(GRACE_SECONDS)  # beyond what speaks against the absence of the next
     assert world.gateway.records.trail.verify().intact
 
 
-@GRAPHQL
-@pytest.mark.parametrize(
-    ("paths", "missing"),
-    [
-        ([PAYMENT], False),
-        ([PAYMENT], True),
-        (["forKYC"], False),
-        ([f"{PAYMENT}.ok"], False),
-        ([f"{PAYMENT}.ok"], True),
-    ],
-)
-async def test_an_answer_without_its_ok_is_unknown(world: World, paths: list[str], missing: bool) -> None:
-    world.fail({"kind": "nulls", "paths": paths, "missing": missing}, when="after")
-    with pytest.raises(OutcomeUnknownError):
-        await world.transfer()
-    assert world.states() == ["unknown"]
+async def test_an_answer_without_its_ok_is_unknown(world: World) -> None:
+    left_out = [(PAYMENT, False), (PAYMENT, True), ("forKYC", False), (f"{PAYMENT}.ok", False), (f"{PAYMENT}.ok", True)]
+    for number, (path, missing) in enumerate(left_out):
+        world.fail({"kind": "nulls", "paths": [path], "missing": missing}, when="after")
+        with pytest.raises(OutcomeUnknownError):
+            await world.transfer(5_000 + number)
+    assert world.states() == ["unknown"] * len(left_out)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "ok.organization",
-        "ok.organization.id",
-        "ok.organization.transferReferences",
-        "ok.organization.transferReferences.edges",
-        "ok.organization.transferReferences.edges.0",
-        "ok.organization.transferReferences.edges.0.node",
-        "ok.organization.transferReferences.edges.0.node.id",
-        "ok.organization.transferReferences.edges.0.node.createdAt",
-        "ok.organization.transferReferences.edges.0.node.source",
-    ],
+LEFT_OUT = (
+    "ok.organization",
+    "ok.organization.id",
+    "ok.organization.transferReferences",
+    "ok.organization.transferReferences.edges",
+    "ok.organization.transferReferences.edges.0",
+    "ok.organization.transferReferences.edges.0.node",
+    "ok.organization.transferReferences.edges.0.node.id",
+    "ok.organization.transferReferences.edges.0.node.createdAt",
+    "ok.organization.transferReferences.edges.0.node.source",
 )
+
+
 @pytest.mark.parametrize("missing", [False, True])
-async def test_an_ok_is_an_ok_whatever_is_left_out_of_it(world: World, path: str, missing: bool) -> None:
-    world.fail({"kind": "nulls", "paths": [f"{PAYMENT}.{path}"], "missing": missing}, when="after")
-    completed = await world.transfer()
-    [moved] = await world.moved()
-    assert completed.id == moved["id"]  # from the activity, if not from the answer
-    assert [(one.state, one.transfer_id) for one in world.attempts()] == [("accepted", moved["id"])]
-    assert world.files.events() == ["requested", "completed"]
+async def test_an_ok_is_an_ok_whatever_is_left_out_of_it(world: World, missing: bool) -> None:
+    for number, path in enumerate(LEFT_OUT):
+        world.fail({"kind": "nulls", "paths": [f"{PAYMENT}.{path}"], "missing": missing}, when="after")
+        completed = await world.transfer(5_000 + number)
+        moved = (await world.moved())[-1]
+        assert completed.id == moved["id"], path  # from the activity, if not from the answer
+        attempt = world.attempts()[-1]
+        assert (attempt.state, attempt.transfer_id) == ("accepted", moved["id"]), path
+        assert world.files.events(attempt.id) == ["requested", "completed"], path
 
 
+@BOTH
 async def test_an_ok_with_errors_beside_it_is_an_ok(world: World) -> None:
     world.fail({"kind": "graphql_error", "message": "icon failed", "keep_data": True}, when="after")
     assert (await world.transfer()).id == (await world.moved())[0]["id"]
 
 
-@GRAPHQL
-@pytest.mark.parametrize("what", ["close", "html", "garbage", {"kind": "status", "status": 500}])
-async def test_a_lookup_that_fails_costs_only_the_id(world: World, what: Any) -> None:
-    world.fail("hide_new_transfer")
-    world.fail(what, operation="ActivityLogV2Transfers")
-    completed = await world.transfer()
-    assert completed.id is None
-    assert world.states() == ["accepted"]
-    assert world.files.events() == ["requested", "completed"]
+async def test_a_lookup_that_fails_costs_only_the_id(world: World) -> None:
+    whats: list[Any] = ["close", "html", "garbage", {"kind": "status", "status": 500}]
+    for number, what in enumerate(whats):
+        world.fail("hide_new_transfer")
+        world.fail(what, operation="ActivityLogV2Transfers")
+        completed = await world.transfer(5_000 + number)
+        assert completed.id is None, what
+        assert world.files.events(completed.attempt_id) == ["requested", "completed"], what
+    assert world.states() == ["accepted"] * len(whats)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+async def test_another_graphql_error_leaves_the_outcome_unknown(world: World) -> None:
+    errors: list[dict[str, Any]] = [
         {"message": 'Cannot query field "x" on type "Organization".', "path": ["forKYC"]},
         {"message": "x", "code": "INTERNAL_SERVER_ERROR"},
         {"message": 'Something about a Variable "$amount"'},
-        {"message": "x", "code": "GRAPHQL_VALIDATION_FAILED", "keep_data": True},
-    ],
-    ids=str,
-)
-async def test_another_graphql_error_leaves_the_outcome_unknown(world: World, error: dict[str, Any]) -> None:
-    keeps_data = error.get("keep_data", False)
-    world.fail({"kind": "graphql_error"} | error, when="after")
-    if keeps_data:
-        assert (await world.transfer()).state == "accepted"
-        return
-    with pytest.raises(OutcomeUnknownError):
-        await world.transfer()
+    ]
+    for number, error in enumerate(errors):
+        world.fail({"kind": "graphql_error"} | error, when="after")
+        with pytest.raises(OutcomeUnknownError):
+            await world.transfer(5_000 + number)
+    world.fail(
+        {"kind": "graphql_error", "message": "x", "code": "GRAPHQL_VALIDATION_FAILED", "keep_data": True}, when="after"
+    )
+    assert (await world.transfer(6_000)).state == "accepted"
 
 
-@GRAPHQL
-@pytest.mark.parametrize(
-    "error",
-    [
+async def test_an_invalid_document_was_not_executed(world: World) -> None:
+    errors = [
         {"message": 'Cannot query field "createPayment" on type "Mutation".'},
         {"message": "Unknown argument 'achDescription' on field 'createPayment'."},
         {"message": 'Variable "$amount" got invalid value 1; Expected type Money.'},
         {"message": "Syntax Error: Unexpected Name."},
         {"message": "a text of the server", "code": "GRAPHQL_VALIDATION_FAILED"},
         {"message": "a text of the server", "code": "GRAPHQL_PARSE_FAILED"},
-    ],
-    ids=str,
-)
-async def test_an_invalid_document_was_not_executed(world: World, error: dict[str, str]) -> None:
-    world.fail({"kind": "graphql_error"} | error)
-    with pytest.raises(InvalidDocumentError) as caught:
-        await world.transfer()
-    assert (caught.value.outcome, caught.value.retry) == ("nothing_moved", "never")
-    assert world.states() == ["failed"]
-    assert world.used_cents() == 0
+    ]
+    for error in errors:
+        world.fail({"kind": "graphql_error"} | error)
+        with pytest.raises(InvalidDocumentError) as caught:
+            await world.transfer()
+        assert (caught.value.outcome, caught.value.retry) == ("nothing_moved", "never"), error
+        assert world.used_cents() == 0, error
+    assert world.states() == ["failed"] * len(errors)
 
 
 CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [
@@ -171,6 +162,7 @@ CERTAIN: list[tuple[str, Any, type[GatewayError], int]] = [
 ]
 
 
+@BOTH
 @pytest.mark.parametrize(("name", "what", "error_type", "count"), CERTAIN, ids=[each[0] for each in CERTAIN])
 async def test_what_certainly_failed_is_released(
     world: World, name: str, what: Any, error_type: type[GatewayError], count: int
@@ -188,7 +180,6 @@ async def test_what_certainly_failed_is_released(
     assert world.used_cents() == 0
 
 
-@GRAPHQL
 async def test_a_token_that_is_refused_once_is_renewed_and_sent_again_once(world: World) -> None:
     tokens = world.sandbox.issue_tokens()
     (world.files.path / ".tokens.json").write_text(

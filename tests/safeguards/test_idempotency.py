@@ -20,9 +20,9 @@ from pysequence_api.sandbox import Sandbox
 from tests.world import World, open_world
 
 pytestmark = pytest.mark.anyio
-GRAPHQL = pytest.mark.upstream("graphql")
 
 
+@pytest.mark.upstream("graphql", "platform")
 async def test_the_same_key_and_request_get_the_first_answer_again(world: World) -> None:
     first = await world.transfer(key="rent-november")
     again = await world.transfer(key="rent-november")
@@ -92,7 +92,6 @@ async def test_what_was_found_not_executed_stays_so_under_its_key(
     assert world.used_cents() == 0
 
 
-@GRAPHQL
 async def test_after_a_refusal_by_sequence_a_corrected_order_may_carry_the_key(world: World) -> None:
     with pytest.raises(RefusedError) as first:
         await world.transfer(source="Empty Envelope", key="k")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pysequence_api.models import TransferOrder
 from pysequence_api.records.attempts import Attempt, Freeze
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.decide import MaxCents
 from pysequence_api.safeguards.judge import Judgement, PolicyCode, Window, judge
 from pysequence_api.safeguards.policy import Policy, Windows
+from pysequence_api.safeguards.present import MaxCents
 from tests.safeguards.plain_judge import (
     BOUNDARIES,
     CALLERS,

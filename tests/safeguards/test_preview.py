@@ -42,7 +42,7 @@ async def test_random_orders_end_as_their_previews_say(tmp_path: Path) -> None:
     async with open_world(tmp_path, max_transfer_attempts_per_minute=1_000, **limits) as world:
         apply_policy(world, NO_BREAKER, RULES)
         request = random_request(world, chance, "first")
-        for number in range(70):
+        for number in range(45):
             await disturb(world, chance, number)
             if number % 8:
                 request = random_request(world, chance, f"key-{number}")

@@ -14,7 +14,7 @@ from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import OWNER
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.decide import MaxCents
+from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy
@@ -80,13 +80,13 @@ async def start(world: World, url: str, count: int, amount_cents: int, caller: s
 
 async def test_four_processes_share_one_limit(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, serving(world.sandbox) as url:
-        results = await asyncio.gather(*(run_process(world, url, 25, 50_000) for _ in range(4)))
-        assert sum(result["done"] for result in results) == 50
-        assert sum(result["rejected"] for result in results) == 50
+        results = await asyncio.gather(*(run_process(world, url, 6, 250_000) for _ in range(4)))
+        assert sum(result["done"] for result in results) == 10
+        assert sum(result["rejected"] for result in results) == 14
         assert sum(one["amount_cents"] for one in await world.moved()) == LIMIT_CENTS
         assert world.used_cents() == LIMIT_CENTS
         assert world.gateway.records.trail.verify().intact
-        assert sorted(world.states()) == ["accepted"] * 50 + ["rejected"] * 50
+        assert sorted(world.states()) == ["accepted"] * 10 + ["rejected"] * 14
 
 
 BUDGET = """

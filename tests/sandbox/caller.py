@@ -1,13 +1,16 @@
 """A small client of the sandbox for tests."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import httpx
 
-from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID
+from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox
+from pysequence_api.sandbox.household import HOLDERS
 from tests.sandbox.published import ACTIVITY_LOG_TRANSFERS, CREATE_PAYMENT, SELECT_SOURCE_AND_DESTINATION
+
+IDS = {holder.name: holder.id for holder in HOLDERS.values()}
 
 
 @dataclass
@@ -17,20 +20,12 @@ class Caller:
     client: httpx.AsyncClient
     access_token: str
     refresh_token: str
-    ids: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str]
 
     @classmethod
-    async def signed_in(cls, client: httpx.AsyncClient) -> "Caller":
-        response = await client.post("/sandbox/tokens", json={})
-        tokens = response.json()
-        caller = cls(client, tokens["access_token"], tokens["refresh_token"])
-        for membership in (await caller.data("SelectSourceAndDestination", SELECT_SOURCE_AND_DESTINATION))["me"][
-            "memberships"
-        ]:
-            for kind in ("pods", "ports", "accounts"):
-                caller.ids |= {one["name"]: one["id"] for one in membership["organization"][kind]}
-        await client.delete("/sandbox/requests")
-        return caller
+    def signed_in(cls, client: httpx.AsyncClient, sandbox: Sandbox) -> "Caller":
+        tokens = sandbox.issue_tokens()
+        return cls(client, tokens.access_token, tokens.refresh_token, IDS)
 
     async def post(self, operation: str, query: str, **options: Any) -> httpx.Response:
         return await self.client.post(

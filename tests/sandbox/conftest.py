@@ -1,7 +1,9 @@
 """A sandbox on a new file, in process and over TCP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import shutil
+import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from pysequence_api.sandbox.server import serve
 from tests.sandbox.caller import Caller
 
 START_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z
-Connect = Callable[[], Awaitable[Caller]]
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that need none. The usual one reads all certificates of the system."""
 
 
 class FakeClock:
@@ -36,11 +39,30 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as it is when the clock starts. Filling one takes longer than most tests of it."""
+    path = tmp_path_factory.mktemp("seeded") / "sandbox.db"
+    Sandbox(path, clock=FakeClock())
+    return path
+
+
 @pytest.fixture
-async def sandbox(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Sandbox]:
+async def sandbox(tmp_path: Path, clock: FakeClock, seeded: Path) -> AsyncIterator[Sandbox]:
+    shutil.copy(seeded, tmp_path / "sandbox.db")
     sandbox = Sandbox(tmp_path / "sandbox.db", clock=clock)
     yield sandbox
     await sandbox.aclose()
+
+
+def in_process(sandbox: Sandbox, base_url: str = "http://sandbox") -> httpx.AsyncClient:
+    """Return a client that calls a sandbox in process."""
+    return httpx.AsyncClient(transport=sandbox.transport(), base_url=base_url, verify=NO_TLS)
+
+
+def over_tcp(base_url: str) -> httpx.AsyncClient:
+    """Return a client that calls a sandbox over TCP."""
+    return httpx.AsyncClient(base_url=base_url, trust_env=False, verify=NO_TLS)
 
 
 @asynccontextmanager
@@ -64,12 +86,12 @@ async def base_url(sandbox: Sandbox) -> AsyncIterator[str]:
 @pytest.fixture
 async def caller(sandbox: Sandbox) -> AsyncIterator[Caller]:
     """Return a client in process, with a valid token."""
-    async with httpx.AsyncClient(transport=sandbox.transport(), base_url="https://app.getsequence.io") as client:
-        yield await Caller.signed_in(client)
+    async with in_process(sandbox, "https://app.getsequence.io") as client:
+        yield Caller.signed_in(client, sandbox)
 
 
 @pytest.fixture
-async def tcp_caller(base_url: str) -> AsyncIterator[Caller]:
+async def tcp_caller(sandbox: Sandbox, base_url: str) -> AsyncIterator[Caller]:
     """Return a client over TCP, with a valid token."""
-    async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
-        yield await Caller.signed_in(client)
+    async with over_tcp(base_url) as client:
+        yield Caller.signed_in(client, sandbox)

@@ -1,13 +1,15 @@
 """A small client of the Platform API of the sandbox, for tests."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from pysequence_api.sandbox import PLATFORM_KEY, PLATFORM_PATH
+from pysequence_api.sandbox.household import ORGANIZATIONS
 
+IDS = {holder.name: holder.id for holder in ORGANIZATIONS[0].holders}
 _numbers = itertools.count(1)
 
 
@@ -16,21 +18,18 @@ class PlatformCaller:
     """Calls the Platform API with one key, through any httpx client."""
 
     client: httpx.AsyncClient
-    ids: dict[str, str] = field(default_factory=dict)
     key: str = PLATFORM_KEY
 
-    @classmethod
-    async def opened(cls, client: httpx.AsyncClient) -> "PlatformCaller":
-        caller = cls(client)
-        caller.ids = {one["name"]: one["id"] for one in await caller.items("/accounts", pageSize=100)}
-        await client.delete("/sandbox/requests")
-        return caller
+    @property
+    def ids(self) -> dict[str, str]:
+        """The accounts of the first organization, by name."""
+        return IDS
 
     async def with_key(self, **permissions: Any) -> "PlatformCaller":
         """Return a caller with a new key."""
         response = await self.client.post("/sandbox/platform-keys", json=permissions)
         assert response.status_code == 200, response.text
-        return PlatformCaller(self.client, self.ids, response.json()["key"])
+        return PlatformCaller(self.client, response.json()["key"])
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.key}", **options.pop("headers", {})}

@@ -4,13 +4,12 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from pysequence_api.sandbox import ORGANIZATION_ID, Sandbox, SandboxFileError
 from pysequence_api.sandbox.ledger import open_ledger
 from tests.sandbox.caller import Caller
-from tests.sandbox.conftest import START_SECONDS, FakeClock
+from tests.sandbox.conftest import START_SECONDS, FakeClock, in_process
 from tests.sandbox.platform_caller import PlatformCaller
 from tests.sandbox.published import POD_DRAWER_CONTENT, TRANSFER_REFERENCE_DETAIL
 from tests.sandbox.test_graphql import CREATE_AND_LOOK
@@ -163,8 +162,8 @@ async def test_later_faults_survive_a_restart(caller: Caller, clock: FakeClock, 
     await pay_with(caller, {"kind": "return_after_seconds", "seconds": 5})
     clock.now += 15
     again = Sandbox(tmp_path / "sandbox.db", clock=clock)
-    async with httpx.AsyncClient(transport=again.transport(), base_url="http://sandbox") as client:
-        other = await Caller.signed_in(client)
+    async with in_process(again) as client:
+        other = Caller.signed_in(client, again)
         assert await other.balances() == before
         assert (await other.moved())[0]["status"] == "FAILED"
 
@@ -198,7 +197,7 @@ async def test_a_file_of_an_earlier_version_is_upgraded(
         Sandbox(path, clock=clock)
         assert await caller.moved() == moved
     await pay_with(caller, {"kind": "fail_after_seconds", "seconds": 0})
-    platform = await PlatformCaller.opened(caller.client)
+    platform = PlatformCaller(caller.client)
     await platform.transfer()
     assert [one["status"] for one in await caller.moved()] == ["PENDING", "FAILED", "PROCESSING"]
 

@@ -3,17 +3,16 @@
 import asyncio
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import anyio
-import httpx
 import pytest
 
 from pysequence_api.sandbox import KYC_ID, Sandbox, SandboxFileError
 from pysequence_api.sandbox.ledger import open_ledger
 from tests.sandbox.caller import Caller
-from tests.sandbox.conftest import FakeClock
+from tests.sandbox.conftest import FakeClock, in_process
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 WORKER = """
@@ -38,7 +37,7 @@ with open_ledger(path, time.time) as ledger:
 
 def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", WORKER, str(path)],
+        [*python(), "-c", WORKER, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -115,15 +114,15 @@ async def test_the_file_persists_and_is_private(tmp_path: Path, clock: FakeClock
     token = first.issue_tokens().access_token
     assert modes(tmp_path, "kept.db*") == {0o600}
     again = Sandbox(path, clock=clock)
-    async with httpx.AsyncClient(transport=again.transport(), base_url="http://sandbox") as client:
-        caller = await Caller.signed_in(client)
+    async with in_process(again) as client:
+        caller = Caller.signed_in(client, again)
         caller.access_token = token
         assert (await caller.pay())["ok"]
     assert len(await _moved(first)) == 1
 
 
 async def _moved(sandbox: Sandbox) -> list[object]:
-    async with httpx.AsyncClient(transport=sandbox.transport(), base_url="http://sandbox") as client:
+    async with in_process(sandbox) as client:
         return list((await client.get("/sandbox/transfers")).json()["transfers"])
 
 

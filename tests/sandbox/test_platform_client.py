@@ -12,6 +12,7 @@ import pytest
 from GetSequenceIoApiClient import SequenceApiClient, SequenceApiError
 
 from pysequence_api.sandbox import PLATFORM_KEY, PLATFORM_PATH
+from tests.sandbox.conftest import over_tcp
 from tests.sandbox.platform_caller import PlatformCaller
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ async def test_its_call_is_not_one_of_the_platform_api(base_url: str) -> None:
 
 
 async def test_it_finds_no_accounts_in_the_answers_of_the_platform_api(base_url: str) -> None:
-    async with httpx.AsyncClient(base_url=base_url, trust_env=False) as ours, aiohttp.ClientSession() as session:
+    async with over_tcp(base_url) as ours, aiohttp.ClientSession() as session:
         body = (await PlatformCaller(ours).send("GET", "/accounts")).json()
         client = SequenceApiClient(session, PLATFORM_KEY)
         assert body["data"]["items"]

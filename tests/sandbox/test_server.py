@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import anyio
@@ -12,7 +11,8 @@ import pytest
 
 from pysequence_api.sandbox import Sandbox
 from pysequence_api.sandbox.server import serve
-from tests.sandbox.conftest import served
+from tests.sandbox.conftest import over_tcp, served
+from tests.starter import python
 
 pytestmark = pytest.mark.anyio
 PROGRAM = """
@@ -31,7 +31,7 @@ anyio.run(main)
 
 def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM, str(path)],
+        [*python(), "-c", PROGRAM, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,7 +43,7 @@ async def test_a_signal_stops_the_server_cleanly(tmp_path: Path, number: signal.
     process = start(tmp_path / "served.db")
     assert process.stdout is not None
     url = (await anyio.to_thread.run_sync(process.stdout.readline)).strip()
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with over_tcp(url) as client:
         if number is signal.SIGTERM:  # even while a request is running
             fault = {"operation": "oauth/token", "what": {"kind": "delay", "seconds": 60}}
             await client.post("/sandbox/faults", json=fault)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from pysequence_api.errors import NotAuthorizedError
 from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox
-from pysequence_api.sandbox.household import stable_id
+from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from tests.sequence.platform_world import PlatformWorld, open_platform_world, serve_sandbox
 from tests.world import DESTINATION, SOURCE, DataDirectory, World, serving, urls_of, world_settings
@@ -53,6 +53,11 @@ class ClientWorld(World):
         self.clients.append(client)
         return client
 
+    def fail_once(self, *what: Any, operation: str = "CreatePayment", when: str = "before") -> None:
+        """Have Sequence fail at the next request of an operation, and begin a new journal with it."""
+        self.sandbox.journal.clear()
+        self.fail(*what, operation=operation, when=when)
+
     async def moved(self) -> list[dict[str, Any]]:
         """List what Sequence moved in this test."""
         return (await super().moved())[self.moved_before :]
@@ -66,51 +71,51 @@ class ClientWorld(World):
                 await anyio.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+async def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """One sandbox for all tests of a file, because filling one takes longer than most of them."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("shared") / "sandbox.db")
+    yield sandbox
+    await sandbox.aclose()
+
+
+@pytest.fixture(scope="module")
+async def base_url(shared_sandbox: Sandbox) -> AsyncIterator[str]:
+    """Serve it once, because a server takes a while to stop."""
+    async with serving(shared_sandbox) as url:
+        yield url
+
+
 @asynccontextmanager
-async def open_client_world(directory: Path, *, tcp: bool) -> AsyncIterator[ClientWorld]:
-    """Open a world with a sandbox and a data directory of its own."""
-    async with AsyncExitStack() as stack:
-        sandbox = Sandbox(directory / "sandbox.db")
-        stack.push_async_callback(sandbox.aclose)
-        base_url = await stack.enter_async_context(serving(sandbox)) if tcp else None
-        (directory / "data").mkdir()
-        world = ClientWorld.on(sandbox, directory / "data", base_url)
-        yield world
-        await world.aclose()
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[ClientWorld]:
-    """In this process."""
-    async with open_client_world(tmp_path, tcp=False) as world:
-        yield world
-
-
-@pytest.fixture
-async def tcp_world(tmp_path: Path) -> AsyncIterator[ClientWorld]:
-    """Over TCP."""
-    async with open_client_world(tmp_path, tcp=True) as world:
-        yield world
-
-
-@pytest.fixture(scope="module", params=["in process", "tcp"])
-async def shared_world(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ClientWorld]:
-    """One sandbox for all tests of a file, because a server takes a while to stop."""
-    async with open_client_world(tmp_path_factory.mktemp("shared"), tcp=request.param == "tcp") as world:
-        yield world
-
-
-@pytest.fixture
-async def any_world(shared_world: ClientWorld, tmp_path: Path) -> AsyncIterator[ClientWorld]:
-    """Both in turn, on a shared sandbox, with a data directory of this test alone."""
-    world = ClientWorld.on(shared_world.sandbox, tmp_path, shared_world.base_url)
-    world.sandbox.faults.clear()
-    world.sandbox.journal.clear()
+async def client_world(sandbox: Sandbox, directory: Path, base_url: str | None = None) -> AsyncIterator[ClientWorld]:
+    """Open a world with a data directory of its own on a shared sandbox."""
+    world = ClientWorld.on(sandbox, directory, base_url)
+    sandbox.faults.clear()
+    sandbox.journal.clear()
     world.moved_before = len(await world.moved())
     yield world
     await world.aclose()
+
+
+@pytest.fixture
+async def world(shared_sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[ClientWorld]:
+    """In this process."""
+    async with client_world(shared_sandbox, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+async def tcp_world(shared_sandbox: Sandbox, base_url: str, tmp_path: Path) -> AsyncIterator[ClientWorld]:
+    """Over TCP."""
+    async with client_world(shared_sandbox, tmp_path, base_url) as world:
+        yield world
+
+
+@pytest.fixture(params=["world", "tcp_world"], ids=["in process", "tcp"])
+def any_world(request: pytest.FixtureRequest) -> ClientWorld:
+    """Both in turn, for what a connection can do to a request."""
+    world: ClientWorld = request.getfixturevalue(request.param)
+    return world
 
 
 async def transfer(client: GraphQLSequenceClient, order: TransferOrder) -> TransferReceipt:

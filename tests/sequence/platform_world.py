@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import ORGANIZATION_ID, PLATFORM_PATH, KeyPermissions, Sandbox
-from pysequence_api.sandbox.household import stable_id
+from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sequence.platform.client import PlatformSequenceClient
 from pysequence_api.settings import ONLY_ORGANIZATION, Settings

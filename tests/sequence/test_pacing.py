@@ -450,12 +450,11 @@ async def test_files_are_private(world: ClientWorld) -> None:
     assert (world.files.path / ".pacing").stat().st_size == 0
 
 
-RATE_LIMITED = {"kind": "status", "status": 429, "headers": {"Retry-After": "2"}}
-HOLD_SECONDS = 2
+RATE_LIMITED = {"kind": "status", "status": 429, "headers": {"Retry-After": "1"}}
+HOLD_SECONDS = 1
 
 
-@pytest.mark.parametrize("interval_seconds", [0, 0.1], ids=["not paced", "paced"])
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("interval_seconds", "status"), [(0, 503), (0.1, 429)], ids=["not paced", "paced"])
 async def test_retry_after_holds_back_every_request(
     world: ClientWorld, interval_seconds: float, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -495,31 +494,31 @@ async def test_a_request_that_is_connected_is_held_back_too(world: ClientWorld) 
     assert world.requests("CreatePayment") == []
 
 
-@pytest.mark.parametrize("retry_after", ["60", "86400", "999999"])
-async def test_nothing_waits_for_a_pause_that_is_too_long(world: ClientWorld, retry_after: str) -> None:
-    client = world.client()
-    world.fail(RATE_LIMITED | {"headers": {"Retry-After": retry_after}}, operation="ActivitySummary")
-    with pytest.raises(RateLimitedError):
-        await client.activity_summary()
-    for one in (client, world.client(request_interval_seconds=0.01)):
-        for attempt in (one.activity_summary(), transfer(one, order_of())):
-            with anyio.fail_after(2), pytest.raises(BusyError) as caught:
-                await attempt
-            assert caught.value.retry_after_seconds is not None
-            assert 50 <= caught.value.retry_after_seconds <= MAX_HOLD_SECONDS + 1
-    assert len(world.requests()) == 1
+async def test_nothing_waits_for_a_pause_that_is_too_long(world: ClientWorld) -> None:
+    for retry_after in ("60", "86400", "999999"):  # one in the place of the other
+        clients = world.client(), world.client(request_interval_seconds=0.01)
+        world.fail_once(RATE_LIMITED | {"headers": {"Retry-After": retry_after}}, operation="ActivitySummary")
+        with pytest.raises(RateLimitedError):
+            await clients[0].activity_summary()
+        for one in clients:
+            for attempt in (one.activity_summary(), transfer(one, order_of())):
+                with anyio.fail_after(2), pytest.raises(BusyError) as caught:
+                    await attempt
+                assert caught.value.retry_after_seconds is not None
+                assert 50 <= caught.value.retry_after_seconds <= MAX_HOLD_SECONDS + 1
+        assert len(world.requests()) == 1
+        (world.files.path / ".pacing-hold").unlink()
 
 
-@pytest.mark.parametrize("retry_after", ["0", "soon", "-5", None])
-async def test_without_a_time_nothing_is_held_back(world: ClientWorld, retry_after: str | None) -> None:
+async def test_without_a_time_nothing_is_held_back(world: ClientWorld) -> None:
     client = world.client()
-    headers = {} if retry_after is None else {"Retry-After": retry_after}
-    world.fail(RATE_LIMITED | {"headers": headers}, operation="ActivitySummary")
-    with pytest.raises(RateLimitedError):
-        await client.activity_summary()
-    with anyio.fail_after(1):
-        await client.activity_summary()
-    assert list(world.files.path.iterdir()) == []
+    for headers in ({"Retry-After": "0"}, {"Retry-After": "soon"}, {"Retry-After": "-5"}, {}):
+        world.fail(RATE_LIMITED | {"headers": headers}, operation="ActivitySummary")
+        with pytest.raises(RateLimitedError):
+            await client.activity_summary()
+        with anyio.fail_after(1):
+            await client.activity_summary()
+        assert list(world.files.path.iterdir()) == []
 
 
 async def test_the_longest_pause_counts(tmp_path: Path) -> None:

@@ -137,13 +137,12 @@ async def test_the_upstreams_do_not_share_a_pace(tmp_path: Path) -> None:
 async def test_clients_keep_to_the_bucket(platform: PlatformWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A smaller and faster bucket than the real one, with the load of two clients."""
     monkeypatch.setattr(platform_client, "REQUESTS_PER_MINUTE", 1200)
-    monkeypatch.setattr(platform_client, "REQUESTS_ON_THE_WAY", 1160)
+    monkeypatch.setattr(platform_client, "REQUESTS_ON_THE_WAY", 1180)
     key = platform.sandbox.issue_platform_key(KeyPermissions(requests_per_minute=1200))
     clients = [platform.client(platform_key=key) for _ in range(2)]
 
     async def read(client: Any) -> None:
-        for _ in range(2):
-            await client.accounts()
+        await client.accounts()
         await client.activity(ORGANIZATION)
         await create(client)
 
@@ -153,7 +152,7 @@ async def test_clients_keep_to_the_bucket(platform: PlatformWorld, monkeypatch: 
     entries = platform.requests()
     assert {entry.status for entry in entries} <= {200, 201}
     times = [entry.arrived_monotonic_seconds for entry in entries]
-    assert most_in(times, 1.0) <= 40 + 20 + 2
+    assert most_in(times, 1.0) <= 20 + 20 + 2 < len(times)
 
 
 async def test_files_are_private(platform: PlatformWorld) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pysequence_api.errors import GatewayError, InvalidRequestError, SequenceError, UnreadableAnswerError
@@ -156,7 +156,6 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(status=st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 409, 418, 429, 500]), body=_json)
 def test_any_body_is_an_answer_or_one_of_our_errors(status: int, body: Any) -> None:
     answer = HttpAnswer(status, json.dumps(body).encode(), None, None)
@@ -168,7 +167,6 @@ def test_any_body_is_an_answer_or_one_of_our_errors(status: int, body: Any) -> N
             assert not certain or status in {400, 401, 403, 404, 429}
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=80))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     try:

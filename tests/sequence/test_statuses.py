@@ -20,9 +20,10 @@ from pysequence_api.errors import (
     SignInRefusedError,
     UnexpectedStatusError,
 )
+from pysequence_api.sequence import transport
 from pysequence_api.sequence.transport import MAX_ERROR_BODY_BYTES
-from tests.sequence.conftest import ClientWorld, order_of, transfer
-from tests.sequence.test_transport import SHORT_DEADLINE_SECONDS, Peer, answer, client_of, failure, peer, says
+from tests.sequence.conftest import TIMEOUT_SECONDS, ClientWorld, order_of, transfer
+from tests.sequence.test_transport import SHORT_DEADLINE_SECONDS, Peer, answer, client_of, failure, failures, peer, says
 
 pytestmark = pytest.mark.anyio
 
@@ -72,64 +73,60 @@ STATUSES: dict[str, tuple[dict[str, Any], type[SequenceError], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", STATUSES)
-async def test_a_status_tells_its_cause(any_world: ClientWorld, name: str) -> None:
-    effect, expected, phrase = STATUSES[name]
-    client = any_world.client()
-    any_world.fail(effect, operation="ActivitySummary")
-    with pytest.raises(SequenceError) as caught:
-        await client.activity_summary()
-    assert type(caught.value) is expected
-    assert phrase in str(caught.value)
-    assert "secret" not in caught.value.detail
-    assert "<" not in caught.value.detail
-    # Only what may be over by itself is worth another try.
-    assert ("later" in caught.value.detail) == (effect.get("status", 0) >= 500)
-    assert len(any_world.requests()) == 1
+async def test_a_status_tells_its_cause(world: ClientWorld) -> None:
+    client = world.client()
+    for name, (effect, expected, phrase) in STATUSES.items():
+        world.fail_once(effect, operation="ActivitySummary")
+        with pytest.raises(SequenceError) as caught:
+            await client.activity_summary()
+        assert type(caught.value) is expected, name
+        assert phrase in str(caught.value), name
+        assert "secret" not in caught.value.detail, name
+        assert "<" not in caught.value.detail, name
+        # Only what may be over by itself is worth another try.
+        assert ("later" in caught.value.detail) == (effect.get("status", 0) >= 500), name
+        assert len(world.requests()) == 1, name
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("name", STATUSES)
-async def test_only_an_invalid_document_is_certain(any_world: ClientWorld, name: str, when: str) -> None:
-    effect, expected, _ = STATUSES[name]
-    any_world.fail(effect, when=when)
-    with pytest.raises(SequenceError) as caught:
-        await transfer(any_world.client(), order_of())
-    assert type(caught.value) is expected
-    assert caught.value.nothing_moved == (expected is InvalidDocumentError)
-    assert "ry again" not in str(caught.value)
-    assert len(any_world.requests("CreatePayment")) == 1
+async def test_only_an_invalid_document_is_certain(world: ClientWorld, when: str) -> None:
+    client = world.client()
+    for name, (effect, expected, _) in STATUSES.items():
+        world.fail_once(effect, when=when)
+        with pytest.raises(SequenceError) as caught:
+            await transfer(client, order_of())
+        assert type(caught.value) is expected, name
+        assert caught.value.nothing_moved == (expected is InvalidDocumentError), name
+        assert "ry again" not in str(caught.value), name
+        assert len(world.requests("CreatePayment")) == 1, name
 
 
 BODY = json.dumps(INVALID).encode()
 BAD_REQUEST = "400 Bad Request"
 
 
-@pytest.mark.parametrize(
-    ("behave", "expected"),
-    [
-        (says(answer(BODY, status=BAD_REQUEST)), InvalidDocumentError),
-        # A body that did not come whole may have said something else at its end.
-        (says(answer(BODY, status=BAD_REQUEST, length=len(BODY) + 1)), UnexpectedStatusError),
-        (says(answer(BODY, status=BAD_REQUEST, length=10**6), then="hang"), UnexpectedStatusError),
-        (says(answer(BODY + b" " * MAX_ERROR_BODY_BYTES, status=BAD_REQUEST)), UnexpectedStatusError),
-        (says(answer(BODY, "content-encoding: gzip", status=BAD_REQUEST)), UnexpectedStatusError),
-        (says(answer(b"", status=BAD_REQUEST, length=10**6), then="drip"), UnexpectedStatusError),
-        (says(answer(CHALLENGE.encode(), status="403 Forbidden", length=10**6), then="hang"), BrowserRequiredError),
-        (says(answer(b"", "location: //new.example/", status="308 Moved", length=10**6), then="hang"), MovedError),
-        (says(answer(b"", status="502 Bad Gateway", length=10**6), then="reset"), UnexpectedStatusError),
-        (says(answer(b" ", status="502 Bad Gateway", length=10**9), *[bytes(10**6)] * 100), UnexpectedStatusError),
-    ],
-)
-async def test_the_status_counts_however_its_body_ends(
-    tmp_path: Path, behave: Peer, expected: type[SequenceError]
-) -> None:
+ENDS: list[tuple[Peer, type[SequenceError]]] = [
+    (says(answer(BODY, status=BAD_REQUEST)), InvalidDocumentError),
+    # A body that did not come whole may have said something else at its end.
+    (says(answer(BODY, status=BAD_REQUEST, length=len(BODY) + 1)), UnexpectedStatusError),
+    (says(answer(BODY, status=BAD_REQUEST, length=10**6), then="hang"), UnexpectedStatusError),
+    (says(answer(BODY + b" " * MAX_ERROR_BODY_BYTES, status=BAD_REQUEST)), UnexpectedStatusError),
+    (says(answer(BODY, "content-encoding: gzip", status=BAD_REQUEST)), UnexpectedStatusError),
+    (says(answer(b"", status=BAD_REQUEST, length=10**6), then="drip"), UnexpectedStatusError),
+    (says(answer(CHALLENGE.encode(), status="403 Forbidden", length=10**6), then="hang"), BrowserRequiredError),
+    (says(answer(b"", "location: //new.example/", status="308 Moved", length=10**6), then="hang"), MovedError),
+    (says(answer(b"", status="502 Bad Gateway", length=10**6), then="reset"), UnexpectedStatusError),
+    (says(answer(b" ", status="502 Bad Gateway", length=10**9), *[bytes(10**6)] * 100), UnexpectedStatusError),
+]
+
+
+async def test_the_status_counts_however_its_body_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ERROR_BODY_SECONDS", 0.3)
     started = time.monotonic()
-    async with peer(behave) as address:
-        read, sent = await failure(address, tmp_path, deadline_seconds=2)
-    assert type(read) is type(sent) is expected
-    assert sent.nothing_moved == (expected is InvalidDocumentError)
-    assert time.monotonic() - started < 5
+    for read, sent, expected in await failures(tmp_path, ENDS):
+        assert type(read) is type(sent) is expected
+        assert sent.nothing_moved == (expected is InvalidDocumentError)
+    assert time.monotonic() - started < TIMEOUT_SECONDS
 
 
 async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
@@ -167,27 +164,24 @@ async def test_no_token_in_what_a_body_says(any_world: ClientWorld, caplog: pyte
     assert token not in f"{caught.value!r} {caplog.text}"
 
 
-@pytest.mark.parametrize(
-    ("fault", "is_refused"),
-    [
-        (graphql(403, {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."}), True),
-        (graphql(401, {}), True),
-        ({"kind": "html", "status": 403, "body": CHALLENGE}, False),
-        ({"kind": "redirect", "status": 301}, False),
-        (graphql(500, {}), False),
-    ],
-)
-async def test_a_refresh_is_refused_only_by_the_sign_in_service(
-    any_world: ClientWorld, fault: dict[str, Any], is_refused: bool
-) -> None:
-    before = any_world.cache_tokens(lifetime_seconds=0)
-    any_world.fail(fault, operation="oauth/token")
-    client = any_world.client(access_token=None)
-    with pytest.raises(SignInError) as caught:
-        await client.activity_summary()
-    assert isinstance(caught.value, SignInRefusedError) == is_refused
-    assert ("later" in caught.value.detail) == (fault.get("status") == 500)
-    assert any_world.files.read_json(".tokens.json") == before
+REFRESHES: list[tuple[dict[str, Any], bool]] = [
+    (graphql(403, {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."}), True),
+    (graphql(401, {}), True),
+    ({"kind": "html", "status": 403, "body": CHALLENGE}, False),
+    ({"kind": "redirect", "status": 301}, False),
+    (graphql(500, {}), False),
+]
+
+
+async def test_a_refresh_is_refused_only_by_the_sign_in_service(world: ClientWorld) -> None:
+    for fault, is_refused in REFRESHES:
+        before = world.cache_tokens(lifetime_seconds=0)
+        world.fail(fault, operation="oauth/token")
+        with pytest.raises(SignInError) as caught:
+            await world.client(access_token=None).activity_summary()
+        assert isinstance(caught.value, SignInRefusedError) == is_refused, fault
+        assert ("later" in caught.value.detail) == (fault.get("status") == 500), fault
+        assert world.files.read_json(".tokens.json") == before, fault
 
 
 def test_no_error_of_an_unknown_outcome_advises_to_try_again() -> None:

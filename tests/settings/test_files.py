@@ -12,8 +12,8 @@ from pysequence_api import env_files, files
 from pysequence_api.env_files import quoted_value
 from pysequence_api.errors import SettingsError
 from pysequence_api.settings import Settings
-from tests.cli.commands import call
-from tests.processes import environment, run_process
+from tests.cli.commands import call, run_here
+from tests.processes import environment
 from tests.settings.conftest import WriteFile
 
 WriteSecret = Callable[[str, str], Path]
@@ -50,12 +50,12 @@ def test_a_blank_value_hides_nothing(monkeypatch: pytest.MonkeyPatch, write_own:
 def test_the_current_directory_decides_nothing(tmp_path: Path) -> None:
     """A cloned repository had a password typed into a page of its own."""
     Path(".env").write_text("SEQUENCE_APP_URL=https://evil.invalid\nSEQUENCE_MAX_TRANSFER_CENTS=many\n")
-    result = run_process(environment(tmp_path), "limits", "show", "--json")
+    result = run_here(environment(tmp_path), "limits", "show", "--json")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count(".env is not read") == 1
     assert ".env" not in result.stdout
     Path(".env").chmod(0o600)
-    named = run_process(environment(tmp_path), "limits", "show", "--env-file", ".env")
+    named = run_here(environment(tmp_path), "limits", "show", "--env-file", ".env")
     assert named.returncode == 2
     assert "SEQUENCE_MAX_TRANSFER_CENTS" in named.stderr
     assert "is not read" not in named.stderr

@@ -8,7 +8,8 @@ import pytest
 
 from pysequence_api.sandbox import EMAIL, PASSWORD, PLATFORM_KEY, PLATFORM_PATH, TOTP_SECRET
 from pysequence_api.settings import Settings
-from tests.processes import Environment, SandboxProcess, run_process, start_on_terminal, start_sandbox
+from tests.cli.commands import run_here
+from tests.processes import Environment, SandboxProcess, start_on_terminal, start_sandbox
 from tests.sign_in.conftest import LIGHT_CHROMIUM, needs_chromium
 
 SECRETS = ("SEQUENCE_EMAIL", "SEQUENCE_PASSWORD", "SEQUENCE_TOTP", "SEQUENCE_ACCESS_TOKEN")
@@ -75,8 +76,8 @@ def test_a_new_user_with_an_access_token(new_user: Environment, sequence: Sandbo
     assert len(settings.api_key.get_secret_value()) == 43
     assert settings.api_key.get_secret_value() not in terminal.text
     bare = {name: value for name, value in new_user.items() if not name.startswith("SEQUENCE_")}
-    assert run_process(bare, "pods").returncode == 0
-    assert run_process(bare, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
+    assert run_here(bare, "pods").returncode == 0
+    assert run_here(bare, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
 
 
 def test_a_new_user_with_a_key(new_user: Environment, sequence: SandboxProcess) -> None:
@@ -108,8 +109,8 @@ def test_a_new_user_with_a_key(new_user: Environment, sequence: SandboxProcess) 
         "SEQUENCE_PLATFORM_URL",
     }
     bare = {name: value for name, value in new_user.items() if not name.startswith("SEQUENCE_")}
-    assert run_process(bare, "pods").returncode == 0
-    result = run_process(bare, "transfer", "Groceries", "Rent", "--cents", "100", "--yes")
+    assert run_here(bare, "pods").returncode == 0
+    result = run_here(bare, "transfer", "Groceries", "Rent", "--cents", "100", "--yes")
     assert result.returncode == 0, result.stderr
 
 
@@ -119,13 +120,13 @@ def test_a_key_that_is_set_is_used(new_user: Environment, sequence: SandboxProce
         "SEQUENCE_PLATFORM_KEY": PLATFORM_KEY,
         "SEQUENCE_EMAIL": EMAIL,
     }
-    result = run_process(new_user, "init", "--yes")
+    result = run_here(new_user, "init", "--yes")
     assert result.returncode == 0, result.stderr
     assert "SEQUENCE_EMAIL" not in own_file().read_text()
     assert Settings.load().uses_platform
     token = {name: sequence.variables[f"SEQUENCE_{name}"] for name in ("ACCESS_TOKEN", "ORG_ID", "KYC_ID")}
     other = {f"SEQUENCE_{name}": value for name, value in (token | {"UPSTREAM": "graphql"}).items()}
-    assert run_process(new_user | other, "init", "--yes", "--overwrite").returncode == 0
+    assert run_here(new_user | other, "init", "--yes", "--overwrite").returncode == 0
     assert not Settings.load().uses_platform
     assert PLATFORM_KEY not in own_file().read_text()
 
@@ -161,28 +162,28 @@ def test_a_new_user_with_a_password(new_user: Environment) -> None:
 
 
 def test_nobody_to_ask(new_user: Environment, sequence: SandboxProcess) -> None:
-    assert run_process(new_user, "init").returncode == 2
-    result = run_process(new_user, "init", "--yes")
+    assert run_here(new_user, "init").returncode == 2
+    result = run_here(new_user, "init", "--yes")
     assert result.returncode == 2
     assert "SEQUENCE_PASSWORD" in result.stderr
     assert "SEQUENCE_PLATFORM_KEY" in result.stderr
     assert not own_file().exists()
     token = {name: sequence.variables[name] for name in ("SEQUENCE_ACCESS_TOKEN", "SEQUENCE_KYC_ID")}
-    assert run_process(new_user | token, "init", "--yes").returncode == 2, "there are two organizations"
+    assert run_here(new_user | token, "init", "--yes").returncode == 2, "there are two organizations"
     token["SEQUENCE_ORG_ID"] = sequence.variables["SEQUENCE_ORG_ID"]
-    assert run_process(new_user | token, "init", "--yes", "--org-id", "made-up").returncode == 2
-    assert run_process(new_user | token, "init", "--yes", "--max-daily", "5000").returncode == 2
-    assert run_process(new_user | {"SEQUENCE_ACCESS_TOKEN": "no"}, "init", "--yes").returncode == 4
+    assert run_here(new_user | token, "init", "--yes", "--org-id", "made-up").returncode == 2
+    assert run_here(new_user | token, "init", "--yes", "--max-daily", "5000").returncode == 2
+    assert run_here(new_user | {"SEQUENCE_ACCESS_TOKEN": "no"}, "init", "--yes").returncode == 4
     assert not own_file().exists()
     notify = {"SEQUENCE_NOTIFY_URLS": "json://user:pw@localhost ntfy://topic", "SEQUENCE_NOTIFY_EVENTS": "none"}
-    result = run_process(new_user | token | notify, "init", "--yes", "--max-daily", "500.00")
+    result = run_here(new_user | token | notify, "init", "--yes", "--max-daily", "500.00")
     assert result.returncode == 0, result.stderr
     first = Settings.load()
     assert first.max_daily_transfer_cents == 50_000
     assert [url.get_secret_value() for url in first.notify_urls] == ["json://user:pw@localhost", "ntfy://topic"]
     assert first.notify_events == ()
-    assert run_process(new_user | token, "init", "--yes").returncode == 2
-    assert run_process(new_user | token, "init", "--yes", "--overwrite").returncode == 0
+    assert run_here(new_user | token, "init", "--yes").returncode == 2
+    assert run_here(new_user | token, "init", "--yes", "--overwrite").returncode == 0
     assert Settings.load() == first, "what is set is kept, the key too"
 
 

@@ -14,7 +14,7 @@ from pysequence_api.sandbox import PLATFORM_PATH
 from pysequence_api.serving import required_settings
 from pysequence_api.settings import Settings
 from tests.api.server import free_port
-from tests.cli.commands import call
+from tests.cli.commands import call, run_here
 from tests.processes import Environment, SandboxProcess, environment, run_process, start_process, start_sandbox
 
 KEY = "sk_a-key-that-nobody-may-see"
@@ -39,7 +39,7 @@ def keyed(sequence: SandboxProcess, directory: Path, key: str) -> Environment:
 
 
 def new_key(sequence: SandboxProcess, **permissions: Any) -> str:
-    answer = httpx.post(f"{sequence.url}/sandbox/platform-keys", json=permissions, trust_env=False)
+    answer = httpx.post(f"{sequence.url}/sandbox/platform-keys", json=permissions, trust_env=False, verify=False)
     key: str = answer.raise_for_status().json()["key"]
     return key
 
@@ -109,43 +109,43 @@ def test_a_key_can_be_a_secret_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_commands_need_nothing_but_the_key(with_key: Environment) -> None:
-    pods = run_process(with_key, "pods", "--json")
+    pods = run_here(with_key, "pods", "--json")
     assert pods.returncode == 0, pods.stderr
     assert len(json.loads(pods.stdout)["pods"]) == 12
-    accounts = json.loads(run_process(with_key, "accounts", "--json").stdout)
+    accounts = json.loads(run_here(with_key, "accounts", "--json").stdout)
     assert accounts["organization_ids"] == ["default"]
     assert {one["balance_error"] for one in accounts["accounts"]} >= {None, "DISCONNECTED_ACCOUNT"}
-    activity = run_process(with_key, "activity", "--json")
+    activity = run_here(with_key, "activity", "--json")
     assert activity.returncode == 0, activity.stderr
-    sent = run_process(with_key, "transfer", "Groceries", "Rent", "--cents", "100", "--yes", "--json")
+    sent = run_here(with_key, "transfer", "Groceries", "Rent", "--cents", "100", "--yes", "--json")
     assert sent.returncode == 0, sent.stderr
     transfer = json.loads(sent.stdout)
-    shown = run_process(with_key, "transfers", "show", transfer["id"], "--json")
+    shown = run_here(with_key, "transfers", "show", transfer["id"], "--json")
     assert json.loads(shown.stdout)["upstream_activity_type"] == "USER"
-    assert run_process(with_key, "activity", "summary").returncode == 0
-    assert run_process(with_key, "limits", "reconcile").returncode == 0
+    assert run_here(with_key, "activity", "summary").returncode == 0
+    assert run_here(with_key, "limits", "reconcile").returncode == 0
 
 
 def test_the_default_kyc_id_is_ignored_and_an_explicit_one_is_refused(with_key: Environment) -> None:
     with_key = with_key | {"SEQUENCE_KYC_ID": "left-over"}
     order = ("transfer", "Groceries", "Rent", "--cents", "100", "--yes")
-    assert run_process(with_key, *order).returncode == 0
+    assert run_here(with_key, *order).returncode == 0
     for more, word in (
         (("--kyc-id", "mine"), "KYC"),
         (("--instant",), "instant"),
         (("--description", "longer than ten"), "description"),
     ):
-        refused = run_process(with_key, *order, *more)
+        refused = run_here(with_key, *order, *more)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert word in refused.stderr
 
 
 def test_the_owner_is_named_to_sequence(sequence: SandboxProcess, tmp_path: Path) -> None:
-    httpx.delete(f"{sequence.url}/sandbox/requests", trust_env=False).raise_for_status()
+    httpx.delete(f"{sequence.url}/sandbox/requests", trust_env=False, verify=False).raise_for_status()
     env = keyed(sequence, tmp_path, new_key(sequence))
-    assert run_process(env, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
-    assert run_process(env, "doctor").returncode == 0
-    entries = httpx.get(f"{sequence.url}/sandbox/requests", trust_env=False).json()["requests"]
+    assert run_here(env, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
+    assert run_here(env, "doctor").returncode == 0
+    entries = httpx.get(f"{sequence.url}/sandbox/requests", trust_env=False, verify=False).json()["requests"]
     reasons = [entry["headers"]["x-called-reason"] for entry in entries if "x-called-reason" in entry["headers"]]
     assert reasons
     assert all("owner" in reason for reason in reasons)
@@ -153,14 +153,14 @@ def test_the_owner_is_named_to_sequence(sequence: SandboxProcess, tmp_path: Path
 
 @pytest.mark.parametrize("command", [("login",), ("login", "--token"), ("status",), ("logout",)])
 def test_there_is_nothing_to_sign_in_to(command: tuple[str, ...], with_key: Environment) -> None:
-    result = run_process(with_key, "auth", *command)
+    result = run_here(with_key, "auth", *command)
     assert result.returncode == 2
     assert "no signing in" in result.stderr or "no access token on standard input" in result.stderr
 
 
 def findings(env: Environment, code: int) -> dict[str, str]:
     """Run `doctor`, and return what it says, by subject."""
-    result = run_process(env, "doctor", "--json")
+    result = run_here(env, "doctor", "--json")
     assert result.returncode == code, result.stdout
     assert env["SEQUENCE_PLATFORM_KEY"] not in result.stdout + result.stderr
     found: dict[str, str] = {}
@@ -219,11 +219,11 @@ def test_a_server_whose_key_cannot_list_accounts_says_so(sequence: SandboxProces
 
 def test_the_sandbox_through_the_platform_api(tmp_path: Path) -> None:
     env = environment(tmp_path, SEQUENCE_SANDBOX="1", SEQUENCE_UPSTREAM="platform")
-    accounts = run_process(env, "accounts", "--json")
+    accounts = run_here(env, "accounts", "--json")
     assert accounts.returncode == 0, accounts.stderr
     assert json.loads(accounts.stdout)["organization_ids"] == ["default"]
-    assert run_process(env, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
-    assert run_process(env, "doctor").returncode == 0
+    assert run_here(env, "transfer", "Groceries", "Rent", "--cents", "100", "--yes").returncode == 0
+    assert run_here(env, "doctor").returncode == 0
     assert (tmp_path / "sandbox" / ".pacing-platform").exists()
 
 

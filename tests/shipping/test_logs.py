@@ -6,7 +6,6 @@ import os
 import pty
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pysequence_api.cli.logs import log_for_server
 from pysequence_api.settings import Settings
 from tests.api.server import free_port
 from tests.shipping.conftest import KEY, Site
+from tests.starter import python
 
 REQUEST_FIELDS = {"request_id", "method", "route", "status", "duration_ms", "upstream_ms", "source", "caller"}
 RECORD_FIELDS = {"time", "level", "logger", "message"}
@@ -80,7 +80,7 @@ def test_the_log_is_text_on_a_terminal(site: Site, tmp_path: Path, log_format: s
     own = {"SEQUENCE_DATA_DIR": str(tmp_path), "SEQUENCE_SERVER_PORT": str(free_port()), "TERM": "dumb"}
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pysequence_api", "serve"],
+        [*python(), "-m", "pysequence_api", "serve"],
         env=site.environment | own | ({"SEQUENCE_LOG_FORMAT": log_format} if log_format else {}),
         stdout=subprocess.DEVNULL,
         stderr=follower,

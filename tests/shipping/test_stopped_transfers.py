@@ -72,19 +72,24 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("words", DAMAGE)
-async def test_what_was_damaged_while_nothing_ran(tmp_path: Path, words: str) -> None:
+async def test_what_was_damaged_while_nothing_ran(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         await world.transfer()
         await world.close(world.gateway)
-        DAMAGE[words](tmp_path)
-        await world.open_process()
-        with pytest.raises(SafeguardsUnavailableError) as stopped:
-            await world.transfer()
-        while running:
-            running.pop().close()
-    assert words in str(stopped.value)
-    assert [words in cause for cause in CAUSES].count(True) == 1
+        good = {name: (tmp_path / name).read_bytes() for name in (DATABASE, TRAIL, LEDGER, HEAD)}
+        for words, damage in DAMAGE.items():
+            remove_database(tmp_path)
+            for name, content in good.items():
+                (tmp_path / name).write_bytes(content)
+            damage(tmp_path)
+            process = await world.open_process()
+            with pytest.raises(SafeguardsUnavailableError) as stopped:
+                await world.transfer()
+            await world.close(process)
+            while running:
+                running.pop().close()
+            assert words in str(stopped.value)
+            assert [words in cause for cause in CAUSES].count(True) == 1, words
 
 
 @pytest.mark.anyio

@@ -23,6 +23,13 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def _fast_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the hashes of credentials cost little. In a login of `test_pages`, they cost what they should."""
+    assert refusals.SCRYPT_COST >= 2**14
+    monkeypatch.setattr(refusals, "SCRYPT_COST", 2)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()

@@ -16,7 +16,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pysequence_api.sandbox.database import connected
-from pysequence_api.sandbox.household import DELETED_PODS, HOLDERS, ORGANIZATION_BY_ID, ORGANIZATION_ID, Holder
+from pysequence_api.sandbox.household import DELETED_PODS, HOLDERS, ORGANIZATION_BY_ID, Holder
+from pysequence_api.sandbox.ids import ORGANIZATION_ID
 
 REQUESTS_PER_MINUTE = 100
 """The limit at Sequence: the size of the bucket, and what fills it again each minute."""

@@ -6,7 +6,8 @@ Each rule moves money between two accounts, so each execution is one transfer, a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pysequence_api.sandbox.household import ORGANIZATIONS, Organization, Party, stable_id
+from pysequence_api.sandbox.household import ORGANIZATIONS, Organization, Party
+from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sandbox.ledger import ActivityType, TransferRow
 from pysequence_api.sandbox.seed import RULES as STREAMS
 from pysequence_api.sandbox.seed import parties_by_name

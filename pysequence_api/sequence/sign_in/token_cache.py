@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import jwt
-
 from pysequence_api.files import read_bytes, replace_atomically
 from pysequence_api.text import parse_json
 
@@ -22,6 +20,7 @@ ASSUMED_LIFE_SECONDS = 24 * 3600.0
 """Written into the cache for a token of unknown life, because its format requires a time. Only others read it."""
 CLOCK_TOLERANCE_SECONDS = 60.0
 """If this machine's clock and the issuer's differ by less, a token's own expiry is used as it is."""
+JWT_DOTS = 2
 MAX_UNIX_SECONDS = 1e11
 """After the year 5000. A larger number is not a time in seconds."""
 
@@ -162,6 +161,10 @@ def _read_tokens(content: bytes) -> Tokens | None:
 
 def claims_of(token: str) -> dict[str, Any]:
     """Read the claims of a JWT; empty for any other token. The signature is not checked."""
+    if token.count(".") != JWT_DOTS:
+        return {}
+    import jwt  # noqa: PLC0415 - loads cryptography, and only some tokens are JWTs
+
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except (jwt.InvalidTokenError, ValueError, RecursionError):
