@@ -18,4 +18,4 @@ async def get_limits(request: Request) -> Response:
     A caller that may not see everything gets what it has used itself.
     """
     limits = gateway_of(request).limits_of(caller_of(request))
-    return Response(limits.as_json, media_type="application/json")
+    return Response(limits.encoded, media_type="application/json")

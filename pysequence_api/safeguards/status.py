@@ -22,7 +22,7 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True, defer_build=True)
 
     @cached_property
-    def as_json(self) -> bytes:
+    def encoded(self) -> bytes:
         """This as JSON, encoded once."""
         return self.model_dump_json().encode()
 
