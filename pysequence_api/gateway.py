@@ -46,7 +46,6 @@ from pysequence_api.safeguards.scopes import expired, missing_scope, sees_everyt
 from pysequence_api.safeguards.status import Limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
-from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
@@ -415,10 +414,13 @@ def _source_of_answers(settings: Settings) -> str:
     tokens = None
     if not settings.sandbox:
         # Nothing that can be guessed, such as the password: whoever reads the file could try guesses against a hash.
-        secrets = [secret and secret.get_secret_value() for secret in (settings.access_token, settings.platform_key)]
-        parts += [settings.upstream_url, settings.auth_url, settings.email, *secrets]
-        with suppress(OSError):  # without readable tokens, the answers come from another sign-in, or from none
-            tokens = read_bytes(settings.data_directory / CACHE_FILE_NAME)
+        keys = [key and key.get_secret_value() for key in (settings.access_token, settings.platform_key)]
+        parts += [settings.upstream_url, settings.auth_url, settings.email, *keys]
+        if not settings.uses_platform:
+            from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME  # noqa: PLC0415 - as its client
+
+            with suppress(OSError):  # without readable tokens, the answers come from another sign-in, or from none
+                tokens = read_bytes(settings.data_directory / CACHE_FILE_NAME)
     return hashlib.sha256(json.dumps(parts).encode() + b"\n" + (tokens or b"")).hexdigest()
 
 
