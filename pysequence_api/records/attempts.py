@@ -399,10 +399,6 @@ class Reader(ApprovalReader):
         """Say whether the records were restored, and what they lack has not been counted yet."""
         return self._value("SELECT 1 FROM store WHERE restored_at NOTNULL AND missing_counted_at ISNULL") is not None
 
-    def data_version(self) -> int:
-        """Return a number that is another one after each commit of another connection, of this process or not."""
-        return self._value("PRAGMA data_version") or 0
-
     def audit_head(self) -> str | None:
         """Return the hash of the newest audit event, in hexadecimal; ``None`` if there is none."""
         row = self._connection.execute(
