@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from pysequence_api.web.access import HEALTH_PATH, KEY_SCHEMES
-from pysequence_api.web.errors import HEADERS
+from pysequence_api.web.errors import HEADERS, Error
 
 EXAMPLES_PATH = Path(__file__).with_name("examples.json")
 REQUEST_ID = "X-Request-ID"
@@ -29,6 +29,10 @@ class DescribedApi(FastAPI):
             examples = json.loads(EXAMPLES_PATH.read_bytes())
             components = document["components"]
             components["headers"] = HEADERS
+            error = Error.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+            for field in error["properties"].values():
+                field.pop("default", None)  # a field that is left out has no value
+            components["schemas"] |= error.pop("$defs") | {Error.__name__: error}
             components["securitySchemes"] = KEY_SCHEMES
             for path, item in document["paths"].items():
                 if path != HEALTH_PATH:

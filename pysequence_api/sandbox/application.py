@@ -13,8 +13,8 @@ import anyio.to_thread
 import httpx
 from pydantic import JsonValue, ValidationError
 
+from pysequence_api.collector import collector_paused
 from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, Auth, IssuedTokens, TokenSettings
-from pysequence_api.sandbox.control import CONTROL_PREFIX, Control
 from pysequence_api.sandbox.database import prepare
 from pysequence_api.sandbox.faults import NOT_RUN, TOKEN_OPERATION, Fault, FaultList
 from pysequence_api.sandbox.http import (
@@ -33,19 +33,21 @@ from pysequence_api.sandbox.http import (
     load_object,
     read_request,
 )
+from pysequence_api.sandbox.ids import CONTROL_PREFIX
 from pysequence_api.sandbox.journal import SECRET_HEADERS, Journal, JournalEntry
 from pysequence_api.sandbox.ledger import Ledger, open_ledger
 from pysequence_api.sandbox.login import Login
 from pysequence_api.sandbox.platform import PLATFORM_PATH
-from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key
 from pysequence_api.sandbox.seed import seed
 from pysequence_api.sandbox.simulated import Simulated, simulated
 from pysequence_api.sandbox.timestamps import write_time
 from pysequence_api.sandbox.transport import RunningRequests, SandboxTransport
 
 if TYPE_CHECKING:
+    from pysequence_api.sandbox.control import Control
     from pysequence_api.sandbox.graphql import Context
     from pysequence_api.sandbox.platform.api import Platform
+    from pysequence_api.sandbox.platform.keys import KeyPermissions
 
 CLOSING_SECONDS = 1.0
 """How long closing waits for requests that are still running."""
@@ -88,7 +90,6 @@ class SandboxApplication:
         self._login = login
         self._faults = faults
         self._journal = journal
-        self._control = Control(path, clock, auth, login, faults, journal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -141,6 +142,12 @@ class SandboxApplication:
         return self._token_operation(request) if request.path == TOKEN_PATH else self._graphql_operation(request)
 
     @cached_property
+    def _control(self) -> "Control":
+        from pysequence_api.sandbox.control import Control  # noqa: PLC0415 - for tests of clients
+
+        return Control(self._path, self._clock, self._auth, self._login, self._faults, self._journal)
+
+    @cached_property
     def _platform(self) -> "Platform":
         from pysequence_api.sandbox.platform.api import Platform  # noqa: PLC0415 - half of the sandbox
 
@@ -177,7 +184,8 @@ class SandboxApplication:
     def _execute(self, request: Request, fault: Fault | None) -> Response:
         if not self._auth.is_authorized(request.header("authorization")):
             return json_response({"error": "Unauthorized", "message": "The access token is missing or invalid."}, 401)
-        from pysequence_api.sandbox.graphql import GraphqlRequest, execute  # noqa: PLC0415 - half of the sandbox
+        with collector_paused():
+            from pysequence_api.sandbox.graphql import GraphqlRequest, execute  # noqa: PLC0415 - half of the sandbox
 
         try:
             document = GraphqlRequest.model_validate_json(request.body)
@@ -224,15 +232,12 @@ class Sandbox:
 
     app: ASGIApp
 
-    def __init__(
-        self, database_path: Path, *, clock: Callable[[], float] = time.time, access_token: str | None = None
-    ) -> None:
+    def __init__(self, database_path: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Open a sandbox. Create its file if it does not exist, readable by its owner only.
 
         Args:
             database_path: the SQLite file; its directory must exist.
             clock: Unix time in seconds. Everything in the sandbox uses it.
-            access_token: a token that it accepts for ever, besides those that it issues.
 
         Raises:
             SandboxFileError: the file is not a sandbox file.
@@ -241,7 +246,7 @@ class Sandbox:
         prepare(database_path, lambda connection: seed(connection, int(clock() * 1000)))
         self._path = database_path
         self._clock = clock
-        self._auth = Auth(database_path, clock, access_token)
+        self._auth = Auth(database_path, clock)
         self.login = Login(clock, self._auth)
         self._requests = RunningRequests()
         self.faults = FaultList()
@@ -267,12 +272,18 @@ class Sandbox:
         """
         return self._auth.issue(lifetime_seconds)
 
-    def issue_platform_key(self, permissions: KeyPermissions | None = None) -> str:
+    def accept(self, access_token: str) -> None:
+        """Accept this access token, too, as long as this process runs."""
+        self._auth.accept(access_token)
+
+    def issue_platform_key(self, permissions: "KeyPermissions | None" = None) -> str:
         """Make a key of the Platform API. Blocks for a short write to the file.
 
         Args:
             permissions: what the key may do; everything in the first organization by default.
         """
+        from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key  # noqa: PLC0415
+
         return issue_key(self._path, permissions or KeyPermissions(), self._clock)
 
     def transport(self) -> httpx.AsyncBaseTransport:

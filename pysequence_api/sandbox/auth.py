@@ -41,7 +41,7 @@ class IssuedTokens:
 class TokenSettings(BaseModel):
     """How sign-in and the token endpoint behave."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     rotate_refresh_tokens: bool = Field(
         True, description="True: a refresh returns a new refresh token and revokes the old one. False: it returns none"
@@ -53,7 +53,7 @@ class TokenSettings(BaseModel):
 
 
 class _TokenRequest(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, defer_build=True)
 
     grant_type: str
     client_id: str
@@ -61,6 +61,8 @@ class _TokenRequest(BaseModel):
 
 
 class _TokenResponse(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+
     access_token: str = Field(repr=False)
     refresh_token: str | None = Field(None, repr=False)
     expires_in: int
@@ -74,10 +76,10 @@ class _InvalidGrantError(Exception):
 class Auth:
     """Issues and checks tokens, for one SQLite file."""
 
-    def __init__(self, path: Path, clock: Callable[[], float], access_token: str | None = None) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        self._accepted_token = access_token
+        self._accepted_token: str | None = None
         self._lock = threading.Lock()
         self._settings = TokenSettings()
         with connected(path) as connection:
@@ -107,6 +109,10 @@ class Auth:
                 "INSERT INTO refresh_token VALUES (?, ?)", (_hash(refresh_token), int(self._clock() * 1000))
             )
         return IssuedTokens(self._access_token(lifetime_seconds), refresh_token, lifetime_seconds)
+
+    def accept(self, access_token: str) -> None:
+        """Accept this access token, too, as long as this process runs."""
+        self._accepted_token = access_token
 
     def is_authorized(self, header: str | None) -> bool:
         """Return whether an ``authorization`` header has a valid access token."""

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pysequence_api.sandbox.auth import DEFAULT_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS, Auth, TokenSettings
 from pysequence_api.sandbox.faults import Fault, FaultList
 from pysequence_api.sandbox.http import Request, Response, json_response, model_response
+from pysequence_api.sandbox.ids import CONTROL_PREFIX
 from pysequence_api.sandbox.journal import Journal
 from pysequence_api.sandbox.ledger import TransferRow, open_ledger
 from pysequence_api.sandbox.login import Login
 from pysequence_api.sandbox.platform.keys import KeyPermissions, issue_key
 from pysequence_api.sandbox.timestamps import write_date, write_time
 
-CONTROL_PREFIX = "/sandbox/"
 _FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault], config=ConfigDict(defer_build=True))
 
 

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from pysequence_api.collector import collector_paused
 from pysequence_api.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -49,12 +50,15 @@ class InProcessSandbox(httpx.AsyncBaseTransport):
             await self._sandbox.aclose()
 
     def _open(self) -> "Sandbox":
-        from pysequence_api.sandbox.application import Sandbox  # noqa: PLC0415
-        from pysequence_api.sandbox.database import SandboxFileError  # noqa: PLC0415
+        with collector_paused():
+            from pysequence_api.sandbox.application import Sandbox  # noqa: PLC0415
+            from pysequence_api.sandbox.database import SandboxFileError  # noqa: PLC0415
 
         try:
-            return Sandbox(self._path, access_token=self._access_token)
+            opened = Sandbox(self._path)
         except SandboxFileError as error:
             raise SettingsError(str(error)) from error
         except OSError as error:
             raise SettingsError(f"{self._path} cannot be opened ({error.strerror}).") from error
+        opened.accept(self._access_token)
+        return opened

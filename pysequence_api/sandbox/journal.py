@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from pysequence_api.sandbox.http import Delivery
 
@@ -13,6 +13,8 @@ SECRET_HEADERS = frozenset({"authorization", "cookie", "x-sequence-access-token"
 
 class JournalEntry(BaseModel):
     """A request. ``status`` and ``delivery`` are null before the response; ``status`` stays null if none is sent."""
+
+    model_config = ConfigDict(defer_build=True)
 
     number: int
     arrived_monotonic_seconds: float
@@ -32,6 +34,8 @@ class JournalEntry(BaseModel):
 
 class RequestLog(BaseModel):
     """The newest requests, at most `MAX_JOURNAL_ENTRIES`, oldest first."""
+
+    model_config = ConfigDict(defer_build=True)
 
     requests: tuple[JournalEntry, ...]
 

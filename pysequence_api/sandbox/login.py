@@ -11,7 +11,7 @@ from functools import partial
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pyotp
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from pysequence_api.sandbox.auth import Auth
 from pysequence_api.sandbox.http import Request, Response
@@ -46,6 +46,8 @@ Run = Callable[[], Response]
 
 class SignIns(BaseModel):
     """How attempts to sign in went. These are the fields of ``GET /sandbox/sign-ins``."""
+
+    model_config = ConfigDict(defer_build=True)
 
     begun: int = 0
     """How many sign-ins started."""

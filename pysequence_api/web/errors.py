@@ -106,6 +106,8 @@ _DESCRIPTIONS = {
     502: "Sequence could not be reached, or failed. `detail` says if the outcome of a transfer is unknown",
     503: "Too many requests at once, or the safeguards are not available; `detail` says what to do",
 }
+_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+"""Of the body of every error. FastAPI would build `Error` again for each of the hundred that the routes name."""
 _HEADERS = {401: ("WWW-Authenticate",)} | dict.fromkeys((400, 403, 409, 429, 502, 503), ("Retry-After",))
 READ_STATUSES = (401, 403, 422, 500, 502, 503)
 """The error statuses of every read of the account."""
@@ -114,7 +116,7 @@ READ_STATUSES = (401, 403, 422, 500, 502, 503)
 def responses(*statuses: int) -> Responses:
     """Describe error statuses for the OpenAPI schema."""
     return {
-        status: {"model": Error, "description": _DESCRIPTIONS[status]} | headers(*_HEADERS.get(status, ()))
+        status: {"description": _DESCRIPTIONS[status], "content": _CONTENT} | headers(*_HEADERS.get(status, ()))
         for status in sorted(statuses)
     }
 

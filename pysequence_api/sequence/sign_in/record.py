@@ -44,7 +44,7 @@ class TokenOrigin(BaseModel):
         expires_at: when the access token expires; ``None`` if that is unknown.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     how: str = Field(max_length=40)
     token: str = Field(max_length=64)
@@ -55,7 +55,7 @@ class TokenOrigin(BaseModel):
 class Record(BaseModel):
     """The content of the file."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     salt: str = Field(default_factory=lambda: secrets.token_hex(SALT_BYTES), pattern=r"^[0-9a-f]{32}$")
     credentials: _Hash | None = None
