@@ -1,6 +1,7 @@
 """The servers that are measured, each a process of its own, and what Linux tells about them."""
 
 import asyncio
+import math
 import os
 import re
 import shlex
@@ -105,7 +106,8 @@ async def load(server: Server, path: str, seconds: float) -> tuple[float, int]:
     before_seconds = server.cpu_seconds()
     send = _load_with_wrk if shutil.which("wrk") else _load_with_python
     count = await send(f"{server.url}{path}", seconds)
-    return (server.cpu_seconds() - before_seconds) / count, count
+    taken_seconds = server.cpu_seconds() - before_seconds
+    return (taken_seconds / count if count else math.inf), count  # a busy machine can leave a whole round unanswered
 
 
 def load_tool() -> str:

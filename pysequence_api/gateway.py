@@ -46,7 +46,6 @@ from pysequence_api.safeguards.scopes import expired, missing_scope, sees_everyt
 from pysequence_api.safeguards.status import Limits, read_limits
 from pysequence_api.safeguards.transfers import TransferService
 from pysequence_api.sequence.client import SequenceClient
-from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
@@ -74,6 +73,31 @@ SYNC_SECONDS = 60.0
 """The audit trail is put on the disk, and repeated rejections are summed up, this often."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a caller may do, by the policy that was in force when it was looked up.
+
+    Attributes:
+        caller: who asks.
+        policy: the policy; ``None`` if there is none.
+        records: the state of the records at that moment; see `Moment`.
+    """
+
+    caller: Caller
+    policy: Policy | None
+    records: str | None
+
+    def require(self, scope: Scope) -> None:
+        """Check that the caller may do something.
+
+        Raises:
+            ScopeMissingError: it may not.
+        """
+        error = missing_scope(self.policy, self.caller.name, scope)
+        if error is not None:
+            raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,32 +165,22 @@ class Gateway:
         self.transfers.stop()
         self.client.stop()
 
-    def require(self, caller: Caller, scope: Scope) -> None:
-        """Check that a caller may do something.
+    def access_of(self, caller: Caller) -> Access:
+        """Return what a caller may do, by the policy in force now.
 
         Raises:
-            CallerExpiredError: its time is over.
-            ScopeMissingError: it may not.
+            CallerExpiredError: the time of the caller is over.
             SafeguardsUnavailableError: the policy cannot be read.
         """
-        policy = self.policy.get()
-        error = expired(policy, caller.name, self.records.now()) or missing_scope(policy, caller.name, scope)
+        now = self.policy.now()
+        error = expired(now.policy, caller.name, self.records.now())
         if error is not None:
             raise error
+        return Access(caller, now.policy, now.records)
 
     def may(self, caller: Caller, scope: Scope) -> bool:
         """Say whether a caller has a scope."""
         return missing_scope(self.policy.get(), caller.name, scope) is None
-
-    def require_current(self, caller: Caller) -> None:
-        """Check that the time of a caller is not over.
-
-        Raises:
-            CallerExpiredError: it is.
-        """
-        error = expired(self.policy.get(), caller.name, self.records.now())
-        if error is not None:
-            raise error
 
     def view_of(self, caller: Caller) -> View:
         """Say what a caller may see of the account."""
@@ -204,23 +218,17 @@ class Gateway:
         return await self.previewer.preview(order, channel, key, caller=caller, sight=sight, accounts=accounts)
 
     def reads_of(
-        self, caller: Caller, *, again: bool = True, on_age: Callable[[float], None] = ignore_age
+        self, access: Access, *, again: bool = True, on_age: Callable[[float], None] = ignore_age
     ) -> ScopedReads:
         """Return what reads the account for a caller, as far as it may see it.
 
         Args:
-            caller: who reads.
+            access: what the caller may do.
             again: whether an answer that is young enough may be used again.
             on_age: called with the age in seconds of each answer that is used again.
-
-        Raises:
-            CallerExpiredError: the time of the caller is over.
         """
-        policy = self.policy.get()
-        error = expired(policy, caller.name, self.records.now())
-        if error is not None:
-            raise error
-        return ScopedReads(self.client, _view(policy, caller), self.fresh, again, on_age)
+        view = _view(access.policy, access.caller)
+        return ScopedReads(self.client, view, self.fresh, access.records, again, on_age)
 
     def reads_of_owner(self, *, again: bool, on_age: Callable[[float], None]) -> ScopedReads:
         """Return what reads the account for the owner's terminal: everything, also if the policy cannot be read.
@@ -229,7 +237,7 @@ class Gateway:
             again: whether an answer that is young enough may be used again.
             on_age: called with the age in seconds of each answer that is used again.
         """
-        return ScopedReads(self.client, View(), self.fresh, again, on_age)
+        return ScopedReads(self.client, View(), self.fresh, _state_of(self.records), again, on_age)
 
     def limits_of(self, caller: Caller) -> Limits | CallerLimits:
         """Say what a caller may know of what is used and left today.
@@ -240,10 +248,7 @@ class Gateway:
             CallerExpiredError: the time of the caller is over.
             SafeguardsUnavailableError: the records cannot be read.
         """
-        policy = self.policy.get()
-        error = expired(policy, caller.name, self.records.now())
-        if error is not None:
-            raise error
+        policy = self.access_of(caller).policy
         sees_all = caller.name == DEFAULT_CALLER and sees_everything(policy, caller.name, Scope.READ_ACTIVITY)
         if sees_all or is_free(policy, caller.name):
             return read_limits(self.records, self.max_cents, caller.name)
@@ -313,7 +318,7 @@ async def open_gateway(
             transfers,
             Previewer(client, transfers, records, max_cents, settings.default_organization_id),
             Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
-            FreshReads(settings.read_max_age_seconds, lambda: _state_of(records), shared),
+            FreshReads(settings.read_max_age_seconds, shared),
             follow_up,
             records,
             names,
@@ -387,7 +392,7 @@ async def _keep_copies(records: Database, names: Names, callers: Callers) -> Non
 def _state_of(records: Database) -> str | None:
     """Return what changes with every step of a transfer, in every process; ``None`` if it cannot be read."""
     try:
-        return records.read_kept("audit head", lambda reader: reader.audit_head()) or ""
+        return records.read(lambda reader: reader.audit_head()) or ""
     except SafeguardsUnavailableError:
         return None
 
@@ -409,10 +414,13 @@ def _source_of_answers(settings: Settings) -> str:
     tokens = None
     if not settings.sandbox:
         # Nothing that can be guessed, such as the password: whoever reads the file could try guesses against a hash.
-        secrets = [secret and secret.get_secret_value() for secret in (settings.access_token, settings.platform_key)]
-        parts += [settings.upstream_url, settings.auth_url, settings.email, *secrets]
-        with suppress(OSError):  # without readable tokens, the answers come from another sign-in, or from none
-            tokens = read_bytes(settings.data_directory / CACHE_FILE_NAME)
+        keys = [key and key.get_secret_value() for key in (settings.access_token, settings.platform_key)]
+        parts += [settings.upstream_url, settings.auth_url, settings.email, *keys]
+        if not settings.uses_platform:
+            from pysequence_api.sequence.sign_in.token_cache import CACHE_FILE_NAME  # noqa: PLC0415 - as its client
+
+            with suppress(OSError):  # without readable tokens, the answers come from another sign-in, or from none
+                tokens = read_bytes(settings.data_directory / CACHE_FILE_NAME)
     return hashlib.sha256(json.dumps(parts).encode() + b"\n" + (tokens or b"")).hexdigest()
 
 

@@ -97,15 +97,15 @@ def _seeded_files() -> Iterator[None]:
     seeded: dict[int, bytes] = {}
     open_sandbox = Sandbox.__init__
 
-    def open_copy(self: Sandbox, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def open_copy(self: Sandbox, path: Path, *, clock: Callable[[], float] = time.time, **more: Any) -> None:
         minute = int(clock() // 60)
-        is_new = not path.exists()
+        is_new = not (path.exists() or path.is_symlink())
         if is_new and minute in seeded:
             path.touch(0o600)
             path.write_bytes(seeded[minute])
             with connected(path) as connection:  # none knows the tokens of another
                 connection.execute("UPDATE setting SET value = ? WHERE name = ?", (secrets.token_hex(32), JWT_SECRET))
-        open_sandbox(self, path, clock=clock)
+        open_sandbox(self, path, clock=clock, **more)
         if is_new and minute not in seeded:
             seeded[minute] = path.read_bytes()
 

@@ -31,7 +31,7 @@ class Fresh(Generic[T]):
     Attributes:
         value: what was read.
         read_at_seconds: when, by a clock that is never set.
-        records: the state of the records when the read began.
+        records: the state of the records before the read began.
     """
 
     value: T
@@ -56,21 +56,14 @@ class FreshReads:
 
     Args:
         max_age_seconds: how old an answer may be; 0 reuses none.
-        records: returns the state of the records, which every step of a transfer in any process changes; ``None`` if
-            they cannot be read, and then no answer is reused.
         shared: the answers of all processes.
         clock_seconds: a clock that is never set.
     """
 
     def __init__(
-        self,
-        max_age_seconds: float,
-        records: Callable[[], str | None],
-        shared: SharedAnswers,
-        clock_seconds: Callable[[], float] = steady_seconds,
+        self, max_age_seconds: float, shared: SharedAnswers, clock_seconds: Callable[[], float] = steady_seconds
     ) -> None:
         self._max_age_seconds = max_age_seconds
-        self._records = records
         self._shared = shared
         self._clock_seconds = clock_seconds
         self._answers: OrderedDict[Hashable, Fresh[Any]] = OrderedDict()
@@ -83,6 +76,7 @@ class FreshReads:
         self,
         key: Hashable,
         read: Callable[[], Awaitable[T]],
+        records: str | None,
         *,
         again: bool = True,
         shape: type[BaseModel] | None = None,
@@ -92,18 +86,20 @@ class FreshReads:
         Args:
             key: equal for equal reads.
             read: asks Sequence.
+            records: the state of the records when the request of the caller began, which every step of a transfer in
+                any process changes; ``None`` if they cannot be read, and then no answer is reused. A transfer that
+                begins later runs beside this request, which may miss it. The answer is kept for the older state.
             again: whether an answer may be reused.
             shape: the model that the answer is, if other processes may use it again; see `SharedAnswers.key_of`.
 
         Raises:
             GatewayError: reading failed. Failures are not kept, and neither are answers with gaps.
         """
-        records = self._records() if self._max_age_seconds else None
-        if records is None:
+        if records is None or not self._max_age_seconds:
             return Fresh(await read(), self._clock_seconds(), ""), False
         known = self._answers.get(key)
         if again and known is not None and known.records == records and self.age_seconds(known) < self._max_age_seconds:
-            return cast(Fresh[T], known), True
+            return cast("Fresh[T]", known), True  # `Fresh[T]` itself is looked up by `typing` each time
         if shape is None:
             return await self._read(key, read, records), False
         shared_key = await anyio.to_thread.run_sync(self._shared.key_of, key)

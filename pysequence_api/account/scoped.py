@@ -135,6 +135,7 @@ class ScopedReads:
         client: reads everything.
         view: what the caller may see.
         fresh: answers that are young enough to be used again.
+        records: the state of the records when the request of the caller began; see `FreshReads.read`.
         again: whether they may be used for this caller.
         on_age: called with the age in seconds of each answer that is used again.
     """
@@ -142,6 +143,7 @@ class ScopedReads:
     client: SequenceClient
     view: View
     fresh: FreshReads
+    records: str | None
     again: bool = True
     on_age: Callable[[float], None] = ignore_age
 
@@ -324,7 +326,7 @@ class ScopedReads:
 
         What the terminal can read has a shape, so that other processes use it again.
         """
-        answer, is_used_again = await self.fresh.read(key, read, again=self.again, shape=shape)
+        answer, is_used_again = await self.fresh.read(key, read, self.records, again=self.again, shape=shape)
         if is_used_again:
             self.on_age(self.fresh.age_seconds(answer))
         return answer

@@ -102,7 +102,7 @@ class SharedAnswers:
                 try:
                     return shape.model_validate_json(entry.answer), entry.read_at_steady_seconds
                 except ValidationError:
-                    self._complain("it is damaged")
+                    self._complain(f"{self._path} is damaged")
         return None
 
     def add(self, key: str, records: str, answer: BaseModel, read_at_steady_seconds: float) -> None:
@@ -132,7 +132,7 @@ class SharedAnswers:
                 if entries:
                     replace_atomically(self._path, content, sync=False)
         except ForeignFileError as error:
-            self._complain(str(error.strerror))
+            self._complain(f"{error.filename}: {error.strerror}")
         except (LockTimeoutError, OSError) as error:
             log.debug("an answer was not kept (%s)", error)
 
@@ -151,15 +151,15 @@ class SharedAnswers:
             with os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
             if len(content) > MAX_FILE_BYTES:
-                self._complain("it is too large")
+                self._complain(f"{self._path} is too large")
                 return []
             return [one for one in _Content.model_validate_json(content).answers if self._is_recent(one)]
         except FileNotFoundError:
             pass  # as in a new data directory
         except OSError as error:
-            self._complain(str(error.strerror))
+            self._complain(f"{self._path}: {error.strerror}")
         except ValidationError:
-            self._complain("it is damaged, or of another version")
+            self._complain(f"{self._path} is damaged, or of another version")
         return []
 
     def _is_recent(self, entry: _Entry) -> bool:
@@ -173,7 +173,7 @@ class SharedAnswers:
     def _complain(self, problem: str) -> None:
         if not self._has_complained:
             self._has_complained = True
-            log.warning("%s is not used: %s.", self._path, problem)
+            log.warning("Recent answers of other processes are not used. %s.", problem)
 
 
 def remove_answers(directory: Path) -> None:

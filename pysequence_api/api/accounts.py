@@ -22,8 +22,7 @@ async def list_accounts(request: Request, reads: Reads, org_id: OrganizationQuer
     """List the pods, ports and external accounts that the caller may see."""
     if org_id is not None:
         return await reads.accounts(org_id)
-    _, answer = await encoded(request, _ACCOUNTS, lambda accounts: accounts)
-    return answer
+    return await encoded(request, _ACCOUNTS, lambda accounts: accounts)
 
 
 Wanted = Annotated[PartyId, Query(description="A name in any case, a part of one, or an id")]

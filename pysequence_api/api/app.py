@@ -5,6 +5,7 @@ from functools import cache
 from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pysequence_api import __version__
 from pysequence_api.api import accounts, activity, attempts, freeze, health, limits, metrics, pods, transfers
@@ -18,7 +19,7 @@ from pysequence_api.web.access import HostCheck, KeyCheck, OriginCheck
 from pysequence_api.web.errors import add_handlers
 from pysequence_api.web.keyless import limit_keyless_lines
 from pysequence_api.web.query import check_query
-from pysequence_api.web.request_log import RequestCounts, RequestLog
+from pysequence_api.web.request_log import KeepFailure, RequestCounts, RequestLog
 from pysequence_api.web.root_path import WithoutRootPath
 
 DESCRIPTION = """\
@@ -43,7 +44,25 @@ _WITH_KEY = (pods, accounts, limits, activity, transfers, attempts, freeze, metr
 """The modules whose routes need a key."""
 
 
-def create_app(gateway: Gateway) -> DescribedApi:
+class Api(DescribedApi):
+    """The application.
+
+    Attributes:
+        front: stands before FastAPI, whose own layers take as long as a short answer.
+    """
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, after all checks."""
+        await self.front(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that passed the checks."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(gateway: Gateway) -> Api:
     """Create the application of an open gateway, which the caller closes.
 
     Raises:
@@ -52,7 +71,7 @@ def create_app(gateway: Gateway) -> DescribedApi:
     """
     key = _default_key(gateway)
     root_path = gateway.settings.root_path
-    app = DescribedApi(
+    app = Api(
         title="pysequence-api",
         version=__version__,
         description=DESCRIPTION,
@@ -69,14 +88,20 @@ def create_app(gateway: Gateway) -> DescribedApi:
     app.router.routes.extend(_routes())
     app.state.api_routes = [route for module in (health, *_WITH_KEY) for route in module.router.routes]
     add_handlers(app)
-    app.add_middleware(DirectRoutes, routes=app.state.api_routes)
-    # The last one is the outermost: requests that the checks reject are logged and counted too.
-    app.add_middleware(KeyCheck, callers=gateway.callers, key=key)
-    app.add_middleware(OriginCheck, names=gateway.settings.allowed_hosts)
-    app.add_middleware(HostCheck, names=gateway.settings.allowed_hosts)
-    app.add_middleware(RequestLog, counts=app.state.request_counts, key=key)
+    app.add_middleware(KeepFailure)
+    app.front = RequestLog(
+        DirectRoutes(app, app.state.api_routes, app.answer),
+        app.state.request_counts,
+        key,
+        # Requests that these refuse are logged and counted too.
+        checks=(
+            HostCheck(gateway.settings.allowed_hosts),
+            OriginCheck(gateway.settings.allowed_hosts),
+            KeyCheck(gateway.callers, key),
+        ),
+    )
     if root_path:
-        app.add_middleware(WithoutRootPath, root_path=root_path)  # before the checks: they and the routes see one path
+        app.front = WithoutRootPath(app.front, root_path)  # before the checks: they and the routes see one path
     return app
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -22,12 +23,14 @@ class DirectRoutes:
     """Answers GET where the function of the route, and all its checks, take the request alone.
 
     Args:
-        app: answers everything else.
+        app: the application.
         routes: the routes of the application.
+        answer_others: answers everything else.
     """
 
-    def __init__(self, app: ASGIApp, routes: Iterable[APIRoute]) -> None:
+    def __init__(self, app: FastAPI, routes: Iterable[APIRoute], answer_others: ASGIApp) -> None:
         self._app = app
+        self._answer_others = answer_others
         self._routes = {route.path: route for route in routes if "GET" in (route.methods or ()) and _is_direct(route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,9 +38,9 @@ class DirectRoutes:
         is_get = scope["type"] == "http" and scope["method"] == "GET"
         route = self._routes.get(scope["path"]) if is_get else None
         if route is None:
-            await self._app(scope, receive, send)
+            await self._answer_others(scope, receive, send)
             return
-        scope["route"] = route
+        scope["app"], scope["route"] = self._app, route
         request = Request(scope, receive, send)
         try:
             await check_query(request)

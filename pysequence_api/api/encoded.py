@@ -20,22 +20,21 @@ def tell_if_incomplete(accounts: Accounts, response: Response) -> None:
 
 
 async def encoded(
-    request: Request, shape: TypeAdapter[T], select: Callable[[Accounts], T]
-) -> tuple[Accounts, Response]:
+    request: Request, shape: TypeAdapter[T], select: Callable[[Accounts], T], *, tells_complete: bool = False
+) -> Response:
     """Answer with a part of all accounts that the caller may see.
 
     Args:
         request: says who reads.
         shape: what the part is; one for each part.
         select: takes the part.
-
-    Returns:
-        The accounts, and the answer.
+        tells_complete: whether a header says if it is not complete.
     """
 
-    def make(accounts: Accounts) -> tuple[Accounts, bytes]:
-        return accounts, shape.dump_json(select(accounts), by_alias=True)
+    def make(accounts: Accounts) -> Response:
+        answer = Response(shape.dump_json(select(accounts), by_alias=True), media_type="application/json")
+        if tells_complete:
+            tell_if_incomplete(accounts, answer)
+        return answer
 
-    headers: dict[str, str] = {}
-    accounts, body = await reads_of(request, headers).made_of_accounts(id(shape), make)
-    return accounts, Response(body, headers=headers, media_type="application/json")
+    return await reads_of(request).made_of_accounts(id(shape), make)

@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
-from pysequence_api.api.parameters import caller_of, gateway_of
+from pysequence_api.api.parameters import gateway_of
 from pysequence_api.safeguards.caller_status import CallerLimits
 from pysequence_api.safeguards.status import Limits
 from pysequence_api.web.errors import responses
+from pysequence_api.web.head import caller_of
 
 router = APIRouter(tags=["limits"])
 
@@ -17,4 +18,4 @@ async def get_limits(request: Request) -> Response:
     A caller that may not see everything gets what it has used itself.
     """
     limits = gateway_of(request).limits_of(caller_of(request))
-    return Response(limits.model_dump_json(), media_type="application/json")
+    return Response(limits.encoded, media_type="application/json")

@@ -2,22 +2,23 @@
 
 import re
 from datetime import date
+from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request, Response, params
+from fastapi import Depends, Path, Query, Request, params
 from pydantic import BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.datastructures import MutableHeaders
 
 from pysequence_api.account.scoped import ScopedReads
-from pysequence_api.gateway import Gateway
+from pysequence_api.gateway import Access, Gateway
 from pysequence_api.models import PartyId
 from pysequence_api.records.callers import Caller
 from pysequence_api.safeguards.policy import Scope
-from pysequence_api.web.access import CALLER_STATE
+from pysequence_api.web.head import caller_of, header_values, tell_age
 
 MAX_NAME_CHARACTERS = 1000
-AGE_HEADER = "Age"
+_NO_CACHE = {b"no-cache", b"no-store", b"max-age=0"}
+_ACCESS_STATE = "access"
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -63,48 +64,48 @@ def _iso_date(value: object) -> object:
 OpenGateway = Annotated[Gateway, Depends(_gateway)]
 
 
-def caller_of(request: Request) -> Caller:
-    """Return who sent a request."""
-    caller = getattr(request.state, CALLER_STATE)
-    assert isinstance(caller, Caller)
-    return caller
+def access_of(request: Request) -> Access:
+    """Return what the caller of a request may do. The policy is read once for each request.
+
+    Raises:
+        CallerExpiredError: the time of the caller is over.
+        SafeguardsUnavailableError: the policy cannot be read.
+    """
+    state = request.scope["state"]
+    access = state.get(_ACCESS_STATE)
+    if access is None:
+        access = state[_ACCESS_STATE] = gateway_of(request).access_of(caller_of(request))
+    assert isinstance(access, Access)
+    return access
 
 
 async def _caller(request: Request) -> Caller:
-    caller = caller_of(request)
-    gateway_of(request).require_current(caller)
-    return caller
+    return access_of(request).caller
 
 
 RequestCaller = Annotated[Caller, Depends(_caller)]
 
 
-async def _reads(request: Request, response: Response) -> ScopedReads:
-    return reads_of(request, response.headers)
+async def _reads(request: Request) -> ScopedReads:
+    return reads_of(request)
 
 
-def reads_of(request: Request, headers: MutableHeaders | dict[str, str]) -> ScopedReads:
-    """Return what reads the account for the caller of a request.
-
-    Args:
-        request: the request.
-        headers: gets the age of the answer.
+def reads_of(request: Request) -> ScopedReads:
+    """Return what reads the account for the caller of a request. The answer tells its age.
 
     Raises:
         CallerExpiredError: the time of the caller is over.
+        SafeguardsUnavailableError: the policy cannot be read.
     """
-
-    def tell_age(age_seconds: float) -> None:
-        headers[AGE_HEADER] = str(max(int(age_seconds), int(headers.get(AGE_HEADER, "0"))))
-
     again = not _is_no_cache(request)
-    return gateway_of(request).reads_of(caller_of(request), again=again, on_age=tell_age)
+    return gateway_of(request).reads_of(access_of(request), again=again, on_age=partial(tell_age, request))
 
 
 def _is_no_cache(request: Request) -> bool:
     """Say whether the caller wants an answer from Sequence itself (RFC 9111, section 5.2.1)."""
-    directives = ",".join(request.headers.getlist("cache-control")).lower().split(",")
-    return not {"no-cache", "no-store", "max-age=0"}.isdisjoint(one.strip() for one in directives)
+    values = header_values(request, b"cache-control")
+    directives = (one.strip() for value in values for one in value.lower().split(b","))
+    return not _NO_CACHE.isdisjoint(directives)
 
 
 Reads = Annotated[ScopedReads, Depends(_reads)]
@@ -115,8 +116,9 @@ def needs(*scopes: Scope) -> params.Depends:
     """Make the check that a caller has scopes, for the dependencies of routes. It runs before all others."""
 
     async def check(request: Request) -> None:
+        access = access_of(request)
         for scope in scopes:
-            gateway_of(request).require(caller_of(request), scope)
+            access.require(scope)
 
     return params.Depends(check)
 

@@ -24,16 +24,13 @@ _WITH_HEADER: Responses = {200: headers(COMPLETE_HEADER)}
 @router.get("/api/pods", responses=responses(*READ_STATUSES) | _WITH_HEADER, response_model=tuple[Pod, ...])
 async def list_pods(request: Request) -> Response:
     """List all pods that the caller may see, with their balances."""
-    accounts, answer = await encoded(request, _PODS, lambda accounts: accounts.pods)
-    tell_if_incomplete(accounts, answer)
-    return answer
+    return await encoded(request, _PODS, lambda accounts: accounts.pods, tells_complete=True)
 
 
 @router.get("/api/pods/balance", responses=responses(*READ_STATUSES), response_model=TotalBalance)
 async def get_total_balance(request: Request) -> Response:
     """Add up what all pods hold that the caller may see, and say what the total leaves out."""
-    _, answer = await encoded(request, _TOTAL, total_of)
-    return answer
+    return await encoded(request, _TOTAL, total_of)
 
 
 @router.get("/api/pods/{pod_name:name}/balance", responses=responses(404, *READ_STATUSES) | _WITH_HEADER)

@@ -70,7 +70,7 @@ def print_json_line(document: Any) -> None:
 def note(text: str, *, color: str | None = None, bold: bool = False, reverse: bool = False) -> None:
     """Print a line on standard error."""
     line = "\n".join(map(safe, text.split("\n")))
-    if is_interactive(sys.stderr) and (color or bold or reverse):
+    if (color or bold or reverse) and is_interactive(sys.stderr):  # a line of the log does not ask the system
         line = typer.style(line, color if is_color_allowed() else None, bold=bold or None, reverse=reverse or None)
     write(sys.stderr, f"{line}\n")
 

@@ -36,7 +36,7 @@ from pysequence_api.errors import GatewayError
 from pysequence_api.mcp.arguments import schema_of
 from pysequence_api.mcp.tools import BY_NAME, INSTRUCTIONS, Call, Tool, refusal, tools_of, use
 from pysequence_api.text import quoted
-from pysequence_api.web.access import CALLER_STATE
+from pysequence_api.web.head import caller_of
 
 UNEXPECTED = "Internal error. The server's log has the details. If it was a transfer, look at get_limits first."
 TOLD = "tool %s by %s: %s"
@@ -98,7 +98,7 @@ class _Answered:
 def _call(context: Context) -> Call:
     request = context.request
     assert request is not None
-    return Call(request.app.state.gateway, getattr(request.state, CALLER_STATE))
+    return Call(request.app.state.gateway, caller_of(request))
 
 
 async def _list(context: Context, _: PaginatedRequestParams | None) -> ListToolsResult:

@@ -54,7 +54,7 @@ class Call:
     @property
     def reads(self) -> ScopedReads:
         """What the caller may see of the account."""
-        return self.gateway.reads_of(self.caller)
+        return self.gateway.reads_of(self.gateway.access_of(self.caller))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ async def get_limits(call: Call, _: Arguments) -> compact.Answer:
 
 async def get_attempt(call: Call, wanted: AttemptArguments) -> compact.Answer:
     """Show the state of an attempt."""
-    call.gateway.require_current(call.caller)
+    call.gateway.access_of(call.caller)
     records, name = call.gateway.records, call.caller.name
     if bool(wanted.attempt_id) == bool(wanted.idempotency_key):
         raise InvalidRequestError("Pass exactly one of attempt_id and idempotency_key.")
@@ -146,14 +146,14 @@ async def get_attempt(call: Call, wanted: AttemptArguments) -> compact.Answer:
 
 async def preview_transfer(call: Call, wanted: OrderArguments) -> compact.Answer:
     """Show what a transfer would do."""
-    call.gateway.require_current(call.caller)
+    call.gateway.access_of(call.caller)
     preview = await call.gateway.preview(_order(call, wanted), Channel.API, caller=call.caller)
     return compact.compact_preview(preview)
 
 
 async def transfer(call: Call, wanted: TransferArguments) -> compact.Answer:
     """Move money."""
-    call.gateway.require_current(call.caller)
+    call.gateway.access_of(call.caller)
     order, gateway = _order(call, wanted), call.gateway
     completed = await gateway.transfers.transfer(
         order, Channel.API, wanted.idempotency_key, caller=call.caller, reason=wanted.reason or None
@@ -263,7 +263,7 @@ async def use(tool: Tool, call: Call, given: dict[str, Any]) -> compact.Answer:
         GatewayError: it failed, or the caller may not use it.
     """
     if tool.scope is not None and not tool.is_decided_by_service:
-        call.gateway.require(call.caller, tool.scope)
+        call.gateway.access_of(call.caller).require(tool.scope)
     try:
         return await tool.run(call, parse(tool.arguments, given))
     except InvalidRequestError as error:
@@ -282,9 +282,9 @@ def refusal(error: GatewayError) -> compact.Answer:
 
 def _may_use(call: Call, tool: Tool) -> bool:
     try:
-        call.gateway.require_current(call.caller)
+        access = call.gateway.access_of(call.caller)
         if tool.scope is not None:
-            call.gateway.require(call.caller, tool.scope)
+            access.require(tool.scope)
     except SafeguardError as error:
         if error.code in {Code.SCOPE_MISSING, Code.CALLER_EXPIRED}:
             return False

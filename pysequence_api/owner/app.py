@@ -63,11 +63,13 @@ def create_app(gateway: Gateway, showcase: Showcase | None = None) -> Starlette:
     app = Starlette(routes=ROUTES, exception_handlers={HTTPException: _http_problem, GatewayError: _problem})
     app.router.redirect_slashes = False
     app.state.page = Page(gateway, sessions, cookie_name, showcase)
+    checks = (
+        HostCheck(_host_names(settings), OTHER_HOST),
+        OriginCheck(settings),
+        SessionCheck(sessions, cookie_name),
+    )
     # The last one is the outermost.
-    app.add_middleware(SessionCheck, sessions=sessions, cookie_name=cookie_name)
-    app.add_middleware(OriginCheck, settings=settings)
-    app.add_middleware(HostCheck, names=_host_names(settings), detail=OTHER_HOST)
-    app.add_middleware(RequestLog, counts=RequestCounts(), key=None)
+    app.add_middleware(RequestLog, counts=RequestCounts(), key=None, checks=checks)
     app.add_middleware(SafeHeaders)
     return app
 

@@ -1,17 +1,17 @@
 """Checks before a request reaches a page: its origin, and whether the owner is signed in."""
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.owner.sessions import Sessions
 from pysequence_api.records.callers import THE_OWNER
 from pysequence_api.settings import Settings
-from pysequence_api.web.access import CALLER_STATE
-from pysequence_api.web.connections import CONNECTION_STATE, Connection
+from pysequence_api.web.head import Head
 from pysequence_api.web.keyless import key_was_right
 
 SIGN_IN, STYLE = "/sign-in", "/style.css"
@@ -57,65 +57,51 @@ class OriginCheck:
     """Rejects forms of other sites: every request that can change something must come from the owner's page.
 
     Args:
-        app: the application behind it.
         settings: have the address under which a browser sees the page.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
+    def __init__(self, settings: Settings) -> None:
         self._origin = settings.owner_proxy
         self._scheme = "http" if settings.tls_key is None else "https"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 403."""
-        if scope["type"] == "http" and scope["method"] not in READING and not self._is_ours(Headers(scope=scope)):
-            answer = PlainTextResponse("This form was not sent from the owner's page. Nothing was done.", 403)
-            await answer(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+    async def __call__(self, head: Head) -> Response | None:
+        """Return 403 for the form of another site."""
+        if head.scope["method"] in READING or self._is_ours(head.all(b"origin"), head.all(b"host")):
+            return None
+        return PlainTextResponse("This form was not sent from the owner's page. Nothing was done.", 403)
 
-    def _is_ours(self, headers: Headers) -> bool:
-        origins, hosts = headers.getlist("origin"), headers.getlist("host")
+    def _is_ours(self, origins: Sequence[bytes], hosts: Sequence[bytes]) -> bool:
         if len(origins) != 1 or len(hosts) != 1:
             return False
-        return origins[0] == (self._origin or f"{self._scheme}://{hosts[0].lower()}")
+        host = hosts[0].decode("latin-1").lower()
+        return origins[0].decode("latin-1") == (self._origin or f"{self._scheme}://{host}")
 
 
 class SessionCheck:
     """Redirects requests without a session to the sign-in form, for every path. API keys are not accepted.
 
     Args:
-        app: the application behind it.
         sessions: knows who is signed in.
         cookie_name: of the session's cookie.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, cookie_name: str) -> None:
-        self._app = app
+    def __init__(self, sessions: Sessions, cookie_name: str) -> None:
         self._sessions = sessions
         self._cookie_name = cookie_name
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or redirect to the sign-in form."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def __call__(self, head: Head) -> Response | None:
+        """Return a redirect to the sign-in form without a session."""
         try:
-            session = self._sessions.find(_cookie(Headers(scope=scope), self._cookie_name))
+            session = self._sessions.find(_cookie(head.all(b"cookie"), self._cookie_name))
         except SafeguardsUnavailableError:
-            await PlainTextResponse(UNREADABLE, 503)(scope, receive, send)
-            return
+            return PlainTextResponse(UNREADABLE, 503)
         if session is not None:
             key_was_right()
-            connection = scope.get("state", {}).get(CONNECTION_STATE)
-            if isinstance(connection, Connection):
-                connection.has_sent_key = True
-            scope.setdefault("state", {}).update({CALLER_STATE: THE_OWNER, SESSION_STATE: session})
-        if session is not None or scope["path"] in PUBLIC_PATHS:
-            await self._app(scope, receive, send)
-            return
-        wanted = scope["path"] if scope["method"] in READING else "/"
-        await RedirectResponse(f"{SIGN_IN}?next={quote(wanted[:200])}", 303)(scope, receive, send)
+            head.admit(THE_OWNER, **{SESSION_STATE: session})
+        if session is not None or head.path in PUBLIC_PATHS:
+            return None
+        wanted = head.path if head.scope["method"] in READING else "/"
+        return RedirectResponse(f"{SIGN_IN}?next={quote(wanted[:200])}", 303)
 
 
 def session_cookie(settings: Settings) -> str:
@@ -126,12 +112,12 @@ def session_cookie(settings: Settings) -> str:
     return "owner" if settings.tls_key is None and settings.owner_proxy is None else "__Host-owner"
 
 
-def _cookie(headers: Headers, name: str) -> str | None:
+def _cookie(headers: Sequence[bytes], name: str) -> str | None:
     # Two cookies of one name: another server on this machine may have set one of them.
     found = [
         value
-        for header in headers.getlist("cookie")
-        for part in header.split(";")
+        for header in headers
+        for part in header.decode("latin-1").split(";")
         for cookie, _, value in [part.strip().partition("=")]
         if cookie == name
     ]

@@ -235,13 +235,14 @@ class _Examination:
 
     def _wrong(self, row: tuple[Any, ...], chain: ChainVerifier) -> str | None:
         _, _, raw, sha256, at, event_type, attempt_id, caller = row
-        if hash_of(raw) != sha256.hex():
-            return "is damaged"
         if not raw:
-            return None
-        if (problem := chain.take(raw)) is not None:
-            return problem
+            return None if sha256.hex() == hash_of(raw) else "is damaged"
         line = Line.parse(raw)
+        problem = chain.take(raw, line)
+        if chain.newest != sha256.hex():
+            return "is damaged"
+        if problem is not None:
+            return problem
         time = read_utc(line.timestamp)
         told = (line.event_type or UNREADABLE, line.attempt_id, line.caller, at if time is None else to_micros(time))
         if told != (event_type, attempt_id, caller, at):

@@ -149,16 +149,7 @@ class Database:
         Raises:
             SafeguardsUnavailableError: it cannot be read.
         """
-        with self._reading_mutex:
-            if self._reads_stand_in and self.path.exists():
-                self.close_reading()
-            try:
-                if self._reading is None:
-                    self._reading = self._open_for_reading()
-                return ask(Reader(self._reading, self._clock()))
-            except sqlite3.Error as error:
-                self.close_reading()
-                raise unusable("read", error) from error
+        return self._ask(lambda connection: ask(Reader(connection, self._clock())))
 
     def read_kept(
         self, what: Hashable, ask: Callable[[Reader], T], is_lasting: Callable[[T], bool] = lambda _: True
@@ -174,19 +165,31 @@ class Database:
             SafeguardsUnavailableError: it cannot be read.
         """
 
-        def look(reader: Reader) -> T:
-            version = reader.data_version()
+        def look(connection: sqlite3.Connection) -> T:
+            version = _data_version(connection)
             if version != self._kept_version or len(self._kept) >= MAX_KEPT_ANSWERS:
                 self._kept_version = version
                 self._kept.clear()
             if what in self._kept:
                 return cast(T, self._kept[what])
-            answer = ask(reader)
+            answer = ask(Reader(connection, self._clock()))
             if is_lasting(answer):
                 self._kept[what] = answer
             return answer
 
-        return self.read(look)
+        return self._ask(look)
+
+    def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        with self._reading_mutex:
+            if self._reads_stand_in and self.path.exists():
+                self.close_reading()
+            try:
+                if self._reading is None:
+                    self._reading = self._open_for_reading()
+                return ask(self._reading)
+            except sqlite3.Error as error:
+                self.close_reading()
+                raise unusable("read", error) from error
 
     @contextmanager
     def read_apart(self) -> Iterator[sqlite3.Connection]:
@@ -607,6 +610,11 @@ def _empty_database() -> sqlite3.Connection:
 
 def _script(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text()
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """Return a number that is another one after each commit of another connection, of this process or not."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -7,6 +7,7 @@ restore takes over what the audit trail knows beyond a backup.
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Self
 
 from pysequence_api.clock import from_micros, to_micros
@@ -134,7 +135,15 @@ class GrantReader:
 
     def policy(self, version: int | None = None) -> PolicyRow | None:
         """Return a version of the policy, or the newest one; ``None`` if there is none."""
-        found = self._policies("WHERE ?1 IS NULL OR version = ?1 ORDER BY version DESC LIMIT 1", version)
+        if version is None:
+            return self._newest_policy
+        found = self._policies("WHERE version = ?", version)
+        return found[0] if found else None
+
+    @cached_property
+    def _newest_policy(self) -> PolicyRow | None:
+        # Kept, because each decision asks several times. What applies another one in this transaction forgets it.
+        found = self._policies("ORDER BY version DESC LIMIT 1")
         return found[0] if found else None
 
     def policy_from_file(self) -> PolicyRow | None:

@@ -289,8 +289,9 @@ def _compare(connection: sqlite3.Connection, comparison: TrailComparison, histor
         if problem is not None:
             raise SafeguardsUnavailableError(f"{problem}, so it does not fit the backup. {CHOOSE_TRAIL}.")
         if line:
-            chain.take(line)
-            history.take(Line.parse(line))
+            parsed = Line.parse(line)
+            chain.take(line, parsed)
+            history.take(parsed)
     return chain
 
 

@@ -196,7 +196,7 @@ def decided(
     is_approved = is_approved or (own and reader.is_approved(attempt.id))
     approved = attempt.rule if is_approved else None
     attempt, judgement = judged(reader, attempt, limits, frozen=frozen, own=own, approved=approved)
-    if (error := stopped_by(reader, attempt)) is not None:
+    if (error := stopped_by(reader, attempt, frozen)) is not None:
         return attempt, error
     if judgement.code not in AT_ONCE and not own:
         error = _rejected_by_unknown(reader, owners, attempt)
@@ -222,7 +222,7 @@ def announce(writer: Writer, owners: Owners, attempt: Attempt, limits: MaxCents)
     """
     require_trust(writer)
     current = writer.attempt(attempt.id)
-    if (canceled := cancelled(writer, attempt)) is not None:
+    if (canceled := cancelled(current)) is not None:
         return canceled
     if current is None or current.state is not State.RESERVED:
         return SafeguardsUnavailableError(
@@ -380,22 +380,25 @@ def month_begin(now: datetime) -> datetime:
     return day_begin(now).replace(day=1)
 
 
-def cancelled(reader: Reader, attempt: Attempt) -> TransferCancelledError | None:
+def waiting_stopped_by(reader: Reader, attempt: Attempt) -> GatewayError | None:
+    """Say what stops a transfer that waits for its turn."""
+    return cancelled(reader.attempt(attempt.id)) or stopped_by(reader, attempt, frozen_for(reader, attempt.caller))
+
+
+def cancelled(current: Attempt | None) -> TransferCancelledError | None:
     """Say that the owner canceled a transfer that waits for its turn."""
-    current = reader.attempt(attempt.id)
     if current is None or current.state is not State.CANCELLED:
         return None
     return TransferCancelledError("The owner canceled this transfer. Nothing was sent.")
 
 
-def stopped_by(reader: Reader, attempt: Attempt) -> SafeguardError | None:
+def stopped_by(reader: Reader, attempt: Attempt, frozen: Freeze | None) -> SafeguardError | None:
     """Say what stops a transfer that waits, too: its key was revoked, its caller expired, or transfers are frozen."""
     key = attempt.caller_key_sha256
     if key is not None and not reader.key_works(key):
         return KeyRevokedError("The key that requested this transfer was revoked.")
     if (error := expired(policy_in_force(reader), attempt.caller, reader.now)) is not None:
         return error
-    frozen = frozen_for(reader, attempt.caller)
     return None if frozen is None else frozen_error(frozen)
 
 

@@ -69,11 +69,11 @@ def judged(
     )
     is_held = current is not None and not is_free(policy, attempt.caller)
     by_seed = judgement.refused_by is not None and _is_of_the_settings(judgement.refused_by, attempt.caller)
-    return replace(
-        attempt,
-        rule=None if judgement.rule is None else judgement.rule.name,
-        policy_version=current.version if current is not None and is_held and not by_seed else None,
-    ), judgement
+    rule = None if judgement.rule is None else judgement.rule.name
+    version = current.version if current is not None and is_held and not by_seed else None
+    if (rule, version) != (attempt.rule, attempt.policy_version):
+        attempt = replace(attempt, rule=rule, policy_version=version)
+    return attempt, judgement
 
 
 def refusal(attempt: Attempt, judgement: Judgement) -> SafeguardError | None:

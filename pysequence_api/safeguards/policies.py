@@ -1,10 +1,10 @@
 """The policy in force, as the database has it, read once for each version."""
 
 import logging
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pysequence_api.errors import SafeguardsUnavailableError
+from pysequence_api.records.attempts import Reader
 from pysequence_api.records.database import Database
 from pysequence_api.records.grants import GrantReader
 from pysequence_api.safeguards.policy import Policy, PolicyError, parse_policy
@@ -30,6 +30,20 @@ class CurrentPolicy:
     policy: Policy
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a request has to know of the records, looked up at once.
+
+    Attributes:
+        policy: the policy in force; the last one that was known, if the records cannot be read.
+        records: the state of the records, which every step of a transfer changes, in every process; ``None`` if they
+            cannot be read.
+    """
+
+    policy: Policy | None
+    records: str | None
+
+
 class PolicyInForce:
     """The policy in force, for reads, which go on where the records cannot be read.
 
@@ -39,15 +53,33 @@ class PolicyInForce:
 
     def __init__(self, records: Database) -> None:
         self._records = records
-        self._current: CurrentPolicy | PolicyError | None = None
+        self._last: Moment | PolicyError = Moment(None, None)
+
+    def now(self) -> Moment:
+        """Look the policy up, and the state of the records.
+
+        Raises:
+            SafeguardsUnavailableError: the policy is not one.
+        """
+        try:
+            # Each question costs calls to the system, to see whether the database changed: these two are one.
+            found = self._last = self._records.read_kept("policy", _look)
+        except SafeguardsUnavailableError:
+            found = self._last if isinstance(self._last, PolicyError) else replace(self._last, records=None)
+        if isinstance(found, PolicyError):
+            raise _unreadable(found)
+        return found
 
     def get(self) -> Policy | None:
-        """Return the policy; the last one that this process knew, if the records cannot be read now."""
-        with suppress(SafeguardsUnavailableError):
-            self._current = self._records.read_kept("policy", _current_or_error)
-        if isinstance(self._current, PolicyError):
-            raise _unreadable(self._current)
-        return None if self._current is None else self._current.policy
+        """Return the policy; see `now`."""
+        return self.now().policy
+
+
+def _look(reader: Reader) -> Moment | PolicyError:
+    current = _current_or_error(reader)
+    if isinstance(current, PolicyError):
+        return current
+    return Moment(None if current is None else current.policy, reader.audit_head() or "")
 
 
 def policy_in_force(reader: GrantReader) -> Policy | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +20,11 @@ class Result(BaseModel):
 
     # Every field is in every answer, also one that is null.
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True, defer_build=True)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """This as JSON, encoded once."""
+        return self.model_dump_json().encode()
 
 
 class UnsettledAttempt(Result):

@@ -776,9 +776,7 @@ class TransferService:
 
     def check_stopped(self, attempt: Attempt) -> None:
         """Raise if a transfer that waits has to stop; see `decide.stopped_by`."""
-        error = self._records.read(
-            lambda reader: decide.cancelled(reader, attempt) or decide.stopped_by(reader, attempt)
-        )
+        error = self._records.read(lambda reader: decide.waiting_stopped_by(reader, attempt))
         if error is not None:
             raise error
 

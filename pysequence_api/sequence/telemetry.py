@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter
+from typing import Self
 
 OK = "ok"
 GATEWAY = "gateway"
@@ -28,6 +29,11 @@ def called_by(caller: str) -> Iterator[None]:
         yield
     finally:
         _caller.reset(token)
+
+
+def name_caller(caller: str) -> None:
+    """Name the caller of the requests made from now on, until the end of `UpstreamWait`."""
+    _caller.set(caller)
 
 
 def current_caller() -> str:
@@ -135,25 +141,29 @@ class TokenLife:
     left_seconds: float | None
 
 
-@dataclass(slots=True)
 class UpstreamWait:
-    """How long one caller has waited for Sequence: for turns, tokens and answers."""
+    """Measures how long the code inside waits for Sequence: for turns, tokens and answers, also in tasks it starts.
 
-    seconds: float = 0.0
+    Attributes:
+        seconds: how long that was.
+    """
+
+    __slots__ = ("_before", "_caller_before", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._before = _upstream_wait.set(self)
+        self._caller_before = _caller.set(GATEWAY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _caller.reset(self._caller_before)
+        _upstream_wait.reset(self._before)
 
 
 _upstream_wait: ContextVar[UpstreamWait | None] = ContextVar("upstream_wait", default=None)
-
-
-@contextmanager
-def measured() -> Iterator[UpstreamWait]:
-    """Measure how long the code inside waits for Sequence, including the tasks that it starts."""
-    upstream_wait = UpstreamWait()
-    token = _upstream_wait.set(upstream_wait)
-    try:
-        yield upstream_wait
-    finally:
-        _upstream_wait.reset(token)
 
 
 @contextmanager

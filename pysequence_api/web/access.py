@@ -1,24 +1,25 @@
 """Who gets in: the check of the API key, which also says who asks, and the checks of the host name and the origin.
 
-All run before routing and before a byte of the body is read.
+Each is a function of the head of a request that returns an answer to refuse it, or ``None``. All run before routing and
+before a byte of the body is read; see `RequestLog`.
 """
 
 import asyncio
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
 from pysequence_api.errors import Code, SafeguardsUnavailableError
 from pysequence_api.records.callers import THE_DEFAULT, Caller, Callers
 from pysequence_api.records.keys import is_mistyped, looks_like_key, sha256_of
-from pysequence_api.sequence.telemetry import called_by
+from pysequence_api.sequence.telemetry import name_caller
 from pysequence_api.settings import is_loopback, variable
-from pysequence_api.web.connections import CONNECTION_STATE, Connection, network_of
+from pysequence_api.web.connections import network_of
+from pysequence_api.web.head import Head
 from pysequence_api.web.keyless import key_was_right
 
 HEALTH_PATH = "/api/health"
@@ -26,8 +27,6 @@ MCP_PATH = "/mcp"
 KEY_HEADER = b"x-api-key"
 BEARER = b"bearer "
 """How ``Authorization`` begins, in any case, if it holds the key. Only `MCP_PATH` takes it: MCP clients send that."""
-POLICY_VIOLATION = 1008
-"""The close code of a rejected WebSocket."""
 
 FREE_WRONG_KEYS = 5
 """So many wrong keys from one address are answered at once."""
@@ -40,8 +39,6 @@ MAX_ADDRESSES = 1024
 """So many addresses are remembered. A new one replaces the one that was silent for the longest time."""
 MAX_DELAYED_ANSWERS = 256
 
-CALLER_STATE = "caller"
-"""The name of the caller in the ``state`` of an ASGI scope."""
 INVALID_KEY = "Invalid API key"
 OTHER_HOST = f"This host name is not allowed. {variable('allowed_hosts')} lists the allowed host names."
 TWO_KEYS = "Send one API key: in X-API-Key or as Authorization: Bearer, not in both"
@@ -64,67 +61,40 @@ class KeyCheck:
     It runs before routing, so a path that does not exist, or is added later, needs a key as well.
 
     Args:
-        app: the application behind it.
         callers: finds the caller of a key.
         key: the key of the caller `default`, if it has one; not empty.
     """
 
-    def __init__(self, app: ASGIApp, callers: Callers, key: str | None) -> None:
-        self._app = app
+    def __init__(self, callers: Callers, key: str | None) -> None:
         self._callers = callers
         self._key_digest = None if key is None else sha256_of(key.encode())
         self._wrong_keys = WrongKeys()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401."""
-        kind = scope["type"]
-        is_public = kind == "lifespan" or (kind == "http" and scope["path"] == HEALTH_PATH)
-        if is_public:
-            await self._app(scope, receive, send)
-            return
+    async def __call__(self, head: Head) -> Response | None:
+        """Return 401 without a right key."""
+        if head.path == HEALTH_PATH:
+            return None
+        keys = _keys(head)
         try:
-            caller = self._caller(scope)
+            caller = self._caller(keys)
         except SafeguardsUnavailableError as error:
-            await self._reject(JSONResponse(error.document(about_transfer=False), error.status), scope, receive, send)
-            return
+            return JSONResponse(error.document(about_transfer=False), error.status)
         if caller is not None:
             key_was_right()
-            if (connection := _connection(scope)) is not None:
-                connection.has_sent_key = True
-            scope.setdefault("state", {})[CALLER_STATE] = caller
-            with called_by(caller.name):
-                await self._app(scope, receive, send)
-            return
-        keys = self._keys(scope)
-        if keys and kind == "http":
-            await self._wrong_keys.wait(scope)
-        headers = {"WWW-Authenticate": "Bearer" if _is_mcp(scope) else "APIKey"}
-        answer = JSONResponse({"detail": _what_is_wrong(scope, keys)}, status_code=401, headers=headers)
-        await self._reject(answer, scope, receive, send)
+            name_caller(caller.name)
+            head.admit(caller)
+            return None
+        if keys:
+            await self._wrong_keys.wait(head)
+        headers = {"WWW-Authenticate": "Bearer" if head.path == MCP_PATH else "APIKey"}
+        return JSONResponse({"detail": _what_is_wrong(head, keys)}, status_code=401, headers=headers)
 
-    @staticmethod
-    async def _reject(answer: JSONResponse, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await answer(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": INVALID_KEY})
-
-    @staticmethod
-    def _keys(scope: Scope) -> list[bytes]:
-        headers = [(name.lower(), value) for name, value in scope.get("headers", ())]
-        keys = [value for name, value in headers if name == KEY_HEADER]
-        if _is_mcp(scope):
-            given = [value for name, value in headers if name == b"authorization"]
-            keys += [value[len(BEARER) :].strip() for value in given if value[: len(BEARER)].lower() == BEARER]
-        return keys
-
-    def _caller(self, scope: Scope) -> Caller | None:
+    def _caller(self, given: Sequence[bytes]) -> Caller | None:
         """Find the caller.
 
         Raises:
             SafeguardsUnavailableError: the records, which know the callers, cannot be read.
         """
-        given = self._keys(scope)
         if len(given) != 1:
             return None  # of two keys, a proxy in front may have checked the other one
         # Digests have one length, so the comparison takes the same time for every key.
@@ -133,20 +103,19 @@ class KeyCheck:
         return self._callers.find(given[0])
 
 
-def _is_mcp(scope: Scope) -> bool:
-    return scope["type"] == "http" and bool(scope["path"] == MCP_PATH)
+def _keys(head: Head) -> Sequence[bytes]:
+    keys = head.all(KEY_HEADER)
+    if head.path != MCP_PATH:
+        return keys
+    bearers = [value for value in head.all(b"authorization") if value[: len(BEARER)].lower() == BEARER]
+    return [*keys, *(value[len(BEARER) :].strip() for value in bearers)]
 
 
-def _what_is_wrong(scope: Scope, keys: list[bytes]) -> str:
-    if len(keys) > 1 and _is_mcp(scope):
+def _what_is_wrong(head: Head, keys: Sequence[bytes]) -> str:
+    if len(keys) > 1 and head.path == MCP_PATH:
         return TWO_KEYS
     is_mistyped_key = len(keys) == 1 and looks_like_key(keys[0]) and is_mistyped(keys[0])
     return MISTYPED_KEY if is_mistyped_key else INVALID_KEY
-
-
-def _connection(scope: Scope) -> Connection | None:
-    connection = scope.get("state", {}).get(CONNECTION_STATE)
-    return connection if isinstance(connection, Connection) else None
 
 
 class WrongKeys:
@@ -161,13 +130,13 @@ class WrongKeys:
         """Return how many addresses are remembered."""
         return len(self._counts)
 
-    async def wait(self, scope: Scope) -> None:
+    async def wait(self, head: Head) -> None:
         """Wait before the answer to a wrong key, unless the client disconnects or too many answers wait already."""
-        client = scope.get("client")
+        client = head.scope.get("client")
         delay_seconds = self._count(network_of(client[0]) if client else "")
         if not delay_seconds or self.delayed >= MAX_DELAYED_ANSWERS:
             return
-        connection = _connection(scope)
+        connection = head.connection
         self.delayed += 1
         try:
             if connection is None:
@@ -197,33 +166,24 @@ class HostCheck:
     name at `HEALTH_PATH`, because health checks use addresses.
 
     Args:
-        app: the application behind it.
         names: the allowed names, in lower case and without ports; if empty, every name is allowed.
         detail: what is answered to others.
     """
 
-    def __init__(self, app: ASGIApp, names: tuple[str, ...], detail: str = OTHER_HOST) -> None:
-        self._app = app
+    def __init__(self, names: tuple[str, ...], detail: str = OTHER_HOST) -> None:
         self._names = frozenset(names)
         self._detail = detail
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 400."""
-        kind = scope["type"]
-        if not self._names or kind == "lifespan" or scope["path"] == HEALTH_PATH or self._is_allowed(scope):
-            await self._app(scope, receive, send)
-        elif kind == "http":
-            await JSONResponse({"detail": self._detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)(
-                scope, receive, send
-            )
-        else:
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "Invalid host"})
+    async def __call__(self, head: Head) -> Response | None:
+        """Return 400 if the name is not allowed."""
+        if not self._names or head.path == HEALTH_PATH or self._is_allowed(head.all(b"host")):
+            return None
+        return JSONResponse({"detail": self._detail, "code": Code.HOST_NOT_ALLOWED}, status_code=400)
 
-    def _is_allowed(self, scope: Scope) -> bool:
-        given = Headers(scope=scope).getlist("host")
+    def _is_allowed(self, given: Sequence[bytes]) -> bool:
         if len(given) != 1:
             return False
-        name = _without_port(given[0].lower())
+        name = _without_port(given[0].decode("latin-1").lower())
         return name in self._names or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
@@ -234,26 +194,22 @@ class OriginCheck:
     allowed host name, may use MCP.
 
     Args:
-        app: the application behind it.
         names: the allowed host names, in lower case and without ports.
     """
 
-    def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
-        self._app = app
+    def __init__(self, names: tuple[str, ...]) -> None:
         self._names = frozenset(names)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 403."""
-        if not _is_mcp(scope) or all(map(self._is_allowed, Headers(scope=scope).getlist("origin"))):
-            await self._app(scope, receive, send)
-            return
+    async def __call__(self, head: Head) -> Response | None:
+        """Return 403 if the page is another one."""
+        if head.path != MCP_PATH or all(map(self._is_allowed, head.all(b"origin"))):
+            return None
         detail = f"Web pages of this origin may not use MCP. {variable('allowed_hosts')} lists the allowed host names."
-        content = {"detail": detail, "code": Code.ORIGIN_NOT_ALLOWED}
-        await JSONResponse(content, status_code=403)(scope, receive, send)
+        return JSONResponse({"detail": detail, "code": Code.ORIGIN_NOT_ALLOWED}, status_code=403)
 
-    def _is_allowed(self, origin: str) -> bool:
+    def _is_allowed(self, origin: bytes) -> bool:
         try:
-            name = urlsplit(origin).hostname or ""
+            name = urlsplit(origin.decode("latin-1")).hostname or ""
         except ValueError:
             return False
         return name in self._names or is_loopback(name)

@@ -8,8 +8,7 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 
 MAX_KEYLESS_LINES_PER_MINUTE = 30
@@ -22,14 +21,16 @@ CONNECTION_LOGGERS = {CONNECTION_LOGGER, "uvicorn.error", "asyncio"}
 _is_keyless: ContextVar[bool] = ContextVar("is_keyless", default=False)
 
 
-@contextmanager
-def keyless() -> Iterator[None]:
-    """Treat what is logged as caused by a request without the key, until `key_was_right`."""
-    token = _is_keyless.set(True)
-    try:
-        yield
-    finally:
-        _is_keyless.reset(token)
+class Keyless:
+    """Treats what is logged inside as caused by a request without the key, until `key_was_right`."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _is_keyless.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        _is_keyless.reset(self._before)
 
 
 def key_was_right() -> None:

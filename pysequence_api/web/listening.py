@@ -200,8 +200,8 @@ class StrictConnection(h11.Connection):
         Raises:
             h11.RemoteProtocolError: the request is not valid.
         """
-        if self.their_state is h11.IDLE:
-            _check_head(self.trailing_data[0])
+        if self.their_state is h11.IDLE and (received := self.trailing_data[0]):
+            _check_head(received)
         return super().next_event()
 
 
@@ -240,6 +240,7 @@ class JoinedWrites:
         self._loop = loop
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self.is_closing = transport.is_closing  # asked several times a request, each a detour over `__getattr__`
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -35,9 +35,8 @@ async def history(shared_world: World) -> list[Transfer]:
 
 
 def reads_of(world: World, *names: str) -> ScopedReads:
-    return ScopedReads(
-        world.gateway.client, View(frozenset(f"POD:{world.pod_ids[name]}" for name in names)), world.gateway.fresh
-    )
+    view = View(frozenset(f"POD:{world.pod_ids[name]}" for name in names))
+    return ScopedReads(world.gateway.client, view, world.gateway.fresh, records="")
 
 
 def organization_of(world: World) -> str:

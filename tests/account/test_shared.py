@@ -273,14 +273,23 @@ def of_another_user(path: Path, outside: Path) -> None:
 
 
 @pytest.mark.upstream("graphql")
-@pytest.mark.parametrize("plant", [link, second_name, pipe, directory, of_another_user])
+@pytest.mark.parametrize(
+    ("name", "plant"),
+    [(name, link) for name in (LOCK_FILE_NAME, f"{FILE_NAME}.new")]
+    + [(FILE_NAME, plant) for plant in (link, second_name, pipe, directory, of_another_user)],
+)
 async def test_a_planted_file_is_not_read_and_not_written(
-    world: World, tmp_path_factory: pytest.TempPathFactory, plant: Callable[[Path, Path], None], caplog: Any
+    world: World,
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    plant: Callable[[Path, Path], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await read(world, world.gateway)
-    path = world.files.path / FILE_NAME
+    path = world.files.path / name
     outside = tmp_path_factory.mktemp("outside") / "file"
-    path.rename(outside)
+    (world.files.path / FILE_NAME).rename(outside)
+    path.unlink(missing_ok=True)
     before = outside.read_bytes()
     plant(path, outside)
     kind = path.lstat().st_mode
@@ -290,7 +299,7 @@ async def test_a_planted_file_is_not_read_and_not_written(
     await world.close(other)
     assert asked > 0
     assert (outside.read_bytes(), path.lstat().st_mode) == (before, kind)
-    assert len([one for one in caplog.records if FILE_NAME in one.getMessage()]) == 1
+    assert len([one for one in caplog.records if name in one.getMessage()]) == 1
 
 
 @pytest.mark.upstream("graphql")

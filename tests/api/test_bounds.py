@@ -17,6 +17,7 @@ from pysequence_api.serving import serve
 from pysequence_api.settings import Settings
 from pysequence_api.web import access, body, connections, listening
 from pysequence_api.web.body import MAX_BODY_BYTES
+from pysequence_api.web.head import Head
 from tests.api.server import Server, free_port
 from tests.world import World
 
@@ -148,17 +149,21 @@ async def test_wrong_keys_are_answered_more_and_more_slowly(tmp_path: Path, monk
             assert anyio.current_time() - started < 0.4
 
 
+def head_from(address: str) -> Head:
+    return Head({"path": "/", "headers": [], "client": (address, 1)})
+
+
 async def test_wrong_keys_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "MAX_ADDRESSES", 3)
     monkeypatch.setattr(access, "MAX_DELAYED_ANSWERS", 2)
     wrong_keys = access.WrongKeys()
     with anyio.fail_after(1):
         for number in range(50):
-            await wrong_keys.wait({"client": (f"192.0.2.{number}", 1)})
+            await wrong_keys.wait(head_from(f"192.0.2.{number}"))
     assert len(wrong_keys) == 3
     async with anyio.create_task_group() as tasks:
         for _ in range(access.FREE_WRONG_KEYS + 20):
-            tasks.start_soon(wrong_keys.wait, {"client": ("192.0.2.7", 1)})
+            tasks.start_soon(wrong_keys.wait, head_from("192.0.2.7"))
         await anyio.sleep(0.05)
         assert wrong_keys.delayed == 2
         tasks.cancel_scope.cancel()

@@ -143,6 +143,7 @@ async def _record(record: Recorder, world: World) -> None:
 @pytest.mark.anyio
 async def test_examples_are_what_the_sandbox_answers(tmp_path: Path) -> None:
     with time_machine.travel(NOON, tick=False):
+        (tmp_path / "sequence.sqlite").touch(0o600)  # a new file would be the copy of one from a little later
         async with open_world(tmp_path) as world, world.http() as client:
             recorder = Recorder(client)
             await _record(recorder, world)

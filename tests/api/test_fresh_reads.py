@@ -1,12 +1,15 @@
 """Answers of Sequence that are used again while they are young: by whom, for how long, and what sets them aside."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from pysequence_api.account import fresh
+from pysequence_api.records import database
 from pysequence_api.records.callers import add
 from tests.api.test_scopes import READ, apply, pods, policy
 from tests.world import World, open_world
@@ -60,6 +63,7 @@ async def test_a_second_read_asks_sequence_nothing(world: World, clock: Clock) -
             assert asked_again == 0, path
             assert second.headers["age"] == "7"
             assert second.json() == first.json()
+            assert {*second.headers} - {"age"} == {*first.headers}  # what is kept for the next reader is as it was
             clock.seconds += MAX_AGE_SECONDS  # some have what another one needs
 
 
@@ -170,3 +174,21 @@ async def test_zero_turns_it_off(tmp_path: Path, anyio_backend: str, upstream: s
         await read(world, client, "/api/pods")
         _, asked = await read(world, client, "/api/pods")
     assert asked > 0
+
+
+async def test_one_request_asks_the_records_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    connect = database.connect
+
+    def connect_and_note(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **more)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(database, "connect", connect_and_note)
+    async with open_world(tmp_path, read_max_age_seconds=MAX_AGE_SECONDS) as world, world.http() as client:
+        for path, looks in (("/api/pods", 1), ("/api/limits", 2)):
+            await client.get(path)
+            asked.clear()
+            assert (await client.get(path)).status_code == 200
+            assert asked == ["PRAGMA data_version"] * looks

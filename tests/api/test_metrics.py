@@ -65,7 +65,7 @@ async def test_upstream_requests_by_operation_and_outcome(world: World) -> None:
 
 async def test_pacing_wait(tmp_path: Path) -> None:
     async with (
-        open_world(tmp_path, request_interval_seconds=0.2) as world,
+        open_world(tmp_path, request_interval_seconds=0.5) as world,
         world.http(await world.open_process()) as client,
     ):
         await client.get("/api/pods")

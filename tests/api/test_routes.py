@@ -244,7 +244,7 @@ async def test_activity_filters(shared_world: World, shared_client: httpx.AsyncC
 
 async def test_transfer_detail(shared_world: World, shared_client: httpx.AsyncClient) -> None:
     kinds = set()
-    transfers = {}
+    transfers: dict[str, dict[str, Any]] = {}
     for transfer in (await get(shared_client, "/api/activity", first=15))["transfers"]:
         transfers.setdefault(transfer["activity_type"], transfer)
     for transfer in transfers.values():

@@ -19,6 +19,7 @@ from pysequence_api.records.audit import Event, EventType
 from pysequence_api.records.callers import add
 from pysequence_api.records.keys import sha256_of
 from pysequence_api.sandbox import ORGANIZATION_ID
+from pysequence_api.sequence.graphql import client as graphql_client
 from tests.world import World, open_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.upstream("graphql")]
@@ -395,7 +396,7 @@ def names_and_ids(accounts: Accounts) -> dict[str, tuple[str, str]]:
 async def answers(client: httpx.AsyncClient, world: World, known: dict[str, tuple[str, str]], word: str) -> list[str]:
     """Ask every route, and return the answers without what was asked for."""
     organization = organization_of(world)
-    transfers = (await world.gateway.client.activity(organization, first=50)).transfers
+    transfers = (await world.gateway.client.activity(organization, first=20)).transfers
     identifier, name = known[word]
     paths = {
         "/api/pods": "",
@@ -405,13 +406,13 @@ async def answers(client: httpx.AsyncClient, world: World, known: dict[str, tupl
         f"/api/pods/{organization}/{identifier}": identifier,
         "/api/accounts": "",
         f"/api/accounts/find?name={quote(name[:-1])}": "",
-        "/api/activity?first=30": "",
+        "/api/activity?first=20": "",
         f"/api/activity/totals?from={datetime.now(UTC).date() - timedelta(days=60)}": "",
         f"/api/activity?first=20&name={quote(name[:-1])}": "",
         "/api/activity/summary": "",
         "/api/limits": "",
         "/metrics": "",
-    } | {f"/api/transfers/{one.id}": "" for one in transfers[len(word) % 7 :: 25]}
+    } | {f"/api/transfers/{one.id}": "" for one in transfers[len(word) % 7 :: 7]}
     found = []
     for path, asked in paths.items():
         answer = await client.get(path)
@@ -423,13 +424,18 @@ async def answers(client: httpx.AsyncClient, world: World, known: dict[str, tupl
     return found
 
 
-def test_no_answer_names_what_may_not_be_seen(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> None:
+def test_no_answer_names_what_may_not_be_seen(
+    tmp_path_factory: pytest.TempPathFactory, upstream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        graphql_client, "MAX_PAGE_TRANSFERS", 20
+    )  # pages of Sequence, of which each answer reads up to five
     with start_blocking_portal() as portal:
         running = open_world(tmp_path_factory.mktemp("scopes"), upstream=upstream, read_max_age_seconds=600)
         with portal.wrap_async_context_manager(running) as world:
             key = add(world.gateway.records, "one").key
             known = names_and_ids(portal.call(world.gateway.client.accounts))
-            with portal.wrap_async_context_manager(world.http(key=key)) as client:
+            with portal.wrap_async_context_manager(world.http(key=key)) as http:
 
                 @given(reads=st.sets(st.sampled_from(sorted(known)), max_size=6), word=st.sampled_from(sorted(known)))
                 @settings(max_examples=max(4, settings().max_examples // 1_000), deadline=None, database=None)
@@ -437,7 +443,7 @@ def test_no_answer_names_what_may_not_be_seen(tmp_path_factory: pytest.TempPathF
                     apply(world, policy(reads))
                     hidden = {text for one, pair in known.items() if one not in reads for text in pair}
                     hidden -= {known[one][1] for one in reads}  # two accounts can have one name
-                    for text in portal.call(answers, client, world, known, word):
+                    for text in portal.call(answers, http, world, known, word):
                         decoded = (
                             json.dumps(json.loads(text), ensure_ascii=False) if text.startswith(("{", "[")) else text
                         )

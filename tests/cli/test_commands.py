@@ -26,21 +26,21 @@ def test_without_arguments_the_help_is_shown(arguments: str) -> None:
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        *("nonsense", "pods --nonsense", "audit tail -n -1", "serve --port 0"),
-        *("transfer Rent", "transfer Rent Groceries", "transfer Rent Groceries 5000", "transfer a b 5.00 6.00"),
-        *(f"transfer Rent Groceries --cents {cents}" for cents in ("x", "0", "-5", "2147483648", "5.00")),
-        *("transfer Rent Groceries -5.00", "transfer Rent Groceries 5.00 --cents 500"),
-        "transfer Rent Groceries 5.00 --source-type BANK",
-        *("pods show nothing", "transfers show nothing", "activity --first 0"),
-    ],
+INVALID = (
+    *("nonsense", "pods --nonsense", "audit tail -n -1", "serve --port 0"),
+    *("transfer Rent", "transfer Rent Groceries", "transfer Rent Groceries 5000", "transfer a b 5.00 6.00"),
+    *(f"transfer Rent Groceries --cents {cents}" for cents in ("x", "0", "-5", "2147483648", "5.00")),
+    *("transfer Rent Groceries -5.00", "transfer Rent Groceries 5.00 --cents 500"),
+    "transfer Rent Groceries 5.00 --source-type BANK",
+    *("pods show nothing", "transfers show nothing", "activity --first 0"),
 )
-def test_invalid_usage_is_2_and_one_line(arguments: str) -> None:
-    result = call(*arguments.split(), *(["--yes"] if arguments.startswith("transfer ") else []), code=2)
-    assert result.stdout == ""
-    assert re.fullmatch(r"Error: .+[.?)]( .+)?\n", result.stderr), result.stderr
+
+
+def test_invalid_usage_is_2_and_one_line() -> None:
+    for arguments in INVALID:
+        result = call(*arguments.split(), *(["--yes"] if arguments.startswith("transfer ") else []), code=2)
+        assert result.stdout == ""
+        assert re.fullmatch(r"Error: .+[.?)]( .+)?\n", result.stderr), result.stderr
 
 
 def test_version() -> None:
@@ -96,12 +96,10 @@ def test_a_transfer_prints_its_plan_on_standard_error(directory: Path) -> None:
     assert "(new" not in call("transfer", "Groceries", "Rent", "$1", "--yes").stderr
 
 
-@pytest.mark.parametrize(
-    ("source", "destination"),
-    [("Vacation / Travel", "50% Rule"), ("50% rule", "CAFÉ ☕"), ("Salary", "Rent"), ("Rent", "Landlord")],
-)
-def test_names_can_contain_anything(source: str, destination: str) -> None:
-    assert call_json("transfer", source, destination, "$1.50", "--yes")["amount_cents"] == 150
+def test_names_can_contain_anything() -> None:
+    pairs = (("Vacation / Travel", "50% Rule"), ("50% rule", "CAFÉ ☕"), ("Salary", "Rent"), ("Rent", "Landlord"))
+    for source, destination in pairs:
+        assert call_json("transfer", source, destination, "$1.50", "--yes")["amount_cents"] == 150
 
 
 def test_a_name_outside_of_the_character_set_is_escaped() -> None:
@@ -109,22 +107,19 @@ def test_a_name_outside_of_the_character_set_is_escaped() -> None:
     assert "Caf\\xe9" in call("transfer", "Café ☕", "Rent", "$1", "--yes", runner=ascii_only).stdout
 
 
-@pytest.mark.parametrize(
-    ("source", "destination", "says"),
-    [
+def test_an_unclear_name_is_2_and_moves_nothing() -> None:
+    for source, destination, says in (
         ("taxes", "Rent", "Taxes 2025"),
         ("nowhere", "Rent", "'nowhere'"),
         ("Rent", "nowhere", "--destination-type"),
         ("Rent", "rent", "'Rent'"),
         ("[red]x[/red]\x1b[2J", "Rent", "[red]x[/red]"),
-    ],
-)
-def test_an_unclear_name_is_2_and_moves_nothing(source: str, destination: str, says: str) -> None:
-    result = call("transfer", source, destination, "$1", "--yes", code=2)
-    assert says in result.stderr
-    assert "\x1b" not in result.stderr
-    assert result.stderr.startswith("Error: ")
-    assert call("audit", "tail").stdout == ""
+    ):
+        result = call("transfer", source, destination, "$1", "--yes", code=2)
+        assert says in result.stderr
+        assert "\x1b" not in result.stderr
+        assert result.stderr.startswith("Error: ")
+        assert call("audit", "tail").stdout == ""
 
 
 def test_without_a_terminal_a_transfer_needs_yes() -> None:
@@ -133,9 +128,9 @@ def test_without_a_terminal_a_transfer_needs_yes() -> None:
     assert call("audit", "tail").stdout == ""
 
 
-@pytest.mark.parametrize("description", ["x" * 256, "a\0b", "\udcff"])
-def test_an_invalid_description_is_2(description: str) -> None:
-    call("transfer", "Groceries", "Rent", "$1", "--yes", "--description", description, code=2)
+def test_an_invalid_description_is_2() -> None:
+    for description in ("x" * 256, "a\0b", "\udcff"):
+        call("transfer", "Groceries", "Rent", "$1", "--yes", "--description", description, code=2)
 
 
 def test_an_exceeded_limit_is_3_and_recorded() -> None:

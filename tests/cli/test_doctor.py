@@ -114,13 +114,13 @@ def test_a_directory_that_is_a_file_is_2(directory: Path) -> None:
     assert findings(2)["data directory"]["level"] == "problem"
 
 
-@pytest.mark.parametrize(("free_bytes", "level", "code"), [(10, "problem", 3), (5_000_000, "warning", 0)])
-def test_a_disk_that_is_almost_full(free_bytes: int, level: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_almost_full(monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage(NamedTuple):
         free: int
 
-    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(free_bytes))
-    assert findings(code)["space"]["level"] == level
+    for free_bytes, level, code in ((10, "problem", 3), (5_000_000, "warning", 0)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free_bytes: Usage(free))
+        assert findings(code)["space"]["level"] == level
 
 
 def test_a_network_file_system_is_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -226,24 +226,23 @@ def answering(health: bytes, status: int, limits: dict[str, Any]) -> Iterator[in
 LIMITS = {"max_transfer_cents": 1_000_000, "max_daily_cents": 2_500_000}
 
 
-@pytest.mark.parametrize(
-    ("answers", "name", "level", "code"),
-    [
-        ((b'{"status": "ok"}', 200, LIMITS), "server key", "ok", 0),
-        ((b'{"status": "ok"}', 200, LIMITS | {"max_daily_cents": 1}), "server key", "warning", 0),
-        ((b'{"status": "ok"}', 200, LIMITS | {"audit_head": "0" * 64}), "server key", "warning", 0),
-        ((b'{"status": "ok"}', 200, {"caller": "default"}), "server key", "ok", 0),
-        ((b'{"status": "ok"}', 401, {}), "server key", "problem", 2),
-        ((b'{"status": "ok"}', 500, {}), "server key", "problem", 1),
-        ((b"hello", 200, {}), "server", "problem", 1),
-    ],
+OK = b'{"status": "ok"}'
+ANSWERS: tuple[tuple[tuple[bytes, int, dict[str, Any]], str, str, int], ...] = (
+    ((OK, 200, LIMITS), "server key", "ok", 0),
+    ((OK, 200, LIMITS | {"max_daily_cents": 1}), "server key", "warning", 0),
+    ((OK, 200, LIMITS | {"audit_head": "0" * 64}), "server key", "warning", 0),
+    ((OK, 200, {"caller": "default"}), "server key", "ok", 0),
+    ((OK, 401, {}), "server key", "problem", 2),
+    ((OK, 500, {}), "server key", "problem", 1),
+    ((b"hello", 200, {}), "server", "problem", 1),
 )
-def test_a_running_server_and_its_key(
-    answers: tuple[bytes, int, dict[str, Any]], name: str, level: str, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with answering(*answers) as port:
-        monkeypatch.setenv("SEQUENCE_SERVER_PORT", str(port))
-        assert findings(code)[name]["level"] == level
+
+
+def test_a_running_server_and_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for answers, name, level, code in ANSWERS:
+        with answering(*answers) as port:
+            monkeypatch.setenv("SEQUENCE_SERVER_PORT", str(port))
+            assert findings(code)[name]["level"] == level, answers
 
 
 def test_an_unexpected_error_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

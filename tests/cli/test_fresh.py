@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from pysequence_api.account.shared import FILE_NAME
+from pysequence_api.gateway import SANDBOX_DATABASE_NAME
 from pysequence_api.sandbox import PLATFORM_PATH
 from tests.cli.commands import call, call_json, draw
 from tests.processes import Environment, SandboxProcess, run_process, without_escapes
@@ -132,6 +133,14 @@ def test_records_that_cannot_be_read_do_not_hide_the_account(graphql: Environmen
     call("pods")
     (Path(graphql["SEQUENCE_DATA_DIR"]) / ".records.db").write_bytes(b"damaged" * 1000)
     assert asked(sequence, "pods")[1] > 0
+
+
+def test_a_kept_answer_does_not_open_the_simulated_sequence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_READ_MAX_AGE_SECONDS", "600")
+    first = call("pods").stdout
+    (directory / SANDBOX_DATABASE_NAME).unlink()
+    assert call("pods").stdout == first
+    assert not (directory / SANDBOX_DATABASE_NAME).exists()
 
 
 def test_signing_out_removes_the_answers(graphql: Environment) -> None:

@@ -189,6 +189,7 @@ def test_answers_of_sequence(status: int, body: bytes) -> None:
 
 @EXAMPLES
 @given(any_text, any_text)
+@example("a\u202eb\u200d\x9b\ud800\u2028", "")  # one of each kind
 def test_text_from_outside(text: str, secret: str) -> None:
     line = plain_text(text, secrets=[secret])
     line.encode()

@@ -6,18 +6,19 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from mcp import Client, StdioServerParameters
-from mcp.client.client import ConnectMode
 
 from tests.api.server import Server, free_port, start_server
 from tests.mcp.clients import LEGACY, MODERN, answer, refusal
 from tests.processes import TIMEOUT_SECONDS, Environment, environment, run_process, start_process
 from tests.starter import python
 from tests.world import API_KEY, DESTINATION, SOURCE
+
+if TYPE_CHECKING:
+    from mcp.client.client import ConnectMode
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,9 @@ def exchange(directory: Path, url: str, *lines: Any, key: str = API_KEY) -> tupl
 
 
 @pytest.mark.parametrize("mode", [MODERN, LEGACY, "auto"])
-async def test_a_client_that_starts_the_program(server: Server, tmp_path: Path, mode: ConnectMode) -> None:
+async def test_a_client_that_starts_the_program(server: Server, tmp_path: Path, mode: "ConnectMode") -> None:
+    from mcp import Client, StdioServerParameters  # noqa: PLC0415 - see tests.mcp.clients
+
     [command, *arguments] = (*python(), "-m", "pysequence_api")
     program = StdioServerParameters(
         command=command, args=[*arguments, "mcp", "--url", server.url], env=variables(tmp_path), cwd=tmp_path

@@ -5,7 +5,6 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from mcp import MCPError
 
 from pysequence_api.mcp.compact import compact_activity
 from pysequence_api.mcp.tools import TOOLS
@@ -223,6 +222,8 @@ async def test_arguments_are_strict(world: World) -> None:
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(world: World) -> None:
+    from mcp import MCPError  # noqa: PLC0415 - see tests.mcp.clients
+
     async with connected(world) as client:
         with pytest.raises(MCPError, match=r"There is no tool 'approve'. The tools are list_accounts, "):
             await client.call_tool("approve", {})

@@ -55,6 +55,7 @@ class Shown:
         context: BrowserContext = await self.browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             has_touch=size == PHONE,
+            reduced_motion="reduce",  # colors change at once
         )
         if signed_in:
             cookie = await anyio.to_thread.run_sync(Sessions(self.world.gateway).begin)

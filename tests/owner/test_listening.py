@@ -1,6 +1,7 @@
 """The listener of the page, beside the one for programs, and what the sandbox shows there."""
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,8 @@ def test_the_address_that_a_person_opens(given: dict[str, Any], url: str) -> Non
 
 
 async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path) -> None:
-    taken = free_port()
-    async with serving(tmp_path / "one", owner_port=str(taken)):
-        settings = Settings.load(sandbox=True, data_dir=tmp_path / "two", server_port=free_port(), owner_port=taken)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        settings = Settings.load(sandbox=True, data_dir=tmp_path, server_port=free_port(), owner_port=taken)
         with pytest.raises(SettingsError, match=f"Port {taken} .*SEQUENCE_OWNER_PORT"):
             await serve(settings, on_ready=lambda *_: pytest.fail("it listens"))

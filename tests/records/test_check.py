@@ -1,6 +1,7 @@
 """Damage is found by the check, and stops transfers or is harmless; reads go on."""
 
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from pysequence_api.clock import utc_now
+from pysequence_api.clock import to_micros, utc_now
 from pysequence_api.errors import SafeguardsUnavailableError
 from pysequence_api.records import open_records
 from pysequence_api.records.check import check
@@ -29,8 +30,10 @@ pytestmark = pytest.mark.anyio
 DATABASE, LOG, TRAIL, LIMITS = ".records.db", ".records.db-wal", ".audit.jsonl", ".daily_limits.json"
 FILES = (DATABASE, LOG, f"{DATABASE}-shm", TRAIL, LIMITS)
 DECISIVE = (
+    # The end of what is open is written when it ends, and that of what was refused counts nowhere.
     "SELECT id, caller, state, amount_cents, source_id, destination_id, transfer_id, created_at, announced_at,"
-    " request_sha256, key_sha256, iif(state = 'rejected', 0, coalesce(upstream_created_at, ended_at)) FROM attempt"
+    " iif(state = 'rejected', 0, request_sha256), key_sha256,"
+    " iif(state IN ('accepted', 'arrived', 'returned'), coalesce(upstream_created_at, ended_at), 0) FROM attempt"
     " ORDER BY id",
     "SELECT * FROM idempotency ORDER BY attempt_id",
     "SELECT frozen_at NOTNULL, frozen_callers_only, max_transfer_cents, max_daily_cents, restored_at FROM store",
@@ -144,22 +147,31 @@ async def test_a_flipped_bit_in_any_page_is_found_or_changes_nothing_that_decide
     assert harmless > 0
 
 
-async def test_flipped_bits_of_what_decides_are_found(world: World) -> None:
+def places_of(wanted: bytes, data: bytes) -> list[int]:
+    """Find where bytes are in others."""
+    return [found.start() for found in re.finditer(re.escape(wanted), data)]
+
+
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.crash)])
+async def test_flipped_bits_of_what_decides_are_found(world: World, every: int) -> None:
     await mixed_day(world)
-    [attempt_id] = [one.id for one in world.attempts() if one.state == "accepted"]
+    [attempt] = [one for one in world.attempts() if one.state == "accepted"]
+    ran_at = attempt.upstream_created_at or attempt.ended_at
+    assert ran_at is not None
     await come_to_rest(world)
     path = world.files.path / DATABASE
     good = path.read_bytes()
-    for text in (attempt_id, "accepted", "default", "transfer_requested", *world.pod_ids.values()):
-        wanted = text.encode()
-        begin = 0
-        while (at := good.find(wanted, begin)) >= 0:
-            begin = at + 1
-            data = bytearray(good)
-            data[at + 1] ^= 4
-            path.write_bytes(data)
-            if intact(world.files.path):
-                assert decisive(path) == decisive_of(good, world.files.path), (wanted, at)
+    texts = (attempt.id, "accepted", "default", "transfer_requested", *world.pod_ids.values())
+    places = [place for text in texts for place in places_of(text.encode(), good)[::every]]
+    times = places_of(to_micros(ran_at).to_bytes(8, "big"), good)
+    assert len(times) > 1  # in the table, and in the index that the limits are read from
+    for at in places + times:
+        data = bytearray(good)
+        data[at + 1] ^= 4
+        path.write_bytes(data)
+        if intact(world.files.path):
+            assert at in places
+            assert decisive(path) == decisive_of(good, world.files.path), at
 
 
 async def test_a_damaged_schema_stops_transfers_though_its_error_is_no_text(world: World) -> None:
@@ -327,17 +339,22 @@ async def test_a_database_that_is_gone_stops_transfers(world: World) -> None:
     assert not (world.files.path / DATABASE).exists()
 
 
-@pytest.mark.parametrize("name", [DATABASE, LOG, TRAIL])
-@pytest.mark.parametrize("how", ["replaced", "removed"])
-async def test_a_file_replaced_under_a_running_process_stops_transfers(world: World, name: str, how: str) -> None:
+async def test_a_file_replaced_under_a_running_process_stops_transfers(world: World, tmp_path: Path) -> None:
     await world.transfer(1_000)
-    path = world.files.path / name
-    copy = path.with_name("copy")
-    shutil.copyfile(path, copy)
-    path.unlink()
-    if how == "replaced":
-        copy.replace(path)
-    await expect_reads_only(world)
+    for name in (DATABASE, LOG, TRAIL):
+        for how in ("replaced", "removed"):
+            await come_to_rest(world)
+            good = saved(world.files.path, tmp_path / f"{name} before it is {how}")
+            await world.open_process()
+            await world.transfer(1)
+            path = world.files.path / name
+            copy = shutil.copyfile(path, path.with_name("copy"))
+            path.unlink()
+            if how == "replaced":
+                copy.replace(path)
+            await expect_reads_only(world)
+            await world.kill(world.gateway)
+            put_back(world.files.path, good, *FILES)
 
 
 async def test_what_is_no_database_is_reported(world: World) -> None:

@@ -1,7 +1,6 @@
 """A sandbox on a new file, in process and over TCP."""
 
 import asyncio
-import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,17 +38,8 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(scope="session")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file as it is when the clock starts. Filling one takes longer than most tests of it."""
-    path = tmp_path_factory.mktemp("seeded") / "sandbox.db"
-    Sandbox(path, clock=FakeClock())
-    return path
-
-
 @pytest.fixture
-async def sandbox(tmp_path: Path, clock: FakeClock, seeded: Path) -> AsyncIterator[Sandbox]:
-    shutil.copy(seeded, tmp_path / "sandbox.db")
+async def sandbox(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Sandbox]:
     sandbox = Sandbox(tmp_path / "sandbox.db", clock=clock)
     yield sandbox
     await sandbox.aclose()

@@ -6,10 +6,8 @@ can be checked is that such a client gets the answer of a path that does not exi
 A later version that speaks the Platform API makes these tests fail; it can then be tested in earnest.
 """
 
-import aiohttp
 import httpx
 import pytest
-from GetSequenceIoApiClient import SequenceApiClient, SequenceApiError
 
 from pysequence_api.sandbox import PLATFORM_KEY, PLATFORM_PATH
 from tests.sandbox.conftest import over_tcp
@@ -19,6 +17,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_its_call_is_not_one_of_the_platform_api(base_url: str) -> None:
+    import aiohttp  # noqa: PLC0415 - few tests need it, and each process that runs tests collects all of them
+    from GetSequenceIoApiClient import SequenceApiClient, SequenceApiError  # noqa: PLC0415
+
     async with aiohttp.ClientSession() as session:
         client = SequenceApiClient(session, PLATFORM_KEY)
         client.base_url = base_url + PLATFORM_PATH
@@ -34,6 +35,9 @@ async def test_its_call_is_not_one_of_the_platform_api(base_url: str) -> None:
 
 
 async def test_it_finds_no_accounts_in_the_answers_of_the_platform_api(base_url: str) -> None:
+    import aiohttp  # noqa: PLC0415
+    from GetSequenceIoApiClient import SequenceApiClient  # noqa: PLC0415
+
     async with over_tcp(base_url) as ours, aiohttp.ClientSession() as session:
         body = (await PlatformCaller(ours).send("GET", "/accounts")).json()
         client = SequenceApiClient(session, PLATFORM_KEY)

@@ -15,7 +15,7 @@ from pysequence_api.models import TransferOrder, TransferReceipt
 from pysequence_api.sandbox import KYC_ID, ORGANIZATION_ID, Sandbox
 from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
-from tests.sequence.platform_world import PlatformWorld, open_platform_world, serve_sandbox
+from tests.sequence.platform_world import PlatformWorld, open_platform_world
 from tests.world import DESTINATION, SOURCE, DataDirectory, World, serving, urls_of, world_settings
 
 TIMEOUT_SECONDS = 5.0
@@ -138,15 +138,8 @@ def order_of(amount_cents: int | None = None) -> TransferOrder:
     )
 
 
-@pytest.fixture(scope="module")
-async def served_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Sandbox, str]]:
-    """One served sandbox for all tests of the Platform client in a file."""
-    async with serve_sandbox(tmp_path_factory.mktemp("platform")) as served:
-        yield served
-
-
 @pytest.fixture
-async def platform(served_sandbox: tuple[Sandbox, str], tmp_path: Path) -> AsyncIterator[PlatformWorld]:
-    """Clients of the Platform API, with a data directory of this test alone."""
-    async with open_platform_world(tmp_path, *served_sandbox) as world:
+async def platform(shared_sandbox: Sandbox, base_url: str, tmp_path: Path) -> AsyncIterator[PlatformWorld]:
+    """Clients of the Platform API over TCP, with a data directory of this test alone."""
+    async with open_platform_world(tmp_path, shared_sandbox, base_url) as world:
         yield world

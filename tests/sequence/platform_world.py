@@ -1,4 +1,4 @@
-"""The world of the tests of the Platform client: bare clients on a simulated Sequence that is served over TCP."""
+"""The world of the tests of the Platform client: bare clients on a simulated Sequence."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -16,13 +16,15 @@ from pysequence_api.sandbox.ids import stable_id
 from pysequence_api.sandbox.journal import JournalEntry
 from pysequence_api.sequence.platform.client import PlatformSequenceClient
 from pysequence_api.settings import ONLY_ORGANIZATION, Settings
-from tests.world import DESTINATION, SOURCE, DataDirectory, World, serving
+from tests.world import DESTINATION, SOURCE, DataDirectory, World
 
 UNLIMITED = 1_000_000
 """Requests a minute, for tests of other things than pacing."""
 TIMEOUT_SECONDS = 5.0
 ORGANIZATION = ONLY_ORGANIZATION
 CREATE = "PlatformCreateTransfer"
+NO_URL = "http://127.0.0.1"
+"""Of clients in this process."""
 
 _numbers = itertools.count(1)
 
@@ -48,6 +50,7 @@ def platform_order(amount_cents: int | None = None, **more: Any) -> TransferOrde
 class PlatformWorld(World):
     """A `World` with bare clients of the Platform API instead of gateways."""
 
+    base_url: str | None = None
     moved_before: int = 0
     clients: list[PlatformSequenceClient] = field(default_factory=list)
 
@@ -56,7 +59,8 @@ class PlatformWorld(World):
         values = self.settings.model_dump() | changes
         if permissions is not None:
             values["platform_key"] = SecretStr(self.sandbox.issue_platform_key(permissions))
-        client = PlatformSequenceClient.open(Settings.model_validate(values), self.files.path)
+        transport = self.sandbox.transport() if self.base_url is None else None
+        client = PlatformSequenceClient.open(Settings.model_validate(values), self.files.path, transport)
         self.clients.append(client)
         return client
 
@@ -106,22 +110,14 @@ def platform_settings(directory: Path, url: str, key: str, **more: Any) -> Setti
 
 
 @asynccontextmanager
-async def serve_sandbox(directory: Path) -> AsyncIterator[tuple[Sandbox, str]]:
-    """Serve a sandbox, and yield it with its URL."""
-    sandbox = Sandbox(directory / "sandbox.db")
-    try:
-        async with serving(sandbox) as url:
-            yield sandbox, url
-    finally:
-        await sandbox.aclose()
-
-
-@asynccontextmanager
-async def open_platform_world(directory: Path, sandbox: Sandbox, url: str) -> AsyncIterator[PlatformWorld]:
-    """Open a world on a served sandbox, with a data directory of its own."""
+async def open_platform_world(
+    directory: Path, sandbox: Sandbox, base_url: str | None = None
+) -> AsyncIterator[PlatformWorld]:
+    """Open a world on a sandbox, with a data directory of its own; with a base URL, its clients use TCP."""
     sandbox.faults.clear()
     key = sandbox.issue_platform_key(KeyPermissions(requests_per_minute=UNLIMITED))
-    world = PlatformWorld(sandbox, platform_settings(directory, url, key), DataDirectory(directory))
+    settings = platform_settings(directory, base_url or NO_URL, key)
+    world = PlatformWorld(sandbox, settings, DataDirectory(directory), base_url=base_url)
     world.moved_before = len(await world.moved())
     sandbox.journal.clear()
     yield world

@@ -21,13 +21,15 @@ from pysequence_api.errors import (
     UnreadableAnswerError,
 )
 from pysequence_api.sandbox import ORGANIZATION_ID
+from pysequence_api.sequence import transport
 from pysequence_api.sequence.graphql import client as graphql
-from pysequence_api.sequence.transport import MAX_ANSWER_BYTES
 from tests.sequence.conftest import TIMEOUT_SECONDS, ClientWorld, order_of, transfer
 
 pytestmark = pytest.mark.anyio
 
 DEADLINE_SECONDS = 0.15
+SMALL_LIMIT_BYTES = 1024**2
+"""For answers. What they really are limited to, `test_transport` sends."""
 Failure = tuple[dict[str, Any], type[SequenceError]]
 
 FAILURES: dict[str, Failure] = {
@@ -52,9 +54,14 @@ FAILURES: dict[str, Failure] = {
     "deep JSON": ({"kind": "garbage", "body": "[" * 100_000 + "]" * 100_000}, UnreadableAnswerError),
     "NaN": ({"kind": "garbage", "body": '{"data": {"activitySummary": NaN}}'}, UnreadableAnswerError),
     "a huge number": ({"kind": "garbage", "body": '{"data": ' + "9" * 5000 + "}"}, UnreadableAnswerError),
-    "huge body": ({"kind": "huge_body", "size_bytes": MAX_ANSWER_BYTES + 1}, UnreadableAnswerError),
+    "huge body": ({"kind": "huge_body", "size_bytes": SMALL_LIMIT_BYTES + 1}, UnreadableAnswerError),
     "too slow": ({"kind": "delay", "seconds": 0.5}, TimedOutError),
 }
+
+
+@pytest.fixture(autouse=True)
+def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", SMALL_LIMIT_BYTES)
 
 
 async def test_read_fails(any_world: ClientWorld) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,14 +20,22 @@ from pysequence_api.errors import (
     UnexpectedStatusError,
 )
 from pysequence_api.models import Accounts, ActivityFilter, ActivityPage, ExternalAccount, Pod, Port, Transfer
-from pysequence_api.sandbox import ORGANIZATION_ID, KeyPermissions, Permission
+from pysequence_api.sandbox import ORGANIZATION_ID, KeyPermissions, Permission, Sandbox
 from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
 from pysequence_api.sequence.platform import activity as platform_activity
 from pysequence_api.sequence.platform import client as platform_client
 from pysequence_api.sequence.platform.client import PlatformSequenceClient
 from pysequence_api.sequence.telemetry import called_by
-from tests.sequence.platform_world import ORGANIZATION, UNLIMITED, PlatformWorld, create, platform_order, pod_id
-from tests.world import DESTINATION, SOURCE, urls_of, world_settings
+from tests.sequence.platform_world import (
+    ORGANIZATION,
+    UNLIMITED,
+    PlatformWorld,
+    create,
+    open_platform_world,
+    platform_order,
+    pod_id,
+)
+from tests.world import DESTINATION, SOURCE, world_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -55,12 +65,17 @@ def everything_in(accounts: Accounts) -> list[Pod | Port | ExternalAccount]:
     return [*accounts.pods, *accounts.ports, *accounts.accounts]
 
 
+@pytest.fixture
+async def platform(shared_sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[PlatformWorld]:
+    """Clients in this process, because these tests make many requests."""
+    async with open_platform_world(tmp_path, shared_sandbox) as world:
+        yield world
+
+
 def graphql_client(platform: PlatformWorld) -> GraphQLSequenceClient:
     """Return a client of the other upstream, on the same simulated Sequence."""
-    base_url = str(platform.settings.platform_url).removesuffix("/platform/v1")
-    urls: dict[str, Any] = {**urls_of(base_url)}
-    settings = world_settings(platform.files.path, platform.sandbox, **urls)
-    return GraphQLSequenceClient.open(settings, platform.files.path)
+    settings = world_settings(platform.files.path, platform.sandbox)
+    return GraphQLSequenceClient.open(settings, platform.files.path, platform.sandbox.transport())
 
 
 async def graphql_activity(platform: PlatformWorld, only: ActivityFilter | None = None) -> list[Transfer]:

@@ -1,6 +1,5 @@
 """Null or missing data is accepted anywhere, a wrong type spoils only its field, and no answer ends in a crash."""
 
-import copy
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -115,7 +114,7 @@ async def test_nulls_everywhere(world: ClientWorld, operation: str) -> None:
     for path in paths:
         for missing in (False, True):
             try:
-                result = PARSERS[operation](without(data, path.split("."), missing=missing))
+                result = PARSERS[operation](changed(data, path.split("."), MISSING if missing else None))
             except NotFoundError:
                 assert path in {"organization", "organization.pod", "organization.transferReference"}
             except UnreadableAnswerError:
@@ -125,20 +124,24 @@ async def test_nulls_everywhere(world: ClientWorld, operation: str) -> None:
                 check(path, result, missing=missing)
 
 
-def without(value: Any, path: list[str], *, missing: bool) -> Any:
-    """Copy a value, with null or nothing at a path, in which ``*`` stands for all entries of a list."""
+MISSING = object()
+
+
+def changed(value: Any, path: list[str], new: object) -> Any:
+    """Copy a value, with another one or `MISSING` at a path, in which ``*`` stands for all entries of a list."""
     first, *rest = path
-    if isinstance(value, list):
-        changed = [first in {"*", str(number)} for number in range(len(value))]
-        pairs = zip(value, changed, strict=True)
-        if rest:
-            return [without(entry, rest, missing=missing) if change else entry for entry, change in pairs]
-        return [None if change else entry for entry, change in pairs if not (change and missing)]
-    if not isinstance(value, dict) or first not in value:
+    if isinstance(value, dict):
+        if first not in value:
+            return value
+        entry = changed(value[first], rest, new) if rest else new
+        return {key: other for key, other in (value | {first: entry}).items() if other is not MISSING}
+    if not isinstance(value, list):
         return value
-    if rest:
-        return value | {first: without(value[first], rest, missing=missing)}
-    return {key: entry for key, entry in value.items() if key != first} | ({} if missing else {first: None})
+    entries = [
+        (changed(entry, rest, new) if rest else new) if first in {"*", str(number)} else entry
+        for number, entry in enumerate(value)
+    ]
+    return [entry for entry in entries if entry is not MISSING]
 
 
 def leaves_gap(path: list[str], missing: bool) -> bool:
@@ -184,10 +187,9 @@ async def test_wrong_types_everywhere(world: ClientWorld, operation: str) -> Non
     data = await answer_data(world, operation, await a_transfer(world))
     for path in sorted({path for path in paths_of(data) if "*" not in path}):
         for wrong in WRONG:
-            changed = copy.deepcopy(data)
-            before = replace_at(changed, path.split("."), wrong)
+            before = value_at(data, path)
             try:
-                result = PARSERS[operation](changed)
+                result = PARSERS[operation](changed(data, path.split("."), wrong))
             except (UnreadableAnswerError, NotFoundError):
                 assert path in UNUSABLE[operation]
             except RefusedError:
@@ -198,14 +200,12 @@ async def test_wrong_types_everywhere(world: ClientWorld, operation: str) -> Non
                     assert result.complete == ("kycs" in path or path.endswith(".cursor"))  # these are not shown
 
 
-def replace_at(value: Any, path: list[str], new: object) -> object:
-    """Put a new value at a path, and return the old one, if there is one."""
-    for step in path[:-1]:
+def value_at(value: Any, path: str) -> object:
+    """Return what is at a path."""
+    for step in path.split("."):
         value = value[int(step) if isinstance(value, list) else step]
-    last: Any = int(path[-1]) if isinstance(value, list) else path[-1]
-    old: object = value[last] if isinstance(value, list) else value.get(last)
-    value[last] = new
-    return old
+    found: object = value
+    return found
 
 
 def objects_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

@@ -11,14 +11,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 import httpx
 import httpx2
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from pysequence_api.gateway import SANDBOX_DATABASE_NAME, open_gateway
 from pysequence_api.records.callers import add
@@ -29,6 +27,9 @@ from tests.mcp.clients import MODERN, connected
 from tests.shipping.documented import blocks_of, table_rows
 from tests.shipping.files import AGENTS, REFERENCES, SKILL
 from tests.world import DESTINATION, SOURCE, open_world
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +173,7 @@ class Mcp:
         connect: connects a client of the SDK, which ends when a connection breaks: so each call has its own.
     """
 
-    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[Client]]) -> None:
+    def __init__(self, connect: Callable[[], AbstractAsyncContextManager["Client"]]) -> None:
         self._connect = connect
         self.transcript = Transcript()
 
@@ -403,6 +404,9 @@ async def agent_at(kind: str, url: str, key: str) -> AsyncIterator[Channel]:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
             yield Http(client)
         return
+    from mcp import Client  # noqa: PLC0415 - see tests.mcp.clients
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
+
     async with httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as wire:
         yield Mcp(lambda: Client(streamable_http_client(f"{url}/mcp", http_client=wire), mode=MODERN))
 

@@ -49,6 +49,12 @@ def test_the_log_is_json_without_a_terminal(capsys: pytest.CaptureFixture[str]) 
     assert "ZeroDivisionError: an unexpected error" in lines[1]["traceback"]
 
 
+def test_a_name_that_is_not_utf_8_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    log_for_server(Settings.load())
+    logging.getLogger("pysequence_api.test").info("found", extra={"fields": {"file": os.fsdecode(b"\xff.json")}})
+    assert json.loads(capsys.readouterr().err)["file"] == "\udcff.json"
+
+
 def test_the_log_is_text_if_the_setting_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     text = logged(capsys, log_format="text")
     assert "Z INFO pysequence_api.test: one" in text
