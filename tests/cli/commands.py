@@ -95,7 +95,7 @@ def in_world(directory: Path, act: Callable[[World], Awaitable[T]]) -> T:
     """Do something in a world on the data directory of the sandbox."""
 
     async def run() -> T:
-        async with open_world(directory, data_dir=directory.parent) as world:
+        async with open_world(directory) as world:
             return await act(world)
 
     directory.mkdir(exist_ok=True)
