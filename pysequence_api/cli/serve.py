@@ -1,6 +1,7 @@
 """``serve``: the HTTP server. The only command that loads the web framework."""
 
 import asyncio
+import gc
 import shlex
 import socket
 from contextlib import suppress
@@ -13,6 +14,7 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
+from pysequence_api.collector import collector_paused
 from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.local_server import page_url
@@ -68,7 +70,8 @@ def serve(
     settings = _with_page(settings)
     log_for_server(settings)
     welcome = _Welcome()
-    run_server(lambda: serve_api(settings, on_ready=welcome.show))
+    with collector_paused():  # until it listens
+        run_server(lambda: serve_api(settings, on_ready=welcome.show))
 
 
 def _with_page(settings: Settings) -> Settings:
@@ -100,6 +103,8 @@ class _Welcome:
 
     def show(self, gateway: Gateway, url: str) -> None:
         """Start to print it; the examples need ids, which must be read first."""
+        gc.freeze()  # what serving needs stays, and is not looked at with every full collection
+        gc.enable()
         self._task = asyncio.get_running_loop().create_task(_print_welcome(gateway, _local_url(url)))
 
 
