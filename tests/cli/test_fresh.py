@@ -29,7 +29,7 @@ def platform(sequence: SandboxProcess, monkeypatch: pytest.MonkeyPatch, tmp_path
     """Do the same with the Platform API."""
     monkeypatch.setattr("pysequence_api.sequence.platform.client.REQUESTS_PER_MINUTE", 1_000_000)
     permissions = {"requests_per_minute": 1_000_000}
-    answer = httpx.post(f"{sequence.url}/sandbox/platform-keys", json=permissions, trust_env=False)
+    answer = httpx.post(f"{sequence.url}/sandbox/platform-keys", json=permissions, trust_env=False, verify=False)
     ours = {"SEQUENCE_PLATFORM_URL": f"{sequence.url}{PLATFORM_PATH}", "SEQUENCE_PLATFORM_KEY": answer.json()["key"]}
     return applied(monkeypatch, sequence.environment(tmp_path, **MAX_AGE, **ours))
 
@@ -45,7 +45,7 @@ def asked(sequence: SandboxProcess, *arguments: str) -> tuple[str, int]:
     """Run a command, and return its output, and how many requests for the account Sequence received."""
 
     def count() -> int:
-        found = httpx.get(f"{sequence.url}/sandbox/requests", trust_env=False).json()["requests"]
+        found = httpx.get(f"{sequence.url}/sandbox/requests", trust_env=False, verify=False).json()["requests"]
         return sum(one["operation"] is not None for one in found)
 
     before = count()
