@@ -45,6 +45,7 @@ for _name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
 # A slow machine is not a failure.
 settings.register_profile("suite", max_examples=40, deadline=None)  # others each time
 settings.load_profile("suite")
+settings.register_profile("thorough", max_examples=200, deadline=None)  # before a change is merged
 settings.register_profile("long", max_examples=100_000, deadline=None)  # for hours, with --hypothesis-profile=long
 
 

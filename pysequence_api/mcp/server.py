@@ -5,6 +5,7 @@ Each request gets its own session manager. Nothing has to start or stop with the
 
 import json
 import logging
+from functools import cache
 from typing import Any
 
 import anyio
@@ -126,6 +127,7 @@ async def _use(context: Context, params: CallToolRequestParams) -> CallToolResul
     return _result(told)
 
 
+@cache  # each agent that connects lists the tools, and their schemas take longer than the rest of that request
 def describe(tool: Tool) -> ToolDescription:
     """Describe a tool as the protocol does."""
     if tool.is_read_only:

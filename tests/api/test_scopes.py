@@ -427,9 +427,8 @@ async def answers(client: httpx.AsyncClient, world: World, known: dict[str, tupl
 def test_no_answer_names_what_may_not_be_seen(
     tmp_path_factory: pytest.TempPathFactory, upstream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        graphql_client, "MAX_PAGE_TRANSFERS", 20
-    )  # pages of Sequence, of which each answer reads up to five
+    # An answer takes up to five of Sequence's pages.
+    monkeypatch.setattr(graphql_client, "MAX_PAGE_TRANSFERS", 20)
     with start_blocking_portal() as portal:
         running = open_world(tmp_path_factory.mktemp("scopes"), upstream=upstream, read_max_age_seconds=600)
         with portal.wrap_async_context_manager(running) as world:

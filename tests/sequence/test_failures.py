@@ -77,7 +77,11 @@ async def test_read_fails(any_world: ClientWorld) -> None:
         await client.activity_summary()  # the next one works
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("any_world", "when"),
+    [("world", "before"), ("tcp_world", "before"), ("tcp_world", "after")],
+    indirect=["any_world"],
+)
 async def test_transfer_fails(any_world: ClientWorld, when: str) -> None:
     patient, impatient = any_world.client(), any_world.client(request_timeout_seconds=DEADLINE_SECONDS)
     for name, (effect, expected) in FAILURES.items():

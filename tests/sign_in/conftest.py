@@ -15,13 +15,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pyotp
 import pytest
 
+from pysequence_api.cli import app, running
 from pysequence_api.errors import SignInError
 from pysequence_api.sandbox import CLIENT_ID, EMAIL, KYC_ID, ORGANIZATION_ID, PASSWORD, TOTP_SECRET, Sandbox
 from pysequence_api.sandbox.auth import TokenSettings
@@ -29,6 +32,7 @@ from pysequence_api.sandbox.login import SignIns
 from pysequence_api.sequence.sign_in.chromium import find_chromium
 from pysequence_api.sequence.sign_in.service import SignIn
 from pysequence_api.settings import Settings
+from tests.cli.commands import RUNNER
 from tests.sign_in.browser import SharedBrowser
 from tests.starter import python
 from tests.world import DataDirectory, World, serving, urls_of, world_settings
@@ -131,6 +135,16 @@ class SignInWorld(World):
             out, err = await process.communicate(stdin.encode())
         self.written += [out, err]
         return Result(process.returncode or 0, out.decode(), err.decode())
+
+    async def call(self, *arguments: str, stdin: str = "", **changes: str | None) -> Result:
+        """Run a command in a thread of this process, which costs less."""
+        settings = {f"SEQUENCE_{name.upper()}": value for name, value in self.variables(**changes).items()}
+        run = partial(RUNNER.invoke, app, arguments, input=stdin, env=settings)
+        with pytest.MonkeyPatch.context() as patch, anyio.fail_after(RUN_TIMEOUT_SECONDS):
+            patch.setattr(running, "SIGNALS", ())  # only the main thread gets them
+            ended = await anyio.to_thread.run_sync(run)
+        self.written += [ended.stdout_bytes, ended.stderr_bytes]
+        return Result(ended.exit_code, ended.stdout, ended.stderr)
 
     async def start(self, *arguments: str, **changes: str | None) -> asyncio.subprocess.Process:
         """Start a command."""

@@ -30,7 +30,7 @@ ACCEPTED = {"kind": "garbage", "body": '{"data": {"me": {}}}'}
 
 
 async def test_status_without_tokens(world: SignInWorld) -> None:
-    status = (await world.run("auth", "status", "--json", email=None, totp=None)).status
+    status = (await world.call("auth", "status", "--json", email=None, totp=None)).status
     assert status == {
         "signed_in": False,
         "who": None,
@@ -46,7 +46,7 @@ async def test_status_without_tokens(world: SignInWorld) -> None:
 
 async def test_status_for_people_needs_no_network(world: SignInWorld) -> None:
     world.cache_tokens(lifetime_seconds=3600, refresh=True)
-    shown = await world.run("auth", "status", app_url="https://nowhere.invalid", auth_url="https://nowhere.invalid")
+    shown = await world.call("auth", "status", app_url="https://nowhere.invalid", auth_url="https://nowhere.invalid")
     assert shown.code == 0
     facts = dict(line.split("  ", 1) for line in shown.out.splitlines())
     assert facts["Signed in"].strip() == "yes"
@@ -58,16 +58,16 @@ async def test_status_for_people_needs_no_network(world: SignInWorld) -> None:
 async def test_status_of_the_token_in_the_environment(world: SignInWorld) -> None:
     token = world.sandbox.issue_tokens(3600).access_token
     world.secrets.add(token)
-    status = (await world.run("auth", "status", "--json", access_token=token)).status
+    status = (await world.call("auth", "status", "--json", access_token=token)).status
     assert (status["signed_in"], status["got_by"]) == (True, "SEQUENCE_ACCESS_TOKEN")
 
 
 async def test_status_shows_an_expired_token(world: SignInWorld) -> None:
     world.cache_tokens(lifetime_seconds=-60)
-    ended = await world.run("auth", "status", password=None)
+    ended = await world.call("auth", "status", password=None)
     assert ended.code == 1, "signed out"
     assert "SEQUENCE_PASSWORD" in ended.out
-    status = (await world.run("auth", "status", "--json", password=None)).status
+    status = (await world.call("auth", "status", "--json", password=None)).status
     assert (status["signed_in"], status["renews_by"], status["missing_variables"]) == (
         False,
         None,
@@ -78,14 +78,14 @@ async def test_status_shows_an_expired_token(world: SignInWorld) -> None:
 async def test_token_from_standard_input(world: SignInWorld) -> None:
     token = world.sandbox.issue_tokens(3600).access_token
     world.secrets.add(token)
-    ended = await world.run("auth", "login", "--token", stdin=f"{token}\n")
+    ended = await world.call("auth", "login", "--token", stdin=f"{token}\n")
     assert ended.code == 0, ended.err
     assert EMAIL in ended.out
     cache = world.cache()
     claims = jwt.decode(token, options={"verify_signature": False})
     assert cache == {"access_token": token, "refresh_token": None, "expires_at": claims["exp"]}
     assert stat.S_IMODE((world.files.path / ".tokens.json").stat().st_mode) == 0o600
-    assert (await world.run("pods")).code == 0
+    assert (await world.call("pods")).code == 0
     assert world.sign_ins().begun == 0
 
 
@@ -93,7 +93,7 @@ async def test_an_invalid_token_is_not_saved(world: SignInWorld) -> None:
     about_to_expire = world.sandbox.issue_tokens(50).access_token
     world.secrets.add(about_to_expire)
     for text in ("", "two words", "tok\u00e9n", "x" * 70_000, about_to_expire):
-        ended = await world.run("auth", "login", "--token", stdin=text)
+        ended = await world.call("auth", "login", "--token", stdin=text)
         assert ended.code == 2
         assert not text or text not in ended.err
         assert not (world.files.path / ".tokens.json").exists()
@@ -101,13 +101,13 @@ async def test_an_invalid_token_is_not_saved(world: SignInWorld) -> None:
 
 async def test_a_token_without_claims_gets_no_expiry(world: SignInWorld) -> None:
     world.fail(ACCEPTED, operation="ActivitySummary")
-    ended = await world.run("auth", "login", "--token", stdin="opaque\n")
+    ended = await world.call("auth", "login", "--token", stdin="opaque\n")
     assert ended.code == 0, ended.err
     assert "until" not in ended.out
-    status = (await world.run("auth", "status", "--json")).status
+    status = (await world.call("auth", "status", "--json")).status
     assert (status["signed_in"], status["expires_at"]) == (True, None)
     world.let_time_pass_since_saved(30 * 86_400)
-    assert (await world.run("auth", "status")).code == 0, "it is used until Sequence rejects it"
+    assert (await world.call("auth", "status")).code == 0, "it is used until Sequence rejects it"
 
 
 NOT_ACCEPTED: list[tuple[object, str | None]] = [
@@ -130,7 +130,7 @@ async def test_a_token_is_stored_only_if_sequence_accepts_it(world: SignInWorld)
             world.fail(fault, operation="ActivitySummary")
         given = world.sandbox.issue_tokens(3600).access_token if token is None else token
         world.secrets.add(given)
-        ended = await world.run("auth", "login", "--token", stdin=given)
+        ended = await world.call("auth", "login", "--token", stdin=given)
         assert ended.code == 4, fault
         assert len(ended.err.splitlines()) == 1, fault
         assert "othing was changed" in ended.err, fault
@@ -144,7 +144,7 @@ async def test_a_token_cannot_be_tried_without_a_network(world: SignInWorld) -> 
     token = world.sandbox.issue_tokens(3600).access_token
     world.secrets.add(token)
     nowhere = f"http://127.0.0.1:{free_port()}/api/graphql"
-    ended = await world.run("auth", "login", "--token", stdin=token, graphql_url=nowhere)
+    ended = await world.call("auth", "login", "--token", stdin=token, graphql_url=nowhere)
     assert ended.code == 4
     assert "othing was changed" in ended.err
     assert world.cache() == good
@@ -155,21 +155,21 @@ async def test_a_wrong_clock_does_not_expire_a_token(world: SignInWorld, ahead_s
     world.clock.ahead_seconds = ahead_seconds
     token = world.sandbox.issue_tokens(3600).access_token
     world.secrets.add(token)
-    ended = await world.run("auth", "login", "--token", stdin=token)
+    ended = await world.call("auth", "login", "--token", stdin=token)
     assert ended.code == 0, ended.err
     assert ended.err.count("machine's clock") == 1
-    status = (await world.run("auth", "status", "--json", password=None)).status
+    status = (await world.call("auth", "status", "--json", password=None)).status
     assert status["signed_in"]
     left = datetime.fromisoformat(status["expires_at"]).timestamp() - time.time()
     assert left == pytest.approx(3600, abs=60)
-    assert (await world.run("pods", password=None)).code == 0
+    assert (await world.call("pods", password=None)).code == 0
 
 
 async def test_doctor_compares_the_clock_if_signing_in_fails(world: SignInWorld) -> None:
     """Without a token, so that no read of the account tells Sequence's time."""
     for ahead_seconds, level, is_login in [(0, "ok", False), (100, "warning", True), (-86_400, "problem", True)]:
         world.clock.ahead_seconds = ahead_seconds
-        ended = await world.run("doctor", "--json", password=None)
+        ended = await world.call("doctor", "--json", password=None)
         assert ended.code == 4, ended.err
         found = {one["name"]: one for one in json.loads(ended.out)["findings"]}
         assert found["clock"]["level"] == level
@@ -179,12 +179,12 @@ async def test_doctor_compares_the_clock_if_signing_in_fails(world: SignInWorld)
 
 
 async def doctor_nowhere(world: SignInWorld) -> Result:
-    return await world.run("doctor", "--json", password=None, auth_url=f"http://127.0.0.1:{free_port()}")
+    return await world.call("doctor", "--json", password=None, auth_url=f"http://127.0.0.1:{free_port()}")
 
 
 async def test_doctor_reports_an_invalid_code(world: SignInWorld) -> None:
     world.cache_tokens(lifetime_seconds=3600)
-    ended = await world.run("doctor", "--json", totp="12345")
+    ended = await world.call("doctor", "--json", totp="12345")
     found = {one["name"]: one for one in json.loads(ended.out)["findings"]}
     assert (found["token"]["level"], found["Sequence"]["level"]) == ("problem", "ok")
     assert "SEQUENCE_TOTP" in found["token"]["said"]
@@ -192,36 +192,36 @@ async def test_doctor_reports_an_invalid_code(world: SignInWorld) -> None:
 
 async def test_logout(world: SignInWorld) -> None:
     world.cache_tokens(lifetime_seconds=3600)
-    ended = await world.run("auth", "logout")
+    ended = await world.call("auth", "logout")
     assert ended.code == 0
     assert "SEQUENCE_PASSWORD" in ended.err
     assert not (world.files.path / ".tokens.json").exists()
-    again = await world.run("auth", "logout")
+    again = await world.call("auth", "logout")
     assert again.code == 0
     assert again.out != ended.out
 
 
 async def test_two_ways_to_sign_in_at_once_are_rejected(world: SignInWorld) -> None:
-    assert (await world.run("auth", "login", "--token", "--headed")).code == 2
+    assert (await world.call("auth", "login", "--token", "--headed")).code == 2
 
 
 async def test_an_invalid_code(world: SignInWorld) -> None:
-    ended = await world.run("auth", "login", totp="12345")
+    ended = await world.call("auth", "login", totp="12345")
     assert ended.code == 2
     assert "SEQUENCE_TOTP must be" in ended.err
 
 
 async def test_an_invalid_code_does_not_matter_until_a_login_is_due(world: SignInWorld) -> None:
     world.cache_tokens(lifetime_seconds=3600)
-    assert (await world.run("pods", totp="12345")).code == 0
-    assert (await world.run("auth", "login", totp="12345")).code == 0
-    status = await world.run("auth", "status", "--json", totp="12345")
+    assert (await world.call("pods", totp="12345")).code == 0
+    assert (await world.call("auth", "login", totp="12345")).code == 0
+    status = await world.call("auth", "status", "--json", totp="12345")
     assert (status.code, status.status["signed_in"]) == (0, True)
     assert "SEQUENCE_TOTP must be" in status.status["trouble"]
     token = world.sandbox.issue_tokens(3600).access_token
     world.secrets.add(token)
-    assert (await world.run("auth", "login", "--token", stdin=token, totp="12345")).code == 0
-    assert (await world.run("auth", "logout", totp="12345")).code == 0
+    assert (await world.call("auth", "login", "--token", stdin=token, totp="12345")).code == 0
+    assert (await world.call("auth", "logout", totp="12345")).code == 0
 
 
 async def test_an_invalid_code_after_a_rejected_token_is_certain(world: SignInWorld) -> None:
@@ -242,7 +242,7 @@ async def test_the_sandbox_needs_no_sign_in(tmp_path: Path) -> None:
 
 async def test_damaged_record_is_shown(world: SignInWorld) -> None:
     (world.files.path / ".sign-in.json").write_text("{")
-    status = (await world.run("auth", "status", "--json")).status
+    status = (await world.call("auth", "status", "--json")).status
     assert "is damaged" in status["trouble"]
     async with world.signing_in() as sign_in:
         with pytest.raises(SignInError, match="is damaged"):
@@ -303,7 +303,7 @@ async def test_chromium_does_not_start(tmp_path: Path) -> None:
 
 
 async def test_missing_variables_are_named(world: SignInWorld) -> None:
-    ended = await world.run("auth", "login", email=None, password=None)
+    ended = await world.call("auth", "login", email=None, password=None)
     assert ended.code == 4
     assert "SEQUENCE_EMAIL and SEQUENCE_PASSWORD" in ended.err
 

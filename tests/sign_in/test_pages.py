@@ -52,10 +52,10 @@ async def test_login_with_a_secret(world: SignInWorld) -> None:
     assert tokens["expires_at"] == jwt.decode(tokens["access_token"], options={"verify_signature": False})["exp"]
     for name in (".tokens.json", ".sign-in.json"):
         assert stat.S_IMODE((world.files.path / name).stat().st_mode) == 0o600
-    again = await world.run("auth", "login")
+    again = await world.call("auth", "login")
     assert (again.code, again.out) == (0, ended.out)
     assert world.sign_ins() == counted, "a valid token is not replaced"
-    status = (await world.run("auth", "status", "--json")).status
+    status = (await world.call("auth", "status", "--json")).status
     assert (status["signed_in"], status["who"], status["got_by"], status["renews_by"]) == (
         True,
         EMAIL,
@@ -74,7 +74,7 @@ async def test_six_digits_work_for_one_login(world: SignInWorld) -> None:
     assert status.expires_at is not None
     assert status.expires_at.timestamp() - time.time() == pytest.approx(86_400, abs=60)
     (world.files.path / ".tokens.json").unlink()
-    again = await world.run("auth", "login", totp=code)
+    again = await world.call("auth", "login", totp=code)
     assert again.code == 4
     assert "secret of your authenticator" in again.err
     assert world.sign_ins().begun == 1
@@ -88,7 +88,7 @@ async def test_a_wrong_password_is_not_tried_again(world: SignInWorld) -> None:
         with pytest.raises(SignInWaitsError, match=WRONG_CREDENTIALS):
             await sign_in.now()
     assert world.sign_ins().passwords == 1
-    waiting = (await world.run("auth", "status", "--json", password=WRONG_PASSWORD)).status["waiting"]
+    waiting = (await world.call("auth", "status", "--json", password=WRONG_PASSWORD)).status["waiting"]
     assert waiting["refusals"] == 1
     assert WRONG_CREDENTIALS in waiting["reason"]
     async with world.signing_in() as sign_in:
@@ -131,7 +131,7 @@ async def test_expired_token_without_refresh_token(world: SignInWorld) -> None:
 
 async def test_expired_token_with_refresh_token(world: SignInWorld) -> None:
     old = world.cache_tokens(lifetime_seconds=30, refresh=True)
-    ended = await world.run("auth", "login")
+    ended = await world.call("auth", "login")
     assert ended.code == 0, ended.err
     assert (len(world.requests("oauth/token")), world.sign_ins().begun) == (1, 0)
     assert world.cache()["refresh_token"] not in (None, old["refresh_token"])
@@ -268,7 +268,7 @@ async def test_a_crash_counts_as_a_refusal(world: SignInWorld) -> None:
     await until(lambda: len(world.requests("login/submit-password")) == 1)
     process.send_signal(signal.SIGKILL)
     world.written += await process.communicate()
-    ended = await world.run("auth", "login")
+    ended = await world.call("auth", "login")
     assert ended.code == 4
     assert "unknown" in ended.err
     assert world.sign_ins().begun == 1
