@@ -19,7 +19,6 @@ from pydantic import SecretStr
 
 from pysequence_api import __version__
 from pysequence_api.account.fresh import FreshReads
-from pysequence_api.account.preview import Preview, Previewer, Sight
 from pysequence_api.account.scoped import ScopedReads, View, ignore_age
 from pysequence_api.account.shared import SharedAnswers
 from pysequence_api.clock import Clock, utc_now
@@ -49,6 +48,7 @@ from pysequence_api.sequence.client import SequenceClient
 from pysequence_api.settings import Settings, variable
 
 if TYPE_CHECKING:
+    from pysequence_api.account.preview import Preview
     from pysequence_api.sequence.graphql.client import GraphQLSequenceClient
     from pysequence_api.sequence.platform.client import PlatformSequenceClient
     from pysequence_api.sequence.sign_in.service import SignIn
@@ -108,8 +108,7 @@ class Gateway:
         settings: what it was opened with.
         client: reads of the account.
         transfers: the only way to move money.
-        previewer: looks at transfers before they are requested; see `preview`.
-        preview_rate: how often each caller may do that.
+        preview_rate: how often each caller may look at transfers before they are requested; see `preview`.
         fresh: answers of Sequence that are young enough to be used again by whoever reads.
         follow_up: finds out what became of transfers.
         records: the database.
@@ -125,7 +124,6 @@ class Gateway:
     settings: Settings
     client: SequenceClient
     transfers: TransferService
-    previewer: Previewer
     preview_rate: Rate
     fresh: FreshReads
     follow_up: FollowUp
@@ -194,7 +192,7 @@ class Gateway:
         *,
         caller: Caller,
         accounts: Accounts | None = None,
-    ) -> Preview:
+    ) -> "Preview":
         """Say what a transfer would do, as far as its caller may see that. Nothing is reserved, sent or recorded.
 
         That a safeguard would refuse the transfer is told, not raised.
@@ -212,10 +210,13 @@ class Gateway:
             SequenceError: Sequence cannot be asked whether the accounts exist.
             SafeguardsUnavailableError: no transfer is possible, whatever is requested.
         """
+        from pysequence_api.account.preview import Previewer, Sight  # noqa: PLC0415 - whoever only reads does without
+
         self.client.check_order(order)
         self.preview_rate.admit(caller.name)
         sight = Sight.of(self.policy.get(), caller, self.view_of(caller))
-        return await self.previewer.preview(order, channel, key, caller=caller, sight=sight, accounts=accounts)
+        previewer = Previewer(self.client, self.transfers, self.records, self.max_cents, self.default_organization_id)
+        return await previewer.preview(order, channel, key, caller=caller, sight=sight, accounts=accounts)
 
     def reads_of(
         self, access: Access, *, again: bool = True, on_age: Callable[[float], None] = ignore_age
@@ -316,7 +317,6 @@ async def open_gateway(
             settings,
             client,
             transfers,
-            Previewer(client, transfers, records, max_cents, settings.default_organization_id),
             Rate("previews", settings.max_transfer_attempts_per_minute, time.monotonic),
             FreshReads(settings.read_max_age_seconds, shared),
             follow_up,

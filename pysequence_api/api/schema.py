@@ -16,7 +16,6 @@ def openapi_schema() -> dict[str, Any]:
         settings=Settings.model_construct(api_key=SecretStr("placeholder")),
         client=cast(Any, None),
         transfers=cast(Any, None),
-        previewer=cast(Any, None),
         preview_rate=cast(Any, None),
         fresh=cast(Any, None),
         follow_up=cast(Any, None),
