@@ -1,8 +1,12 @@
 """Python's garbage collector, kept from what it has nothing to find in."""
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_switching = threading.Lock()
+"""Without it, of two threads that pause at once, one could find the collector off, and turn it off again for good."""
 
 
 @contextmanager
@@ -12,10 +16,19 @@ def collector_paused() -> Iterator[None]:
     This is for importing modules and building what lasts as long as the process. None of it is garbage, and the
     collector would look through it dozens of times, which takes a tenth of the time and more.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
+    with _switching:
+        was_enabled = gc.isenabled()
+        gc.disable()
     try:
         yield
     finally:
         if was_enabled:
-            gc.enable()
+            with _switching:
+                gc.enable()
+
+
+def collect_from_now() -> None:
+    """End the pause of this process before `collector_paused` does, and leave out all that there is by now."""
+    with _switching:
+        gc.freeze()
+        gc.enable()

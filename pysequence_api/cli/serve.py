@@ -1,7 +1,6 @@
 """``serve``: the HTTP server. The only command that loads the web framework."""
 
 import asyncio
-import gc
 import shlex
 import socket
 from contextlib import suppress
@@ -14,7 +13,7 @@ import typer
 from pysequence_api.cli.logs import log_for_server
 from pysequence_api.cli.running import run_server
 from pysequence_api.cli.terminal import ReaderGoneError, print_line, warn
-from pysequence_api.collector import collector_paused
+from pysequence_api.collector import collect_from_now, collector_paused
 from pysequence_api.errors import GatewayError
 from pysequence_api.gateway import Gateway
 from pysequence_api.local_server import page_url
@@ -103,8 +102,7 @@ class _Welcome:
 
     def show(self, gateway: Gateway, url: str) -> None:
         """Start to print it; the examples need ids, which must be read first."""
-        gc.freeze()  # what serving needs stays, and is not looked at with every full collection
-        gc.enable()
+        collect_from_now()  # what serving needs stays, and is not looked at with every full collection
         self._task = asyncio.get_running_loop().create_task(_print_welcome(gateway, _local_url(url)))
 
 
