@@ -311,7 +311,7 @@ class ScopedReads:
 
     async def _accounts(self, organization_id: str | None = None, *, balances: bool = True) -> Fresh[Accounts]:
         async def read() -> Accounts:
-            return await self.client.accounts(organization_id, balances=balances)
+            return await self.client.accounts(organization_id, balances=balances, records=self.records)
 
         with_balances = balances or not self.client.capabilities.balances_apart
         return await self._answer(("accounts", organization_id, with_balances), read, Accounts)

@@ -109,7 +109,12 @@ class SequenceClient(ABC):
 
     @abstractmethod
     async def accounts(
-        self, organization_id: str | None = None, *, balances: bool = True, urgent: bool = False
+        self,
+        organization_id: str | None = None,
+        *,
+        balances: bool = True,
+        urgent: bool = False,
+        records: str | None = None,
     ) -> Accounts:
         """List pods, ports and external accounts.
 
@@ -117,6 +122,8 @@ class SequenceClient(ABC):
             organization_id: list only this organization.
             balances: whether they are needed; without them, this can be fewer requests, and they can be unknown.
             urgent: take precedence over waiting reads, because a transfer waits for this one.
+            records: the state of the records, if the answer has to be newer than it. A read that another caller began
+                in another state is not shared, because a transfer came between.
 
         Raises:
             NotFoundError: the account is not a member of that organization.

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import anyio
 import pytest
 import time_machine
 from pydantic import BaseModel, SecretStr
@@ -65,6 +66,10 @@ async def read(
     return answer.model_dump_json(), len(world.requests()) - before
 
 
+def balances(accounts: str) -> dict[str, int]:
+    return {pod["id"]: pod["balance_cents"] for pod in json.loads(accounts)["pods"]}
+
+
 def content(world: World) -> Any:
     return world.files.read_json(FILE_NAME)
 
@@ -111,6 +116,43 @@ async def test_a_transfer_in_any_process_sets_answers_aside(world: World, channe
     after, asked = await read(world, await world.open_process())
     assert asked > 0
     assert before != after
+
+
+async def test_a_read_after_a_transfer_does_not_wait_for_one_before_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = world.gateway.client
+    order = world.order(4_200)
+    is_read, may_return, is_joined = anyio.Event(), anyio.Event(), anyio.Event()
+    owner: Any = client._connection if world.upstream is Upstream.PLATFORM else client
+    answer_late = "read" if world.upstream is Upstream.PLATFORM else "_send_once"
+    ask, ask_sequence = client.accounts, getattr(owner, answer_late)
+
+    async def answered_late(request: Any, *more: Any) -> Any:
+        answer = await ask_sequence(request, *more)
+        if world.upstream is Upstream.GRAPHQL or order.source_id in str(request):
+            is_read.set()
+            await may_return.wait()
+        return answer
+
+    async def accounts(*arguments: Any, **more: Any) -> Any:
+        if is_read.is_set():
+            is_joined.set()
+        return await ask(*arguments, **more)
+
+    monkeypatch.setattr(owner, answer_late, answered_late)
+    monkeypatch.setattr(client, "accounts", accounts)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, world, world.gateway)
+        await is_read.wait()
+        other = await world.open_process()
+        await world.transfer(4_200, process=other)
+        tasks.start_soon(read, world, world.gateway)
+        await is_joined.wait()
+        may_return.set()
+    found, _ = await read(world, await world.open_process())
+    asked, _ = await read(world, other, again=False)
+    assert balances(found) == balances(asked)
 
 
 @pytest.mark.upstream("graphql")

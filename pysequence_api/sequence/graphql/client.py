@@ -154,6 +154,7 @@ class GraphQLSequenceClient(SequenceClient):
         *,
         balances: bool = True,  # noqa: ARG002 - they come along
         urgent: bool = False,
+        records: str | None = None,  # noqa: ARG002 - what was sent is not shared
     ) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`."""
         answer = await self._read(Operation.ACCOUNTS, {}, Priority.URGENT if urgent else Priority.READ)

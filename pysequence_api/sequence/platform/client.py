@@ -208,18 +208,24 @@ class PlatformSequenceClient(SequenceClient):
         raise InvalidRequestError(NO_SIGN_IN)
 
     async def accounts(
-        self, organization_id: str | None = None, *, balances: bool = True, urgent: bool = False
+        self,
+        organization_id: str | None = None,
+        *,
+        balances: bool = True,
+        urgent: bool = False,
+        records: str | None = None,
     ) -> Accounts:
         """List pods, ports and external accounts; see `SequenceClient.accounts`.
 
-        With balances, each account is one more request. Callers share the requests that are being made.
+        With balances, each account is one more request. Callers share the requests that are being made, unless a
+        transfer came between.
         """
         if organization_id is not None:
             self._check_organization(organization_id)
         priority = _priority(urgent)
         with waiting():
             return await self._shared_accounts.result(
-                (balances, priority), lambda _: self._read_accounts(priority, balances=balances)
+                (balances, priority, records), lambda _: self._read_accounts(priority, balances=balances)
             )
 
     async def with_balance(self, account: HasBalance) -> HasBalance:
