@@ -25,7 +25,7 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.decide import accept_attempt
-from pysequence_api.safeguards.present import MaxCents
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.transfers import new_attempt
 
 ROUNDS = 200

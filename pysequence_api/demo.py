@@ -21,9 +21,9 @@ from pysequence_api.records.attempts import Reader
 from pysequence_api.records.audit import Channel
 from pysequence_api.records.callers import Caller, add
 from pysequence_api.safeguards.applying import apply_policy
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.owner import hash_password
 from pysequence_api.safeguards.policy import account_of
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.settings import SANDBOX_DEFAULTS, Settings
 
 PASSWORD = "owner-of-the-sandbox"

@@ -35,11 +35,11 @@ from pysequence_api.safeguards.asking import expire
 from pysequence_api.safeguards.caller_status import CallerLimits, read_caller_limits
 from pysequence_api.safeguards.follow_up import FollowUp
 from pysequence_api.safeguards.judge import is_free
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.policies import PolicyInForce
 from pysequence_api.safeguards.policy import Caller as Grants
 from pysequence_api.safeguards.policy import Policy, Scope
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.scopes import expired, missing_scope, sees_everything
 from pysequence_api.safeguards.status import Limits, read_limits

@@ -38,8 +38,8 @@ from pysequence_api.safeguards.caller_status import CallerWindow, caller_windows
 from pysequence_api.safeguards.decide import remaining_cents
 from pysequence_api.safeguards.judge import Check, is_free
 from pysequence_api.safeguards.matching import ONE_TIME
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.policy import Policy, Scope
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.scopes import missing_scope
 from pysequence_api.safeguards.transfers import Decision, TransferService
 from pysequence_api.sequence.client import SequenceClient

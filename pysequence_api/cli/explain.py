@@ -23,9 +23,9 @@ from pysequence_api.records import read_records
 from pysequence_api.records.attempts import DEFAULT_CALLER, OWNER, Attempt, Freeze, Reader
 from pysequence_api.records.database import Database
 from pysequence_api.safeguards.judge import Check, Judgement, PolicyCode, is_free, judge
+from pysequence_api.safeguards.now import MaxCents, frozen_for
 from pysequence_api.safeguards.policies import CurrentPolicy, current_policy
 from pysequence_api.safeguards.policy import account_id, account_of
-from pysequence_api.safeguards.present import MaxCents, frozen_for
 from pysequence_api.safeguards.replay import history_of
 from pysequence_api.settings import Settings
 from pysequence_api.text import quoted

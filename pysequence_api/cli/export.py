@@ -18,7 +18,7 @@ from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import OPEN_STATES, State
 from pysequence_api.records.trail import Trail
-from pysequence_api.safeguards.present import state_now
+from pysequence_api.safeguards.now import state_now
 from pysequence_api.settings import Settings
 
 TRANSFER_COLUMNS = (

@@ -27,7 +27,7 @@ from pysequence_api.money import format_cents
 from pysequence_api.records import read_records
 from pysequence_api.records.attempts import Attempt
 from pysequence_api.records.names import known_names
-from pysequence_api.safeguards.present import MaxCents, state_now
+from pysequence_api.safeguards.now import MaxCents, state_now
 from pysequence_api.safeguards.status import AttemptStatus, Limits, UnsettledAttempt, read_attempt, read_limits
 from pysequence_api.settings import Settings
 

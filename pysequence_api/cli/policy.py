@@ -22,9 +22,9 @@ from pysequence_api.records.grants import PolicyRow
 from pysequence_api.records.names import known_names
 from pysequence_api.safeguards.applying import apply_policy, is_in_force, unmatched
 from pysequence_api.safeguards.changes import compare
+from pysequence_api.safeguards.now import MaxCents, state_now
 from pysequence_api.safeguards.policies import current_policy
 from pysequence_api.safeguards.policy import MAX_POLICY_CHARACTERS, Policy, PolicyError, parse_policy
-from pysequence_api.safeguards.present import MaxCents, state_now
 from pysequence_api.safeguards.replay import Change, Changed, Replay
 from pysequence_api.safeguards.replay import replay as run_again
 from pysequence_api.settings import Settings

@@ -14,7 +14,7 @@ from pysequence_api.files import who_else_can_write
 from pysequence_api.money import format_cents
 from pysequence_api.records import read_records
 from pysequence_api.records.check import check
-from pysequence_api.safeguards.present import MaxCents
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.settings import Settings, variable
 

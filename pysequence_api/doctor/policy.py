@@ -11,9 +11,9 @@ from pysequence_api.records import read_records
 from pysequence_api.records.attempts import DEFAULT_CALLER, Reader
 from pysequence_api.records.database import Database
 from pysequence_api.safeguards.applying import is_file_applied, unmatched
+from pysequence_api.safeguards.now import MaxCents, frozen_for
 from pysequence_api.safeguards.policies import current_policy
 from pysequence_api.safeguards.policy import ANY, Caller, Policy
-from pysequence_api.safeguards.present import MaxCents, frozen_for
 from pysequence_api.settings import Settings, variable
 
 NAME = "policy"

@@ -9,7 +9,7 @@ from pysequence_api.doctor.finding import Finding, ok, problem, warning
 from pysequence_api.errors import GatewayError, SettingsError
 from pysequence_api.local_server import connect, local_url
 from pysequence_api.records import read_records
-from pysequence_api.safeguards.present import MaxCents
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.settings import Settings, variable
 

@@ -10,9 +10,9 @@ from pysequence_api.records.audit import Line
 from pysequence_api.records.callers import CallerInfo, listed
 from pysequence_api.records.states import RULES, State
 from pysequence_api.safeguards.caller_status import CallerLimits, CallerWindow, read_caller_limits
+from pysequence_api.safeguards.now import state_now
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Policy
-from pysequence_api.safeguards.present import state_now
 from pysequence_api.safeguards.status import Limits
 from pysequence_api.text import one_line
 

@@ -16,8 +16,8 @@ from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.asking import bound_sha256
 from pysequence_api.safeguards.enforce import trip
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.owner import Owner
-from pysequence_api.safeguards.present import MaxCents
 
 REJECTING = {
     Code.NEVER_ALLOWED,

@@ -11,9 +11,9 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.keys import sha256_of
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.judge import WINDOW_LIMITS, Window, is_free
+from pysequence_api.safeguards.now import frozen_for, state_now
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Caller, Pairs, Scope, Windows
-from pysequence_api.safeguards.present import frozen_for, state_now
 from pysequence_api.safeguards.scopes import sees_everything
 from pysequence_api.safeguards.status import (
     AttemptStatus,

@@ -33,9 +33,9 @@ from pysequence_api.safeguards import asking
 from pysequence_api.safeguards.asking import ask, denied, expire, is_same_request, join
 from pysequence_api.safeguards.enforce import AT_ONCE, day_limit, is_resent, judged, refusal, trip
 from pysequence_api.safeguards.judge import Judgement, is_free
+from pysequence_api.safeguards.now import MaxCents, day_begin, frozen_for, state_now
 from pysequence_api.safeguards.policies import policy_in_force
 from pysequence_api.safeguards.policy import Rule
-from pysequence_api.safeguards.present import MaxCents, day_begin, frozen_for, state_now
 from pysequence_api.safeguards.scopes import expired
 from pysequence_api.text import bounded
 

@@ -12,7 +12,7 @@ from pysequence_api.records.attempts import OWNER, Attempt, Reader
 from pysequence_api.records.database import Database
 from pysequence_api.records.owners import Owners
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.present import MaxCents, day_begin, frozen_callers, state_now
+from pysequence_api.safeguards.now import MaxCents, day_begin, frozen_callers, state_now
 
 
 class Result(BaseModel):

@@ -76,10 +76,10 @@ from pysequence_api.safeguards.decide import unknown_outcome
 from pysequence_api.safeguards.enforce import order_of, trip, warn_of_equal_orders
 from pysequence_api.safeguards.judge import Check, is_free, needs_key
 from pysequence_api.safeguards.matching import describes, matches
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.owner import Owner
 from pysequence_api.safeguards.parties import unknown_account
 from pysequence_api.safeguards.policies import policy_in_force
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.rate import Rate
 from pysequence_api.safeguards.resend import Age, Resending, is_set_within
 from pysequence_api.safeguards.status import AttemptStatus, read_attempt

@@ -115,6 +115,7 @@ async def test_signal_during_a_transfer(tmp_path: Path, sandbox: Sandbox, signal
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.waits
 async def test_signal_releases_all_transfers_that_wait(tmp_path: Path, sandbox: Sandbox) -> None:
     """With a request in a second, 16 transfers would wait longer than the server has to stop."""
     answers: list[httpx.Response] = []

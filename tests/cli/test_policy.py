@@ -21,7 +21,7 @@ from pysequence_api.records.control import freeze, unfreeze
 from pysequence_api.records.states import State
 from pysequence_api.records.upkeep import restore
 from pysequence_api.safeguards.applying import apply_policy_file
-from pysequence_api.safeguards.present import MaxCents
+from pysequence_api.safeguards.now import MaxCents
 from tests.api.server import free_port
 from tests.cli.commands import call, call_json, draw, run_here
 from tests.processes import Environment, environment, run_process, start_on_terminal, start_process

@@ -173,6 +173,7 @@ def test_following_draws_again_when_the_window_is_resized(sandbox: Environment, 
     assert "Traceback" not in terminal.text
 
 
+@pytest.mark.waits
 def test_watching_shows_every_change_and_what_was_settled(sandbox: Environment, directory: Path) -> None:
     [attempt_id] = lose_transfers(directory, 2500)
     with start_on_terminal(sandbox, "limits", "show", "--watch", lines=40) as terminal:

@@ -98,6 +98,7 @@ def test_events_are_names_or_all_or_none() -> None:
             Settings.load(notify_events=wrong)
 
 
+@pytest.mark.waits
 @pytest.mark.anyio
 async def test_a_server_tells_and_stops_though_a_receiver_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -117,6 +117,7 @@ async def tab_to(page: Page, text: str) -> None:
     raise AssertionError(f"{text!r} cannot be reached with the keyboard")
 
 
+@pytest.mark.waits
 async def test_sign_in_and_approve_with_the_keyboard(shown: Shown) -> None:
     asked = await ask(shown.world, shown.agents_key, 20_000)
     async with shown.open(DESK, signed_in=False) as page:
@@ -150,6 +151,7 @@ async def test_freeze_and_unfreeze_on_a_phone(shown: Shown) -> None:
     assert not shown.world.gateway.limits().frozen
 
 
+@pytest.mark.waits
 async def test_every_page_fits_and_is_accessible(shown: Shown) -> None:
     waiting = [one.id for one in shown.attempts(State.AWAITING_APPROVAL)]
     asked = waiting[0] if waiting else await ask(shown.world, shown.agents_key, 25_000)

@@ -28,7 +28,7 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.states import RULES, State
 from pysequence_api.safeguards import decide
 from pysequence_api.safeguards.follow_up import LONG_AGO
-from pysequence_api.safeguards.present import day_begin
+from pysequence_api.safeguards.now import day_begin
 from pysequence_api.sandbox import Sandbox
 from tests.processes import environment
 from tests.records.disk import Disk, no_names, nothing_unsynced, random_loss, random_name_loss

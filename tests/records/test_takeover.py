@@ -29,7 +29,7 @@ from pysequence_api.records.database import Database
 from pysequence_api.records.history import fold
 from pysequence_api.records.states import RULES, State
 from pysequence_api.safeguards.follow_up import LONG_AGO
-from pysequence_api.safeguards.present import day_begin
+from pysequence_api.safeguards.now import day_begin
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TODAY, YESTERDAY = "2026-11-23", "2026-11-22"

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from pysequence_api.models import AccountType, TransferOrder
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.policy import Policy, parse_policy
-from pysequence_api.safeguards.present import MaxCents
 
 LIMITS = MaxCents(per_transfer=1_000_000, per_day=2_500_000)
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -21,8 +21,8 @@ from pysequence_api.records.callers import Caller
 from pysequence_api.records.database import Database
 from pysequence_api.records.states import State
 from pysequence_api.safeguards import decide
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.policy import Pairs
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy, apply_text
 from tests.safeguards.plain_judge import BOUNDARIES, WINDOW_LIMITS, Spec, as_toml, orders, plain_codes, specs

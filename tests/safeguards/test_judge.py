@@ -12,8 +12,8 @@ from pysequence_api.models import TransferOrder
 from pysequence_api.records.attempts import Attempt, Freeze
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.judge import Judgement, PolicyCode, Window, judge
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.policy import Policy, Windows
-from pysequence_api.safeguards.present import MaxCents
 from tests.safeguards.plain_judge import (
     BOUNDARIES,
     CALLERS,

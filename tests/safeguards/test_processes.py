@@ -14,7 +14,7 @@ from pysequence_api.errors import LimitExceededError, SafeguardsUnavailableError
 from pysequence_api.records import open_records
 from pysequence_api.records.attempts import OWNER
 from pysequence_api.records.states import State
-from pysequence_api.safeguards.present import MaxCents
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.status import read_limits
 from pysequence_api.sandbox import Sandbox
 from tests.policies import NO_BREAKER, apply_policy

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pysequence_api.records.attempts import Attempt, Used
 from pysequence_api.records.states import State
 from pysequence_api.safeguards.judge import judge
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.policy import Policy
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.safeguards.replay import Change, InMemoryHistory, history_of, replay
 from tests.safeguards.plain_judge import (
     BOUNDARIES,

@@ -86,6 +86,7 @@ async def until(world: ClientWorld, count: int, operation: str | None = None) ->
             await anyio.sleep(0.002)
 
 
+@pytest.mark.waits
 async def test_processes_keep_the_distance(tcp_world: ClientWorld) -> None:
     ids = [f"transfer {number}" for number in range(4)]
     tcp_world.fail({"kind": "garbage", "body": GARBAGE}, operation="TransferReferenceDrawerContentV2", count=8)
@@ -454,6 +455,7 @@ RATE_LIMITED = {"kind": "status", "status": 429, "headers": {"Retry-After": "1"}
 HOLD_SECONDS = 1
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(("interval_seconds", "status"), [(0, 503), (0.1, 429)], ids=["not paced", "paced"])
 async def test_retry_after_holds_back_every_request(
     world: ClientWorld, interval_seconds: float, status: int, caplog: pytest.LogCaptureFixture

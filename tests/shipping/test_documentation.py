@@ -22,8 +22,8 @@ from pysequence_api.env_files import ENV_FILE
 from pysequence_api.errors import GatewayError
 from pysequence_api.notify import open_channels
 from pysequence_api.safeguards.judge import PolicyCode
+from pysequence_api.safeguards.now import MaxCents
 from pysequence_api.safeguards.policy import Breaker, Caller, Policy, Rule, Scope, parse_policy
-from pysequence_api.safeguards.present import MaxCents
 from pysequence_api.settings import NotifyEvent, Settings
 from tests.api.server import free_port
 from tests.shipping.conftest import Site, listening

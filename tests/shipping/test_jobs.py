@@ -431,6 +431,7 @@ async def play(kind: str, directory: Path) -> dict[str, Count]:
     return counts | {"arrival": waiting.transcript.count, "lost": agent.transcript.count}
 
 
+@pytest.mark.waits
 async def test_each_job_takes_what_the_documentation_says(tmp_path: Path) -> None:
     """All in one test: most of its time, both agents wait for money to arrive."""
     kinds = ("http", "mcp")

@@ -40,6 +40,7 @@ def _shared_browser(browser: SharedBrowser) -> Iterator[None]:
 WRONG_CREDENTIALS = "Wrong email or password"  # what the simulated page shows
 
 
+@pytest.mark.waits
 async def test_login_with_a_secret(world: SignInWorld) -> None:
     ended = await world.run("--debug", "auth", "login", chromium=None)
     assert ended.code == 0, ended.err
@@ -65,6 +66,7 @@ async def test_login_with_a_secret(world: SignInWorld) -> None:
     assert status["waiting"] is None
 
 
+@pytest.mark.waits
 async def test_six_digits_work_for_one_login(world: SignInWorld) -> None:
     """They need no clock: this machine's is wrong, and stops no login that makes no code."""
     world.clock.ahead_seconds = 1_000
@@ -80,6 +82,7 @@ async def test_six_digits_work_for_one_login(world: SignInWorld) -> None:
     assert world.sign_ins().begun == 1
 
 
+@pytest.mark.waits
 async def test_a_wrong_password_is_not_tried_again(world: SignInWorld) -> None:
     async with world.signing_in(password=WRONG_PASSWORD) as sign_in:
         with pytest.raises(SignInRefusedError, match=f"the password page.*{WRONG_CREDENTIALS}"):
@@ -148,6 +151,7 @@ async def test_a_login_follows_a_refused_refresh_token(world: SignInWorld) -> No
     assert (len(world.requests("oauth/token")), world.sign_ins().signed_in) == (1, 1)
 
 
+@pytest.mark.waits
 async def test_page_that_never_answers_before_the_password(world: SignInWorld) -> None:
     world.fail({"kind": "delay", "seconds": 600}, operation="login/password")
     shown = "the password page.*Welcome Email address Continue"  # what the simulated page shows
@@ -254,6 +258,7 @@ async def test_a_network_failure_is_not_a_refusal(world: SignInWorld) -> None:
     assert not (world.files.path / ".sign-in.json").exists()
 
 
+@pytest.mark.waits
 async def test_an_unknown_page_after_the_password_counts_as_a_refusal(world: SignInWorld) -> None:
     world.fail({"kind": "html", "status": 200, "body": "<p>Choose a method</p>"}, operation="login/code")
     async with world.signing_in(sign_in_step_seconds="1.5") as sign_in:

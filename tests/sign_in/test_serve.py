@@ -18,6 +18,7 @@ def client_of(server: Server) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": API_KEY}, trust_env=False, timeout=30)
 
 
+@pytest.mark.waits
 async def test_two_servers_that_start_together_share_one_login(world: SignInWorld) -> None:
     """The current six digits are set, so a second login would be refused."""
     code = current_code()
