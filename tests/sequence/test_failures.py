@@ -27,7 +27,7 @@ from tests.sequence.conftest import TIMEOUT_SECONDS, ClientWorld, order_of, tran
 
 pytestmark = pytest.mark.anyio
 
-DEADLINE_SECONDS = 0.15
+DEADLINE_SECONDS = 0.4
 SMALL_LIMIT_BYTES = 1024**2
 """For answers. What they really are limited to, `test_transport` sends."""
 Failure = tuple[dict[str, Any], type[SequenceError]]

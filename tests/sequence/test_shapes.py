@@ -201,9 +201,12 @@ async def test_wrong_types_everywhere(world: ClientWorld, operation: str) -> Non
 
 
 def value_at(value: Any, path: str) -> object:
-    """Return what is at a path."""
+    """Return what is at a path; ``None`` if only another entry of the list has it."""
     for step in path.split("."):
-        value = value[int(step) if isinstance(value, list) else step]
+        if isinstance(value, list):
+            value = value[int(step)]
+        elif isinstance(value, dict):
+            value = value.get(step)
     found: object = value
     return found
 

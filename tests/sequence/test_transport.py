@@ -33,7 +33,7 @@ from tests.sequence.conftest import TIMEOUT_SECONDS, ClientWorld, order_of, tran
 
 pytestmark = pytest.mark.anyio
 
-SHORT_DEADLINE_SECONDS = 0.25
+SHORT_DEADLINE_SECONDS = 0.75
 """For peers that never complete an answer. Others get `TIMEOUT_SECONDS`, so that a slow machine does not matter."""
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SUMMARY = json.dumps({"data": {"activitySummary": {"transferReferencesCount": 7}}}).encode()
