@@ -47,6 +47,8 @@ def read_plainly(line: bytes) -> Any:
 
 @given(odd_lines() | st.binary(max_size=20))
 @example(b'{"prev":"a","prev":"' + FIRST_HASH.encode() + b'"}')
+@example(rb'{"prev":"\ud800"}')
+@example('{"prev":"a"}'.encode("utf-16"))
 def test_a_chain_gets_the_verdict_of_the_plain_parser(line: bytes) -> None:
     verifier = ChainVerifier()
     found = verifier.finish(verifier.take(line))
