@@ -25,6 +25,7 @@ from pysequence_api.records.callers import add
 from pysequence_api.sandbox import ORGANIZATION_ID, KeyPermissions
 from pysequence_api.sequence.client import Upstream
 from tests.api.test_scopes import apply, pods, policy
+from tests.hardening.test_planted_files import link, pipe, second_name
 from tests.world import World, open_world
 
 pytestmark = pytest.mark.anyio
@@ -289,18 +290,6 @@ async def test_a_damaged_answer_is_ignored_and_replaced(world: World, damage: st
     answer, asked = await read(world, await world.open_process())
     assert asked > 0
     assert len(json.loads(answer)["pods"]) > 1
-
-
-def link(path: Path, outside: Path) -> None:
-    path.symlink_to(outside)
-
-
-def second_name(path: Path, outside: Path) -> None:
-    path.hardlink_to(outside)
-
-
-def pipe(path: Path, _outside: Path) -> None:
-    os.mkfifo(path)
 
 
 def directory(path: Path, _outside: Path) -> None:
