@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from pydantic import BaseModel
 
 from pysequence_api.account.shared import SharedAnswers
@@ -67,6 +68,8 @@ class FreshReads:
         self._shared = shared
         self._clock_seconds = clock_seconds
         self._answers: OrderedDict[Hashable, Fresh[Any]] = OrderedDict()
+        self._one_at_a_time = CapacityLimiter(1)
+        """Looks at the file. Many readers at once would start many threads, each of which keeps memory for good."""
 
     def age_seconds(self, answer: Fresh[Any]) -> float:
         """Return how old an answer is."""
@@ -102,16 +105,19 @@ class FreshReads:
             return cast("Fresh[T]", known), True  # `Fresh[T]` itself is looked up by `typing` each time
         if shape is None:
             return await self._read(key, read, records), False
-        shared_key = await anyio.to_thread.run_sync(self._shared.key_of, key)
-        found = await anyio.to_thread.run_sync(self._shared.find, shared_key, records, shape) if again else None
+        shared_key = await self._in_thread(self._shared.key_of, key)
+        found = await self._in_thread(self._shared.find, shared_key, records, shape) if again else None
         if found is not None:
             answer = Fresh(cast(T, found[0]), found[1], records)
             self._keep(key, answer)
             return answer, True
         answer = await self._read(key, read, records)
         if self._answers.get(key) is answer:
-            await anyio.to_thread.run_sync(self._share, key, shared_key, answer)
+            await self._in_thread(self._share, key, shared_key, answer)
         return answer, False
+
+    async def _in_thread(self, look: Callable[..., D], *arguments: Any) -> D:
+        return await anyio.to_thread.run_sync(look, *arguments, limiter=self._one_at_a_time)
 
     async def _read(self, key: Hashable, read: Callable[[], Awaitable[T]], records: str) -> Fresh[T]:
         """Ask Sequence, and keep the answer if it is complete."""
