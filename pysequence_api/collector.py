@@ -28,7 +28,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def collect_from_now() -> None:
-    """End the pause of this process before `collector_paused` does, and leave out all that there is by now."""
+    """Collect garbage again, before the end of a pause, and never look at what there is by now."""
     with _switching:
         gc.freeze()
         gc.enable()

@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from pysequence_api.cli.commands import COMMANDS, Command
 from pysequence_api.cli.terminal import ReaderGoneError, fail, note, print_json
+from pysequence_api.collector import collect_from_now
 from pysequence_api.errors import GatewayError, OutcomeUnknownError, SettingsError
 
 UNEXPECTED, DECLINED, USAGE = 1, 1, 2
@@ -207,8 +208,7 @@ def _load(target: str) -> TyperCommand:
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command()(getattr(import_module(f"{__package__}.{module}"), function))
     if not gc.isenabled():  # `cli.main` disabled it
-        gc.freeze()  # what was imported stays, and is never looked at
-        gc.enable()
+        collect_from_now()  # what was imported stays, and is never looked at
     command = get_command(single)
     assert isinstance(command, TyperCommand)
     command.no_args_is_help = any(parameter.required for parameter in command.params)

@@ -159,7 +159,7 @@ class PlatformSequenceClient(SequenceClient):
             is_owner: the requests are the owner's, which go ahead of those of other processes.
 
         Raises:
-            SettingsError: there is no key, or a proxy or certificate variable of the environment cannot be used.
+            SettingsError: the key is not set, or a proxy or certificate variable of the environment cannot be used.
         """
         if settings.platform_key is None:
             raise SettingsError(f"{variable('platform_key')} is not set.")
